@@ -1,0 +1,118 @@
+"""One parser, one subcommand a stage. Errors that a user can mend end in one line and exit code 2."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from person_attributes.config import Params, read_params
+from person_attributes.errors import ParamsError, PersonAttributesError
+from person_attributes.workspace import Workspace
+
+_STAGES = {
+    "check": "check params.yaml and the data source",
+    "sample": "draw the embedded sample",
+    "ingest": "check annotations and images",
+    "encode": "make the one-hot columns and the label map",
+    "split": "draw training and validation rows",
+    "pack": "decode all images into an array of one size",
+    "initialize": "write the first random weights",
+    "train": "train one phase",
+    "evaluate": "score the validation rows and write the report",
+    "register": "export, check and register the model",
+    "summarize": "print the last evaluation and the next commands",
+}
+
+_NEEDS_KERAS = ("initialize", "train", "evaluate", "register")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a subcommand.
+
+    Returns:
+        0, or 2 where the user has something to mend.
+    """
+    options = _parse(arguments)
+    _quieten_libraries()
+    workspace = Workspace(Path.cwd())
+    try:
+        _run(options, workspace)
+    except PersonAttributesError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: nothing was overwritten; run the command again.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "person-attributes", description="Run from the folder that holds params.yaml."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in _STAGES.items():
+        command = commands.add_parser(name, help=text, description=text)
+        if name == "pack":
+            command.add_argument("image_size", type=int, help="height and width in pixels")
+        if name == "train":
+            command.add_argument("phase", help="a key of `phases` in params.yaml")
+    predict = commands.add_parser("predict", help="label images with a registered model")
+    predict.add_argument("images", type=Path, help="an image, or a folder of images")
+    predict.add_argument("output", type=Path, help="the CSV file to write")
+    predict.add_argument(
+        "--model", required=True, help="such as models:/person-attributes@champion"
+    )
+    return parser.parse_args(arguments)
+
+
+def _run(options: argparse.Namespace, workspace: Workspace) -> None:
+    from person_attributes import stages
+
+    if options.command == "predict":
+        from person_attributes.scoring import score_images
+
+        score_images(options.images, options.output, options.model, workspace)
+        return
+    params = read_params(workspace.params)
+    if options.command in _NEEDS_KERAS:
+        _import_keras()
+    stage = getattr(stages, options.command)
+    if options.command == "train":
+        stage(workspace, params, _require_phase(params, options.phase))
+    elif options.command == "pack":
+        stage(workspace, params, options.image_size)
+    else:
+        stage(workspace, params)
+
+
+def _require_phase(params: Params, phase: str) -> str:
+    if phase not in params.phases:
+        raise ParamsError(
+            f"train: unknown phase {phase!r}. Expected one of {', '.join(params.phases)}. "
+            "Name one, or add it to phases in params.yaml."
+        )
+    return phase
+
+
+def _import_keras() -> None:
+    """Imports Keras without the lines that TensorFlow writes below Python while it is loaded."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            import keras  # noqa: F401
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _quieten_libraries() -> None:
+    """Keeps libraries from talking over the project; what matters is printed by the stages."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)

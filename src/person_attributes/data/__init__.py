@@ -1,0 +1,1 @@
+"""From annotated images to batches: drawn sample, annotations, sources, split, packs, augmentation."""

@@ -1,0 +1,51 @@
+"""Every error that a user can cause, in one tree.
+
+PersonAttributesError
+├── ParamsError            params.yaml is missing, malformed or contradicts itself
+├── DataError
+│   ├── SourceError        the folder or archive of the data cannot be read
+│   ├── AnnotationsError   the annotations CSV or its rows are not as declared
+│   ├── ImageError         an image cannot be decoded
+│   └── SplitError         a split does not fit its records, or rows would leak
+├── TrainingError          a phase cannot start or went astray
+└── RegistryError          a model cannot be exported, checked or registered
+
+A message says where, what, what was expected, what was received, and what to do. The command line
+prints one line for each and exits with 2.
+"""
+
+
+class PersonAttributesError(Exception):
+    """Base of all errors that a user can mend."""
+
+
+class ParamsError(PersonAttributesError):
+    """`params.yaml` is missing, malformed or contradicts itself."""
+
+
+class DataError(PersonAttributesError):
+    """The user's data is not as declared."""
+
+
+class SourceError(DataError):
+    """The folder or archive of the data cannot be read."""
+
+
+class AnnotationsError(DataError):
+    """The annotations CSV or its rows are not as declared."""
+
+
+class ImageError(DataError):
+    """An image cannot be decoded."""
+
+
+class SplitError(DataError):
+    """A split does not fit its records, or rows would leak between its parts."""
+
+
+class TrainingError(PersonAttributesError):
+    """A phase cannot start or went astray."""
+
+
+class RegistryError(PersonAttributesError):
+    """A model cannot be exported, checked or registered."""

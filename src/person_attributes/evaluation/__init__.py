@@ -1,0 +1,1 @@
+"""Scores predictions and shows them: numbers, figures, one report page."""

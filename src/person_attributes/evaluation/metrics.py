@@ -1,0 +1,139 @@
+"""Metrics take arrays and return numbers; nothing here knows files, models or MLflow."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+_SMALLEST_PROBABILITY = 1e-7
+"""Keras' own clip, so that its losses and ours agree."""
+
+OneHot = Mapping[str, npt.NDArray[np.float32]]
+"""`{head: (n, classes)}` of zeros and ones, or of probabilities."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How good predictions are.
+
+    Attributes:
+        heads: One row a head: `rows`, `accuracy` with its interval `low` and `high`, `majority`
+            (accuracy of always saying the commonest training class), `loss` (cross-entropy),
+            `shares_loss` (cross-entropy of always saying the training class shares), `macro_f1`.
+        mean_accuracy: The mean of the heads' accuracies, with its interval.
+        loss: The plain sum of the heads' cross-entropies.
+    """
+
+    heads: pd.DataFrame
+    mean_accuracy: float
+    mean_accuracy_low: float
+    mean_accuracy_high: float
+    loss: float
+
+    def to_metrics(self) -> dict[str, float]:
+        """Names every figure as MLflow and `dvc metrics` show it."""
+        metrics = {
+            "loss": self.loss,
+            "mean_accuracy": self.mean_accuracy,
+            "mean_accuracy_low": self.mean_accuracy_low,
+            "mean_accuracy_high": self.mean_accuracy_high,
+            "mean_majority": float(self.heads["majority"].mean()),
+            "shares_loss": float(self.heads["shares_loss"].sum()),
+            "rows": int(self.heads["rows"].max()),
+        }
+        for head, row in self.heads.iterrows():
+            for name in ("accuracy", "loss", "macro_f1", "majority"):
+                metrics[f"{head}_{name}"] = float(row[name])
+        return metrics
+
+
+def score(
+    y_true: OneHot,
+    y_prob: OneHot,
+    y_train: OneHot,
+    *,
+    confidence: float,
+    bootstrap_samples: int,
+    seed: int,
+) -> Scores:
+    """Scores predictions of all heads on the same rows.
+
+    Args:
+        y_true: True classes of the scored rows, one-hot.
+        y_prob: Predicted probabilities of the scored rows.
+        y_train: True classes of the training rows, for the floors.
+        confidence: Of the intervals, such as .95.
+        bootstrap_samples: How often rows are drawn anew for the intervals.
+        seed: Of the bootstrap.
+
+    Returns:
+        The scores of each head and over heads.
+    """
+    hits = np.stack(
+        [y_prob[head].argmax(axis=1) == truth.argmax(axis=1) for head, truth in y_true.items()]
+    )
+    means = _bootstrap_means(hits, bootstrap_samples, seed)
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = np.quantile(means, tails, axis=0)
+    mean_low, mean_high = np.quantile(means.mean(axis=1), tails)
+    rows = {}
+    for number, (head, truth) in enumerate(y_true.items()):
+        shares = y_train[head].mean(axis=0)
+        rows[head] = {
+            "rows": len(truth),
+            "accuracy": hits[number].mean(),
+            "low": low[number],
+            "high": high[number],
+            "majority": truth[:, shares.argmax()].mean(),
+            "loss": cross_entropy(truth, y_prob[head]),
+            "shares_loss": cross_entropy(truth, np.broadcast_to(shares, truth.shape)),
+            "macro_f1": macro_f1(truth, y_prob[head]),
+        }
+    heads = pd.DataFrame.from_dict(rows, orient="index")
+    heads.index.name = "head"
+    return Scores(
+        heads=heads,
+        mean_accuracy=float(hits.mean()),
+        mean_accuracy_low=float(mean_low),
+        mean_accuracy_high=float(mean_high),
+        loss=float(heads["loss"].sum()),
+    )
+
+
+def cross_entropy(y_true: npt.NDArray[np.float32], y_prob: npt.NDArray[np.float32]) -> float:
+    """Mean categorical cross-entropy of one head, in nats."""
+    probabilities = np.clip(y_prob.astype(np.float64), _SMALLEST_PROBABILITY, 1)
+    return float(-(y_true * np.log(probabilities)).sum(axis=1).mean())
+
+
+def macro_f1(y_true: npt.NDArray[np.float32], y_prob: npt.NDArray[np.float32]) -> float:
+    """Mean over classes of F1; a class that is neither there nor predicted is left out."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(y_true.argmax(axis=1), y_prob.argmax(axis=1), average="macro"))
+
+
+def _bootstrap_means(
+    hits: npt.NDArray[np.bool_], samples: int, seed: int
+) -> npt.NDArray[np.float64]:
+    """Means of each head over rows drawn with replacement: (samples, heads).
+
+    Rows are drawn for all heads together, since their mistakes on one image go together.
+    """
+    random = np.random.default_rng(seed)
+    rows = hits.shape[1]
+    return np.stack([hits[:, random.integers(0, rows, rows)].mean(axis=1) for _ in range(samples)])
+
+
+def confusion(
+    y_true: npt.NDArray[np.float32], y_prob: npt.NDArray[np.float32]
+) -> npt.NDArray[np.int64]:
+    """Counts (true class, predicted class) pairs: (classes, classes)."""
+    from sklearn.metrics import confusion_matrix
+
+    matrix: npt.NDArray[np.int64] = confusion_matrix(
+        y_true.argmax(axis=1), y_prob.argmax(axis=1), labels=range(y_true.shape[1])
+    )
+    return matrix

@@ -1,0 +1,120 @@
+"""One self-contained page: table, curves, confusions, most confident mistakes. It opens offline."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from person_attributes.evaluation.figures import encode_png
+from person_attributes.evaluation.metrics import Scores
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer of one head: which row, how sure the network was, and its picture."""
+
+    row: int
+    label: str
+    prediction: str
+    probability: float
+    image: npt.NDArray[np.uint8]
+
+
+def find_mistakes(
+    y_true: npt.NDArray[np.float32],
+    y_prob: npt.NDArray[np.float32],
+    classes: Sequence[str],
+    rows: Sequence[int],
+    images: npt.NDArray[np.uint8],
+    positions: npt.NDArray[np.intp],
+    count: int,
+) -> list[Mistake]:
+    """Finds the wrong answers of one head that the network was surest of, surest first."""
+    truth, prediction = y_true.argmax(axis=1), y_prob.argmax(axis=1)
+    certainty = y_prob.max(axis=1)
+    wrong = np.flatnonzero(truth != prediction)
+    worst = wrong[np.argsort(-certainty[wrong], kind="stable")][:count]
+    return [
+        Mistake(
+            row=rows[number],
+            label=classes[truth[number]],
+            prediction=classes[prediction[number]],
+            probability=float(certainty[number]),
+            image=np.asarray(images[positions[number]]),
+        )
+        for number in worst
+    ]
+
+
+def render_report(
+    scores: Scores,
+    figures: Mapping[str, bytes],
+    mistakes: Mapping[str, Sequence[Mistake]],
+    colour: str,
+    confidence: float,
+) -> str:
+    """Renders the page.
+
+    Args:
+        scores: The numbers.
+        figures: PNG bytes by title, in the order to show them.
+        mistakes: The surest mistakes of each head.
+        colour: Accent colour, `#rrggbb`.
+        confidence: Of the intervals.
+
+    Returns:
+        HTML that asks for nothing outside itself.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["png"] = _to_data_url
+    environment.filters["picture"] = lambda image: _to_data_url(encode_png(image))
+    return environment.get_template("report.html.jinja").render(
+        scores=scores,
+        figures=figures,
+        mistakes=mistakes,
+        colour=colour,
+        confidence=confidence,
+    )
+
+
+def _to_data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def format_table(heads: pd.DataFrame, metrics: Mapping[str, float]) -> str:
+    """Formats the per-head table for a terminal.
+
+    Args:
+        heads: `Scores.heads`.
+        metrics: `Scores.to_metrics()`.
+
+    Returns:
+        Lines of text, a head each, then the mean accuracy and the sum of losses.
+    """
+    totals = {
+        "accuracy": metrics["mean_accuracy"],
+        "low": metrics["mean_accuracy_low"],
+        "high": metrics["mean_accuracy_high"],
+        "majority": metrics["mean_majority"],
+        "loss": metrics["loss"],
+    }
+    rows = [*((str(head), row) for head, row in heads.iterrows()), ("mean / sum", totals)]
+    lines = [f"{'head':<16}{'accuracy':>9}{'interval':>15}{'majority':>10}{'loss':>8}"]
+    for name, row in rows:
+        interval = f"{row['low']:.3f}–{row['high']:.3f}"
+        lines.append(
+            f"{name:<16}{row['accuracy']:>9.3f}{interval:>15}{row['majority']:>10.3f}"
+            f"{row['loss']:>8.3f}"
+        )
+    return "\n".join(lines)

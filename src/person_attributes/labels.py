@@ -1,0 +1,84 @@
+"""Heads, classes and their numbers: the one place that turns labels into columns and back."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """The classes of each head, in output order.
+
+    Attributes:
+        classes: `{head: class names}`; the order is the order of the network's outputs.
+        columns: `{head: column of the annotations}`.
+    """
+
+    classes: Mapping[str, tuple[str, ...]]
+    columns: Mapping[str, str]
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        return tuple(self.classes)
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        return {head: len(names) for head, names in self.classes.items()}
+
+    @property
+    def one_hot_columns(self) -> tuple[str, ...]:
+        """Names as `pandas.get_dummies` gives them, such as `gender_female`."""
+        return tuple(
+            f"{self.columns[head]}_{name}" for head in self.heads for name in self.classes[head]
+        )
+
+    def encode(self, labels: pd.DataFrame) -> dict[str, npt.NDArray[np.float32]]:
+        """One-hot encodes label columns.
+
+        Args:
+            labels: One column of class names for each head, named by head.
+
+        Returns:
+            `{head: (n, number of classes) float32}` of zeros and ones.
+        """
+        return {
+            head: (labels[head].to_numpy()[:, None] == np.array(names, dtype=object)).astype(
+                np.float32
+            )
+            for head, names in self.classes.items()
+        }
+
+    def decode(self, y_prob: Mapping[str, npt.NDArray[np.float32]]) -> pd.DataFrame:
+        """Names the most probable class of each head.
+
+        Args:
+            y_prob: `{head: (n, number of classes)}` of probabilities.
+
+        Returns:
+            One column of class names for each head, n rows.
+        """
+        return pd.DataFrame(
+            {head: np.array(self.classes[head])[y_prob[head].argmax(axis=1)] for head in self.heads}
+        )
+
+    def write(self, path: Path) -> None:
+        """Writes the map as JSON."""
+        content = {
+            head: {"column": self.columns[head], "classes": list(self.classes[head])}
+            for head in self.heads
+        }
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "LabelMap":
+        """Reads a map that `write` wrote."""
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return cls(
+            classes={head: tuple(entry["classes"]) for head, entry in content.items()},
+            columns={head: entry["column"] for head, entry in content.items()},
+        )

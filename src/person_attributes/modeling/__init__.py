@@ -1,0 +1,1 @@
+"""The network: backbones and the classifier on top of them."""

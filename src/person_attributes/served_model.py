@@ -1,0 +1,7 @@
+"""What MLflow runs to load the registered model: code instead of a pickle."""
+
+import mlflow
+
+from person_attributes.serving import ServedClassifier
+
+mlflow.models.set_model(ServedClassifier())

@@ -1,0 +1,1 @@
+"""One phase of training: compile, fit, stop, keep the best weights."""

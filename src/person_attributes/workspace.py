@@ -1,0 +1,113 @@
+"""Where everything lies: the name of every file of the project, once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The project's folder.
+
+    Attributes:
+        root: The folder that holds `params.yaml`.
+    """
+
+    root: Path
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def dvc_lock(self) -> Path:
+        return self.root / "dvc.lock"
+
+    @property
+    def tracking_database(self) -> Path:
+        """The embedded MLflow store; experiments that DVC runs in a copy share the project's."""
+        for parent in self.root.parents:
+            if parent.name == ".dvc" and ".dvc/tmp/exps" in self.root.as_posix():
+                return parent.parent / "mlflow.db"
+        return self.root / "mlflow.db"
+
+    @property
+    def sample(self) -> Path:
+        return self.root / "data" / "sample"
+
+    @property
+    def records(self) -> Path:
+        return self.root / "data" / "records" / "records.csv"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.root / "data" / "records" / "quarantine.csv"
+
+    @property
+    def one_hot(self) -> Path:
+        return self.root / "data" / "encoded" / "one_hot.csv"
+
+    @property
+    def label_map(self) -> Path:
+        return self.root / "data" / "encoded" / "label_map.json"
+
+    @property
+    def split(self) -> Path:
+        return self.root / "data" / "split.json"
+
+    @property
+    def normalization(self) -> Path:
+        return self.root / "models" / "normalization.json"
+
+    @property
+    def network_picture(self) -> Path:
+        return self.root / "reports" / "network.png"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "reports" / "metrics.json"
+
+    @property
+    def confusions(self) -> Path:
+        return self.root / "reports" / "confusions"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.root / "reports" / "evaluation"
+
+    @property
+    def evaluation_page(self) -> Path:
+        return self.evaluation / "index.html"
+
+    @property
+    def predictions(self) -> Path:
+        return self.evaluation / "predictions.csv"
+
+    @property
+    def heads(self) -> Path:
+        """Scores of each head, as a table."""
+        return self.root / "reports" / "heads.csv"
+
+    @property
+    def probabilities(self) -> Path:
+        """The network's answers for the validation rows."""
+        return self.evaluation / "probabilities.npz"
+
+    def pack(self, image_size: int) -> Path:
+        """The packed images of one size, rows in the order of the records."""
+        return self.root / "data" / "packs" / f"{image_size}.npy"
+
+    def weights(self, phase: str) -> Path:
+        """The weights that a phase hands on; `initial` names the first ones."""
+        return self.root / "models" / f"{phase}.weights.h5"
+
+    def provenance(self, phase: str) -> Path:
+        """What a phase was trained on: the digest of its split and the number of its rows."""
+        return self.root / "models" / f"{phase}.json"
+
+    def history(self, phase: str) -> Path:
+        """Loss and accuracies of each epoch of a phase."""
+        return self.root / "reports" / "phases" / f"{phase}.csv"
+
+    def relative(self, path: Path) -> str:
+        """Names a path of the project as `dvc.yaml` does."""
+        return path.relative_to(self.root).as_posix()
