@@ -46,12 +46,15 @@ class Registered:
 
 
 def export_network(classifier: keras.Model, path: Path) -> None:
-    """Exports to ONNX; the model must have been built by `build_classifier`.
+    """Exports a network of `build_classifier` to ONNX.
 
     Args:
-        classifier: The network with its weights.
+        classifier: The network with its weights; the backend must be TensorFlow.
         path: The `.onnx` file to write.
     """
+    height, width, channels = classifier.input_shape[1:]
+    # Keras exports only what has been called.
+    classifier(np.zeros((1, height, width, channels), np.uint8))
     classifier.export(path, format="onnx", verbose=False)
 
 

@@ -6,7 +6,6 @@ decoder, the resize and the label map that training uses, so that the two cannot
 
 import base64
 import binascii
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ class ServedClassifier(PythonModel):
         run_network(self._session, blank)
 
     def predict(
-        self, context: Any, model_input: Any, params: dict[str, Any] | None = None
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, dict[str, Any]]]:
         """Answers a request.
 
@@ -71,7 +70,7 @@ class ServedClassifier(PythonModel):
         Raises:
             InvalidImageRequest: If a value is no base64 string of an image; names the row.
         """
-        values = _read_column(model_input)
+        values = list(model_input[INPUT_COLUMN])
         if not values:
             return []
         images = np.stack([self._decode(row, value) for row, value in enumerate(values)])
@@ -105,16 +104,6 @@ class ServedClassifier(PythonModel):
             raise InvalidImageRequest(
                 f"row {row}: {error}. Send a whole JPEG or PNG file."
             ) from None
-
-
-def _read_column(model_input: Any) -> list[Any]:
-    if isinstance(model_input, pd.DataFrame):
-        if INPUT_COLUMN not in model_input.columns:
-            raise InvalidImageRequest(f"no column {INPUT_COLUMN!r}. Send base64 images in it.")
-        return list(model_input[INPUT_COLUMN])
-    with contextlib.suppress(TypeError):
-        return list(model_input)
-    raise InvalidImageRequest(f"expected a table with a column {INPUT_COLUMN!r} of base64 images.")
 
 
 def load_network(path: str) -> onnxruntime.InferenceSession:

@@ -6,7 +6,6 @@ are imported inside the stages that use them, so that cheap stages stay cheap.
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 import zlib
@@ -49,7 +48,7 @@ def _writing(path: Path) -> Iterator[Path]:
         yield temporary
         if path.is_dir():
             shutil.rmtree(path)
-        os.replace(temporary, path)
+        temporary.replace(path)
 
 
 @contextlib.contextmanager
@@ -248,19 +247,21 @@ def train(workspace: Workspace, params: Params, phase: str) -> None:
         batch_size = params.training.batch_size
         policy = Augmenter(params.augmentation[section.augmentation])
         seed = _phase_seed(params.seed, phase)
-        with _writing(workspace.weights(phase)) as best_weights:
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = Path(folder) / "best.weights.h5"
             trained = train_phase(
                 classifier,
                 _batches(workspace, section.image_size, drawn.train, batch_size, policy, seed),
                 _batches(workspace, section.image_size, drawn.validation, batch_size),
                 section,
                 params.training,
-                best_weights,
+                checkpoint,
                 listeners=[
                     lambda epoch, figures: run.log_metrics(figures, step=epoch),
                     lambda epoch, figures: _print_epoch(phase, epoch, section.epochs, figures),
                 ],
             )
+            _write_best(run, workspace, params, phase, checkpoint)
         history = pd.DataFrame(trained.history)
         history.insert(0, "epoch", range(1, len(history) + 1))
         with _writing(workspace.history(phase)) as path:
@@ -273,7 +274,6 @@ def train(workspace: Workspace, params: Params, phase: str) -> None:
         )
         run.log_metrics({"best_epoch": trained.best_epoch + 1})
         run.set_tags({"split.digest": drawn.digest})
-        _log_keras_model(run, workspace, params, section.image_size, phase)
         print(
             f"{phase}: kept epoch {trained.best_epoch + 1} of {len(history)}, validation loss "
             f"{best['val_loss']:.3f}, mean accuracy {best['val_mean_accuracy']:.3f}"
@@ -511,16 +511,20 @@ def _print_epoch(phase: str, epoch: int, epochs: int, figures: Any) -> None:
     )
 
 
-def _log_keras_model(
-    run: "Run", workspace: Workspace, params: Params, image_size: int, phase: str
+def _write_best(
+    run: "Run", workspace: Workspace, params: Params, phase: str, checkpoint: Path
 ) -> None:
-    """Logs the phase's network without the optimizer's state, ready for `keras.saving.load_model`."""
-    classifier = _build(workspace, params, image_size)
-    classifier.load_weights(workspace.weights(phase))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{phase}.keras"
-        classifier.save(path)
-        run.log_file(path, "model")
+    """Writes the best weights without the optimizer's state, and logs them as a Keras model.
+
+    A network that was never compiled has no optimizer to save: that is a third of the size.
+    """
+    classifier = _build(workspace, params, params.phases[phase].image_size)
+    classifier.load_weights(checkpoint)
+    with _writing(workspace.weights(phase)) as path:
+        classifier.save_weights(path)
+    model = checkpoint.with_name(f"{phase}.keras")
+    classifier.save(model)
+    run.log_file(model, "model")
 
 
 def _refuse_trained_rows(workspace: Workspace, phase: str, drawn: Split) -> None:

@@ -37,6 +37,8 @@ _EXPERIMENT = "person-attributes"
 _PARAMS_PER_BATCH = 100
 _EXECUTION, _PROCESS = "pipeline.execution", "pipeline.process"
 _STAGE, _OUTPUTS = "dvc.stage", "dvc.outputs"
+_REUSED = "reused."
+"""In front of a stage's name; MLflow takes no `@` in the name of a tag."""
 
 
 class Run:
@@ -297,7 +299,7 @@ def _name_reused_runs(
             max_results=1,
         )
         if found:
-            client.set_tag(parent_id, f"reused.{stage}", found[0].info.run_id)
+            client.set_tag(parent_id, _REUSED + stage.replace("@", " "), found[0].info.run_id)
     _describe_execution(client, parent_id)
 
 
@@ -317,12 +319,11 @@ def _find_upstream(lock: Mapping[str, Any], wanted: Sequence[str]) -> set[str]:
 
 def _describe_execution(client: MlflowClient, parent_id: str) -> None:
     tags = client.get_run(parent_id).data.tags
-    reused = {
-        key.removeprefix("reused."): value
-        for key, value in tags.items()
-        if key.startswith("reused.")
-    }
-    lines = [f"- `{stage}`: run `{run_id}`" for stage, run_id in sorted(reused.items())]
+    lines = [
+        f"- {key.removeprefix(_REUSED)}: run `{run_id}`"
+        for key, run_id in sorted(tags.items())
+        if key.startswith(_REUSED)
+    ]
     if lines:
         note = "Stages that DVC did not have to run, and the runs that made their outputs:\n\n"
         client.set_tag(parent_id, MLFLOW_RUN_NOTE, note + "\n".join(lines))

@@ -38,10 +38,10 @@ def train_phase(
     validation: ImageBatches,
     phase: PhaseParams,
     training: TrainingParams,
-    best_weights: Path,
+    checkpoint: Path,
     listeners: list[EpochListener],
 ) -> TrainedPhase:
-    """Trains and leaves the weights of the best epoch in `best_weights` and in the model.
+    """Trains and leaves the weights of the best epoch in `checkpoint`.
 
     The recipe is the article's: Adam, categorical cross-entropy and accuracy per head, a lower
     rate on a plateau, an early stop, and the weights of the least validation loss.
@@ -52,7 +52,7 @@ def train_phase(
         validation: Validation batches.
         phase: What this phase trains, at which rate, and for how many epochs.
         training: What all phases share.
-        best_weights: The `.weights.h5` file to write.
+        checkpoint: The `.weights.h5` file to write; it holds the optimizer's state too.
         listeners: Told after each epoch.
 
     Returns:
@@ -74,7 +74,7 @@ def train_phase(
             recorder,
             _ProgressBar(train, phase.epochs),
             keras.callbacks.ModelCheckpoint(
-                str(best_weights), monitor="val_loss", save_best_only=True, save_weights_only=True
+                str(checkpoint), monitor="val_loss", save_best_only=True, save_weights_only=True
             ),
             keras.callbacks.ReduceLROnPlateau(
                 monitor="val_loss",
@@ -90,7 +90,6 @@ def train_phase(
             ),
         ],
     )
-    classifier.load_weights(best_weights)
     losses = [epoch["val_loss"] for epoch in recorder.history]
     return TrainedPhase(recorder.history, best_epoch=losses.index(min(losses)))
 

@@ -1,0 +1,135 @@
+import keras
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from person_attributes.config import AugmentationParams, Params
+from person_attributes.data.augment import Augmenter
+from person_attributes.data.batches import ImageBatches
+
+
+@pytest.fixture
+def images(random: np.random.Generator) -> npt.NDArray[np.uint8]:
+    return random.integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)
+
+
+def _batches(images: npt.NDArray[np.uint8], params: Params, policy: str) -> ImageBatches:
+    targets = {"number": np.arange(len(images), dtype=np.float32)[:, None]}
+    augmenter = Augmenter(params.augmentation[policy])
+    return ImageBatches(images, targets, np.arange(11), 4, augmenter=augmenter, seed=5)
+
+
+def _read(batches: ImageBatches, epoch: int) -> list[tuple[npt.NDArray[np.uint8], list[int]]]:
+    batches.epoch = epoch
+    return [
+        (images, targets["number"][:, 0].astype(int).tolist())
+        for images, targets in (batches[index] for index in range(len(batches)))
+    ]
+
+
+def test_every_row_is_seen_once_an_epoch_the_last_ones_too(
+    images: npt.NDArray[np.uint8], params: Params
+) -> None:
+    batches = _batches(images, params, "none")
+    orders = [sum((rows for _, rows in _read(batches, epoch)), []) for epoch in (0, 1)]
+    assert [sorted(order) for order in orders] == [list(range(11))] * 2
+    assert orders[0] != orders[1]
+
+
+def test_images_stay_with_their_labels(images: npt.NDArray[np.uint8], params: Params) -> None:
+    for batch, rows in _read(_batches(images, params, "none"), epoch=3):
+        np.testing.assert_array_equal(batch, images[rows])
+
+
+def test_a_batch_depends_on_seed_epoch_and_number_alone(
+    images: npt.NDArray[np.uint8], params: Params
+) -> None:
+    batches = _batches(images, params, "aggressive")
+    straight = _read(batches, epoch=2)
+    batches.epoch = 2
+    for index in (2, 0, 1, 0):
+        np.testing.assert_array_equal(batches[index][0], straight[index][0])
+    fresh = _read(_batches(images, params, "aggressive"), epoch=2)
+    np.testing.assert_array_equal(fresh[1][0], straight[1][0])
+
+
+@pytest.mark.parametrize("policy", ["standard", "aggressive"])
+def test_policies_change_images_but_not_their_kind(
+    images: npt.NDArray[np.uint8], params: Params, policy: str
+) -> None:
+    kept = images.copy()
+    changed = Augmenter(params.augmentation[policy])(images, seed=1)
+    assert (changed.shape, changed.dtype) == (images.shape, np.uint8)
+    assert (changed != images).any(axis=(1, 2, 3)).all()
+    np.testing.assert_array_equal(images, kept)
+
+
+def test_shift_stays_within_its_share(params: Params) -> None:
+    line = np.zeros((200, 100, 100, 3), np.uint8)
+    line[:, :, 50] = 255
+    policy = _only(params, width_shift=0.2)
+    columns = Augmenter(policy)(line, seed=1)[:, 50, :, 0].argmax(axis=1)
+    assert 28 <= columns.min() <= 33
+    assert 67 <= columns.max() <= 72
+
+
+def test_erasing_hits_its_share_of_images_within_its_area(params: Params) -> None:
+    black = np.zeros((400, 64, 64, 3), np.uint8)
+    policy = _only(params, erase=0.5, erase_area=(0.05, 0.1), erase_aspect=(0.5, 1.0))
+    erased = (Augmenter(policy)(black, seed=1) != 0).any(axis=3).mean(axis=(1, 2))
+    assert 0.4 < (erased > 0).mean() < 0.6
+    assert 0.04 < erased[erased > 0].min() < erased.max() < 0.11
+
+
+def _only(params: Params, **changes: object) -> AugmentationParams:
+    return params.augmentation["none"].model_copy(update=changes)
+
+
+def test_fit_reads_every_batch_of_the_epoch_it_is_told(
+    images: npt.NDArray[np.uint8], params: Params
+) -> None:
+    """Keras peeks at batches before the first epoch; what it trains on must not shift by that."""
+    batches = _batches(images, params, "none")
+
+    class Told(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+            batches.epoch = epoch
+
+    seen = _Rows()
+    model = keras.Sequential([keras.Input((32, 32, 3)), seen, keras.layers.Flatten()])
+    model.add(keras.layers.Dense(1, name="number"))
+    model.compile("sgd", loss="mse", run_eagerly=True)
+    flat = _Unpacked(batches)
+    model.fit(flat, epochs=2, shuffle=False, verbose=0, callbacks=[Told()])
+    expected = [images[rows] for epoch in (0, 1) for _, rows in _read(batches, epoch)]
+    assert len(seen.batches) == len(expected)
+    for read, wanted in zip(seen.batches, expected, strict=True):
+        np.testing.assert_array_equal(read, wanted)
+
+
+class _Rows(keras.layers.Layer):
+    """Keeps what it is fed."""
+
+    def __init__(self) -> None:
+        super().__init__(trainable=False)
+        self.batches: list[npt.NDArray[np.float32]] = []
+
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        if not isinstance(inputs, keras.KerasTensor) and inputs.shape[0]:
+            self.batches.append(np.array(inputs))
+        return inputs
+
+
+class _Unpacked(keras.utils.PyDataset):
+    """One target instead of a dict."""
+
+    def __init__(self, batches: ImageBatches) -> None:
+        super().__init__()
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+        images, targets = self._batches[index]
+        return images, targets["number"]

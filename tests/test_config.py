@@ -1,0 +1,103 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ROOT, SHIPPED, change_params, read_yaml
+from person_attributes.config import read_params
+from person_attributes.errors import ParamsError
+
+
+@pytest.fixture
+def params_file(tmp_path: Path) -> Path:
+    return Path(shutil.copy(SHIPPED, tmp_path / "params.yaml"))
+
+
+def test_shipped_params_equal_the_sample_recipe() -> None:
+    assert (ROOT / "params.yaml").read_text() == SHIPPED.read_text()
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_recipe_is_complete(recipe: Path) -> None:
+    assert list(read_params(recipe).phases) == ["p1", "p2", "p3", "p4", "p5"]
+
+
+def test_hvc_recipe_is_the_articles() -> None:
+    params = read_params(ROOT / "recipes" / "hvc.yaml")
+    assert params.model.blocks == (6, 12, 24, 16)
+    assert [phase.image_size for phase in params.phases.values()] == [100, 100, 100, 200, 200]
+    assert [phase.trainable for phase in params.phases.values()] == [
+        "all", "heads", "all", "all", "heads",
+    ]  # fmt: skip
+    assert params.phases["p3"].learning_rate == 1e-4
+    assert (params.split.validation_share, params.seed) == (0.15, 42)
+
+
+def test_every_number_is_required(params_file: Path) -> None:
+    def leaves(section: Any, prefix: str = "") -> list[str]:
+        if not isinstance(section, dict):
+            return [prefix]
+        return [
+            leaf
+            for key, value in section.items()
+            for leaf in [f"{prefix}.{key}".lstrip("."), *leaves(value, f"{prefix}.{key}".lstrip("."))]
+        ]
+
+    content = read_yaml(params_file)
+    named_by_user = {"phases", "heads", "augmentation"}
+    for leaf in sorted(set(leaves(content))):
+        *sections, name = leaf.split(".")
+        if sections[:1] and sections[0] in named_by_user and len(sections) == 1:
+            continue
+        shutil.copy(SHIPPED, params_file)
+        changed = read_yaml(params_file)
+        section = changed
+        for part in sections:
+            section = section[part]
+        del section[name]
+        from ruamel.yaml import YAML
+
+        with params_file.open("w") as file:
+            YAML(typ="safe").dump(changed, file)
+        with pytest.raises(ParamsError, match="missing. Add the key"):
+            read_params(params_file)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training.batchsize": 8}, r"training\.batchsize: unknown key\. Did you mean 'batch_size'"),
+        ({"training.batch_size": "many"}, r"training\.batch_size: expected .*integer.*'many'"),
+        ({"training.batch_size": 0}, r"training\.batch_size: expected greater than .* Received: 0"),
+        ({"phases.p1.learning_rat": 1}, r"phases\.p1\.learning_rat: .* 'learning_rate'"),
+        ({"phases.p4.image_size": 96}, r"phases\.p4\.image_size: expected one of 64, 80.* 96"),
+        ({"phases.p1.starts_from": "p2"}, r"phases\.p1\.starts_from: expected one of initial"),
+        ({"phases.p1.augmentation": "wild"}, r"expected one of none, standard, aggressive.*wild"),
+        ({"evaluation.phase": "p6"}, r"evaluation\.phase: expected one of p1, p2, p3, p4, p5"),
+        ({"heads.age.classes": ["a", "a"]}, r"heads\.age\.classes: class 'a' is listed twice"),
+        ({"heads.age.column": "gender"}, r"heads\.age\.column: column 'gender' is already used"),
+        ({"report.colour": "blue"}, r"report\.colour: .*'blue'"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_it(
+    params_file: Path, changes: dict[str, Any], message: str
+) -> None:
+    change_params(params_file, changes)
+    with pytest.raises(ParamsError, match=message) as raised:
+        read_params(params_file)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_or_malformed_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="no such file"):
+        read_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("seed: [42\nsample: 1\n")
+    with pytest.raises(ParamsError, match=r"params\.yaml:\d+: not valid YAML"):
+        read_params(tmp_path / "params.yaml")
+
+
+def test_params_cannot_be_changed(params_file: Path) -> None:
+    params = read_params(params_file)
+    with pytest.raises(ValueError, match="frozen"):
+        params.seed = 1  # type: ignore[misc]
