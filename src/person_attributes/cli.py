@@ -1,9 +1,9 @@
 """One parser, one subcommand a stage. Errors that a user can mend end in one line and exit code 2."""
 
 import argparse
-import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -114,5 +114,7 @@ def _quieten_libraries() -> None:
     """Keeps libraries from talking over the project; what matters is printed by the stages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # tf2onnx and MLflow look for names that NumPy took away, and warn about it.
+    warnings.filterwarnings("ignore", category=FutureWarning)
