@@ -51,7 +51,8 @@ def read_yaml(path: Path) -> Any:
 
 def change_params(path: Path, changes: Mapping[str, Any]) -> None:
     """Sets values by dotted keys, as `dvc exp run -S` does."""
-    content = read_yaml(path)
+    yaml = YAML()  # keeps the order of the keys
+    content = yaml.load(path.read_text(encoding="utf-8"))
     for key, value in changes.items():
         *sections, name = key.split(".")
         section = content
@@ -59,7 +60,7 @@ def change_params(path: Path, changes: Mapping[str, Any]) -> None:
             section = section[part]
         section[name] = value
     with path.open("w", encoding="utf-8") as file:
-        YAML(typ="safe").dump(content, file)
+        yaml.dump(content, file)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Trains from scratch, compares and serves one network that reads several attributes off one image."""
+"""Trains, compares and serves one network that reads several attributes off one image."""

@@ -1,4 +1,4 @@
-"""One parser, one subcommand a stage. Errors that a user can mend end in one line and exit code 2."""
+"""One parser, one subcommand a stage; what a user can mend is told in a line and exit code 2."""
 
 import argparse
 import os

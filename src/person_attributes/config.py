@@ -6,7 +6,7 @@ number that can change a result, and DVC sees each of them.
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeGuard, get_args
 
 from pydantic import (
     BaseModel,
@@ -274,13 +274,17 @@ def _describe(fault: Any) -> str:
     return f"{where}: expected {expected}. Received: {fault['input']!r}. Change the value."
 
 
+def _is_section(value: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(value, type) and issubclass(value, BaseModel)
+
+
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
     """Lists the keys of the section that holds `location`."""
     section: Any = Params
     for key in location[:-1]:
-        if isinstance(section, type) and issubclass(section, BaseModel):
+        if _is_section(section):
             field = section.model_fields.get(str(key))
             section = field.annotation if field else None
         else:  # dict[name, Section]: the key is the user's own name
             section = get_args(section)[1]
-    return list(section.model_fields) if isinstance(section, type) else []
+    return list(section.model_fields) if _is_section(section) else []

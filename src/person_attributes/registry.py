@@ -88,7 +88,7 @@ def check_export(
         if set(answers) != set(y_prob):
             raise RegistryError(
                 f"export: the network's heads changed. Expected {', '.join(y_prob)}. "
-                f"Received: {', '.join(answers)}. Report this with the versions of Keras and tf2onnx."
+                f"Received: {', '.join(answers)}. Report this with Keras' and tf2onnx' versions."
             )
         for head, expected in y_prob.items():
             difference = np.abs(answers[head] - expected[begin : begin + len(part)]).max()
@@ -96,7 +96,7 @@ def check_export(
     if not largest <= max_difference:
         raise RegistryError(
             f"export: ONNX Runtime and Keras differ by {largest:.2e} in probability. Expected at "
-            f"most {max_difference:.0e} (registry.max_export_difference). The model is not registered."
+            f"most {max_difference:.0e} (registry.max_export_difference). Not registered."
         )
     return largest
 

@@ -65,7 +65,7 @@ def _find_images(images: Path) -> list[Path]:
     paths = [path for path in found if path.is_file() and path.suffix.lower() in _SUFFIXES]
     if not paths:
         raise SourceError(
-            f"{images}: expected an image or a folder with images ({', '.join(sorted(_SUFFIXES))}). "
+            f"{images}: expected an image or a folder of images ({', '.join(sorted(_SUFFIXES))}). "
             "Received: none. Correct the path."
         )
     return paths

@@ -14,7 +14,7 @@ import onnxruntime
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from person_attributes.data.images import Images, decode_image, resize_image
 from person_attributes.errors import ImageError
@@ -90,7 +90,7 @@ class ServedClassifier(PythonModel):
     def _decode(self, row: int, value: Any) -> Any:
         if not isinstance(value, str):
             raise InvalidImageRequest(
-                f"row {row}: expected a base64 string of an image. Received: {type(value).__name__}."
+                f"row {row}: expected an image as base64 string. Received: {type(value).__name__}."
             )
         encoded = value.partition(",")[2] if value.startswith("data:") else value
         try:

@@ -438,7 +438,7 @@ def _class_shares(records: pd.DataFrame, label_map: LabelMap) -> dict[str, dict[
 
 
 def _name_shares(shares: dict[str, dict[str, float]], prefix: str = "") -> dict[str, float]:
-    """Names shares as MLflow accepts them: by the number of the class, since names hold anything."""
+    """Names shares by the number of the class: MLflow does not accept what class names hold."""
     return {
         f"{prefix}{head}_share_{number}": share
         for head, classes in shares.items()

@@ -1,8 +1,8 @@
 """MLflow runs: one a stage, below one an execution of the pipeline.
 
-An execution is one `dvc repro`, one `dvc exp run` or one `mlflow run`; all stages below that process
-share its parent run. What DVC skips leaves no run, but the parent names the earlier runs that made
-those outputs, found by the digests of what they wrote.
+An execution is one `dvc repro`, one `dvc exp run` or one `mlflow run`; all stages below that
+process share its parent run. What DVC skips leaves no run, but the parent names the earlier runs
+that made those outputs, found by the digests of what they wrote.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 import psutil
+from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Metric, Param, RunStatus
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import (
@@ -77,7 +78,7 @@ class Run:
         with warnings.catch_warnings():
             # Guesses at the kind of source and hints on integers: neither concerns the user.
             warnings.simplefilter("ignore", UserWarning)
-            dataset = mlflow.data.from_pandas(table, source=source, name=name)
+            dataset = from_pandas(table, source=source, name=name)
             mlflow.log_input(dataset, context=context)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -157,8 +158,8 @@ def _open_execution(
 ) -> tuple[str, bool]:
     """Finds or creates the parent run; says whether it is ours to end.
 
-    `mlflow run` exports the id of the project's run, which `start_run` would re-open; it becomes the
-    parent instead.
+    `mlflow run` exports the id of the project's run, which `start_run` would re-open; it becomes
+    the parent instead.
     """
     project_run = os.environ.pop("MLFLOW_RUN_ID", None)
     if project_run:

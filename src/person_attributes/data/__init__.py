@@ -1,1 +1,1 @@
-"""From annotated images to batches: drawn sample, annotations, sources, split, packs, augmentation."""
+"""From annotated images to batches: sample, annotations, sources, split, packs, augmentation."""

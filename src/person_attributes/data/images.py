@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +64,9 @@ def pack_images(source: Source, names: Sequence[str], image_size: int, path: Pat
         ImageError: If an image cannot be decoded any more; run ingest again.
     """
     shape = (len(names), image_size, image_size, 3)
-    pack = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    pack: np.memmap[Any, np.dtype[np.uint8]] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        path, mode="w+", dtype=np.uint8, shape=shape
+    )
     rows: Iterator[str] = iter(tqdm(names, f"packing {image_size} px", unit="image", disable=None))
     for position, name in enumerate(rows):
         try:

@@ -291,7 +291,7 @@ def _draw_bag(figure: _Figure) -> None:
 
 
 def _draw_head(figure: _Figure) -> None:
-    """Draws the skull and the hair: a cap seen from the front, half of it from the side, all from behind."""
+    """Draws skull and hair: a cap from the front, half a head from the side, all from behind."""
     hair, pose = _HAIR[figure.labels["age"]], figure.labels["bodypose"]
     figure.ellipse(0, 0.125, 0.078, 0.098, hair)
     if pose == "Back":

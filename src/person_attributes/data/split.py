@@ -112,7 +112,7 @@ def find_positions(records: pd.DataFrame, rows: Sequence[int]) -> npt.NDArray[np
     positions: npt.NDArray[np.intp] = records.index.get_indexer(pd.Index(rows))
     if (positions < 0).any():
         raise SplitError(
-            f"split: row {rows[int(np.argmin(positions))]} is not among the {len(records)} records. "
-            "Run the stage split again."
+            f"split: row {rows[int(np.argmin(positions))]} is not among the {len(records)} "
+            "records. Run the stage split again."
         )
     return positions

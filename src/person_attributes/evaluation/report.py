@@ -109,12 +109,12 @@ def format_table(heads: pd.DataFrame, metrics: Mapping[str, float]) -> str:
         "majority": metrics["mean_majority"],
         "loss": metrics["loss"],
     }
-    rows = [*((str(head), row) for head, row in heads.iterrows()), ("mean / sum", totals)]
-    lines = [f"{'head':<16}{'accuracy':>9}{'interval':>15}{'majority':>10}{'loss':>8}"]
-    for name, row in rows:
-        interval = f"{row['low']:.3f}–{row['high']:.3f}"
+    rows = {str(head): row.to_dict() for head, row in heads.iterrows()} | {"mean / sum": totals}
+    lines = [f"{'head':<16}{'accuracy':>9}{'interval':>17}{'majority':>10}{'loss':>8}"]
+    for name, row in rows.items():
+        interval = f"{row['low']:.3f} to {row['high']:.3f}"
         lines.append(
-            f"{name:<16}{row['accuracy']:>9.3f}{interval:>15}{row['majority']:>10.3f}"
+            f"{name:<16}{row['accuracy']:>9.3f}{interval:>17}{row['majority']:>10.3f}"
             f"{row['loss']:>8.3f}"
         )
     return "\n".join(lines)

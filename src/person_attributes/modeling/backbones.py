@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import keras
 
-# Keras exports DenseNet121, 169 and 201 alone; other numbers of blocks need the function below them.
+# Keras exports DenseNet121, 169 and 201 alone; other blocks need the function below them.
 from keras.src.applications.densenet import DenseNet
 
 from person_attributes.config import ModelParams

@@ -1,0 +1,120 @@
+"""The house in order: what may import what, what must be equal, what must be declared."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, read_yaml
+
+from person_attributes import errors
+
+SOURCE = ROOT / "src" / "person_attributes"
+
+FLOORS = [
+    {"errors"},
+    {"config", "labels", "workspace"},
+    {"data", "modeling"},
+    {"training", "evaluation"},
+    {"tracking", "serving"},
+    {"registry", "scoring", "served_model"},
+    {"stages"},
+    {"cli"},
+    {"__main__"},
+]
+"""Rooms from the ground up; a room imports from floors below it."""
+
+MAY_IMPORT_MLFLOW = {"tracking", "serving", "served_model", "registry", "scoring"}
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(SOURCE).with_suffix("").parts[0]
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+MODULES = [path for path in sorted(SOURCE.rglob("*.py")) if path.stem != "__init__"]
+
+
+def _floor(room: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_imports_point_down(path: Path) -> None:
+    room = _room(path)
+    names = [name.split(".") for name in _imports(path)]
+    rooms = {parts[1] for parts in names if parts[0] == "person_attributes" and len(parts) > 1}
+    for other in rooms - {room}:
+        assert _floor(other) < _floor(room), f"{room} imports {other}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_mlflow_has_its_rooms(path: Path) -> None:
+    if _room(path) not in MAY_IMPORT_MLFLOW:
+        assert not {name for name in _imports(path) if name.split(".")[0] == "mlflow"}
+
+
+def test_every_error_is_in_the_tree_and_drawn() -> None:
+    drawn = errors.__doc__ or ""
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    assert len(classes) > 5
+    for error in classes:
+        assert issubclass(error, errors.PersonAttributesError)
+        assert error.__name__ in drawn
+
+
+def test_conda_has_the_versions_of_the_lock() -> None:
+    locked = set((ROOT / "requirements.lock").read_text().split())
+    conda = read_yaml(ROOT / "conda.yaml")
+    assert set(conda) == {"name", "channels", "dependencies"}
+    python, pip, listed = conda["dependencies"]
+    assert (python.partition("=")[0], pip) == ("python", "pip")
+    assert len(listed["pip"]) > 150
+    assert set(listed["pip"]) <= locked
+
+
+def test_direct_dependencies_are_locked_at_their_pins() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    locked = (ROOT / "requirements.lock").read_text().split()
+    pinned = [name for name in project["dependencies"] if "==" in name]
+    stub = "opencv-python==4.11.0.86"
+    assert len(pinned) > 12
+    assert set(pinned) - {stub} <= set(locked)
+    assert "third_party/opencv-python-stub" in locked
+
+
+def test_mlproject_names_the_conda_file_and_known_commands() -> None:
+    from person_attributes.cli import main
+
+    project = read_yaml(ROOT / "MLproject")
+    assert project["conda_env"] == "conda.yaml"
+    stages = {"ingest", "encode", "split", "pack", "initialize", "train", "evaluate", "register"}
+    assert stages < set(project["entry_points"])
+    for name in stages:
+        with pytest.raises(SystemExit) as ended:
+            main([name, "--help"])
+        assert ended.value.code == 0
+
+
+def test_cheap_commands_import_neither_tensorflow_nor_mlflow() -> None:
+    import subprocess
+
+    code = (
+        "import sys; from person_attributes import cli, stages; "
+        "print({'tensorflow', 'keras', 'mlflow', 'sklearn'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == "set()"
