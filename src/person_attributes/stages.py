@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import keras
 
     from person_attributes.data.batches import ImageBatches
+    from person_attributes.evaluation.metrics import Scores
+    from person_attributes.evaluation.predictions import Probabilities
     from person_attributes.modeling.classifier import Normalization
     from person_attributes.tracking import Run
 
@@ -282,7 +284,7 @@ def train(workspace: Workspace, params: Params, phase: str) -> None:
 
 def evaluate(workspace: Workspace, params: Params) -> None:
     """Scores every validation row and writes numbers, figures and the report page."""
-    from person_attributes.evaluation import figures, metrics, report
+    from person_attributes.evaluation import metrics, report
     from person_attributes.evaluation.predictions import predict_batches
 
     phase = params.evaluation.phase
@@ -298,7 +300,15 @@ def evaluate(workspace: Workspace, params: Params) -> None:
         workspace.split,
         *(workspace.history(name) for name in params.phases),
     ]
-    writes = [workspace.metrics, workspace.heads, workspace.confusions, workspace.evaluation]
+    writes = [
+        workspace.metrics,
+        workspace.heads,
+        workspace.learning_curves,
+        workspace.confusions,
+        workspace.evaluation_page,
+        workspace.predictions,
+        workspace.probabilities,
+    ]
     sections = {"seed", "evaluation", "report"}
     with _open_run("evaluate", workspace, params, sections, reads, writes) as run:
         drawn = Split.read(workspace.split)
@@ -317,38 +327,12 @@ def evaluate(workspace: Workspace, params: Params) -> None:
             bootstrap_samples=params.evaluation.bootstrap_samples,
             seed=params.seed,
         )
-        colour = params.report.colour
-        matrices = {head: metrics.confusion(y_true[head], y_prob[head]) for head in y_true}
-        pictures = {
-            "Accuracy of each head": figures.draw_head_accuracies(scores.heads, colour),
-            "Learning curves": figures.draw_learning_curves(_histories(workspace, params), colour),
-            "Confusions": figures.draw_confusions(matrices, label_map.classes, colour),
-        }
-        images = open_pack(workspace.pack(image_size))
-        positions = find_positions(read_records(workspace.records), drawn.validation)
-        mistakes = {
-            head: report.find_mistakes(
-                y_true[head],
-                y_prob[head],
-                label_map.classes[head],
-                drawn.validation,
-                images,
-                positions,
-                params.evaluation.mistakes_per_head,
-            )
-            for head in label_map.heads
-        }
-        page = report.render_report(
-            scores, pictures, mistakes, colour, params.evaluation.confidence
-        )
-        _write_evaluation(workspace, scores, page, y_true, y_prob, drawn.validation, label_map)
+        _write_scores(workspace, scores, _read_learning_curves(workspace, params))
+        _write_predictions(workspace, label_map, drawn.validation, y_true, y_prob)
+        _write_report(run, workspace, params, scores, y_true, y_prob)
         run.log_results(scores.to_metrics())
         run.set_tags({"split.digest": drawn.digest})
-        run.log_file(workspace.evaluation_page)
-        run.log_file(workspace.predictions)
         run.log_file(workspace.heads)
-        for title, picture in pictures.items():
-            run.log_bytes(picture, f"{title.lower().replace(' ', '_')}.png")
         print(report.format_table(scores.heads, scores.to_metrics()))
 
 
@@ -366,7 +350,7 @@ def register(workspace: Workspace, params: Params) -> None:
         workspace.records,
         workspace.split,
         workspace.metrics,
-        workspace.evaluation,
+        workspace.probabilities,
     ]
     with _open_run("register", workspace, params, {"registry"}, reads, writes=[]) as run:
         drawn = Split.read(workspace.split)
@@ -538,39 +522,88 @@ def _refuse_trained_rows(workspace: Workspace, phase: str, drawn: Split) -> None
         )
 
 
-def _histories(workspace: Workspace, params: Params) -> dict[str, pd.DataFrame]:
-    return {phase: pd.read_csv(workspace.history(phase)) for phase in params.phases}
+def _read_learning_curves(workspace: Workspace, params: Params) -> pd.DataFrame:
+    """Puts the histories of the phases end to end: columns `epoch`, `phase`, then the figures."""
+    histories = {phase: pd.read_csv(workspace.history(phase)) for phase in params.phases}
+    curves = pd.concat(histories, names=["phase"]).reset_index("phase")
+    curves["epoch"] = range(1, len(curves) + 1)
+    return curves
 
 
-def _write_evaluation(
+def _write_scores(workspace: Workspace, scores: "Scores", curves: pd.DataFrame) -> None:
+    with _writing(workspace.heads) as path:
+        scores.heads.to_csv(path, lineterminator="\n")
+    with _writing(workspace.learning_curves) as path:
+        curves.to_csv(path, index=False, lineterminator="\n")
+    with _writing(workspace.metrics) as path:
+        _write_json(path, scores.to_metrics())
+
+
+def _write_predictions(
     workspace: Workspace,
-    scores: Any,
-    page: str,
-    y_true: dict[str, Any],
-    y_prob: Any,
-    rows: tuple[int, ...],
     label_map: LabelMap,
+    rows: tuple[int, ...],
+    y_true: "Probabilities",
+    y_prob: "Probabilities",
 ) -> None:
+    """Writes what was said of each row, and pairs of true and predicted classes for the plots."""
     truth, prediction = label_map.decode(y_true), label_map.decode(y_prob)
     table = pd.DataFrame({"row": rows})
     for head in label_map.heads:
         table[f"{head}_true"] = truth[head]
         table[f"{head}_pred"] = prediction[head]
         table[f"{head}_prob"] = y_prob[head].max(axis=1).round(6)
-    with _writing(workspace.evaluation) as folder:
-        folder.mkdir()
-        (folder / workspace.evaluation_page.name).write_text(page, encoding="utf-8")
-        table.to_csv(folder / workspace.predictions.name, index=False, lineterminator="\n")
-        np.savez(folder / workspace.probabilities.name, **y_prob)
+    with _writing(workspace.predictions) as path:
+        table.to_csv(path, index=False, lineterminator="\n")
+    with _writing(workspace.probabilities) as path:
+        np.savez(path, **dict(y_prob))
     with _writing(workspace.confusions) as folder:
         folder.mkdir()
         for head in label_map.heads:
             pairs = pd.DataFrame({"actual": truth[head], "predicted": prediction[head]})
             pairs.to_csv(folder / f"{head}.csv", index=False, lineterminator="\n")
-    with _writing(workspace.heads) as path:
-        scores.heads.to_csv(path, lineterminator="\n")
-    with _writing(workspace.metrics) as path:
-        _write_json(path, scores.to_metrics())
+
+
+def _write_report(
+    run: "Run",
+    workspace: Workspace,
+    params: Params,
+    scores: "Scores",
+    y_true: "Probabilities",
+    y_prob: "Probabilities",
+) -> None:
+    """Draws the figures, logs them, and writes the page that holds them all."""
+    from person_attributes.evaluation import figures, metrics, report
+
+    rows = Split.read(workspace.split).validation
+    images = open_pack(workspace.pack(params.phases[params.evaluation.phase].image_size))
+    positions = find_positions(read_records(workspace.records), rows)
+    classes, colour = LabelMap.read(workspace.label_map).classes, params.report.colour
+    matrices = {head: metrics.confusion(y_true[head], y_prob[head]) for head in classes}
+    curves = _read_learning_curves(workspace, params)
+    pictures = {
+        "Accuracy of each head": figures.draw_head_accuracies(scores.heads, colour),
+        "Learning curves": figures.draw_learning_curves(curves, colour),
+        "Confusions": figures.draw_confusions(matrices, classes, colour),
+    }
+    mistakes = {
+        head: report.find_mistakes(
+            y_true[head],
+            y_prob[head],
+            classes[head],
+            rows,
+            images,
+            positions,
+            params.evaluation.mistakes_per_head,
+        )
+        for head in classes
+    }
+    page = report.render_report(scores, pictures, mistakes, colour, params.evaluation.confidence)
+    with _writing(workspace.evaluation_page) as path:
+        path.write_text(page, encoding="utf-8")
+    for title, picture in pictures.items():
+        run.log_bytes(picture, f"{title.lower().replace(' ', '_')}.png")
+    run.log_file(workspace.evaluation)
 
 
 def _write_json(path: Path, content: Any) -> None:

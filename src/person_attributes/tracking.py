@@ -150,7 +150,10 @@ def _choose_experiment() -> str:
     if experiment_id:
         return str(mlflow.set_experiment(experiment_id=experiment_id).experiment_id)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
-    return str(mlflow.set_experiment(name).experiment_id)
+    experiment = mlflow.set_experiment(name)
+    # Without it the UI opens the experiment as one of prompts and traces.
+    mlflow.set_experiment_tag("mlflow.experimentKind", "custom_model_development")
+    return str(experiment.experiment_id)
 
 
 def _open_execution(
@@ -170,7 +173,7 @@ def _open_execution(
     found = client.search_runs([experiment], f"tags.`{_EXECUTION}` = '{execution}'", max_results=1)
     if found:
         return found[0].info.run_id, True
-    name = os.environ.get("DVC_EXP_NAME") or f"pipeline {datetime.now():%Y-%m-%d %H:%M:%S}"
+    name = os.environ.get("DVC_EXP_NAME") or f"{datetime.now():%Y-%m-%d %H:%M:%S}"
     tags = {
         _EXECUTION: execution,
         _PROCESS: execution,
@@ -255,8 +258,9 @@ def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def _digest_paths(workspace: Workspace, paths: Sequence[Path]) -> dict[str, str]:
     digests = {}
     for path in paths:
-        name = workspace.relative(path) if path.is_relative_to(workspace.root) else str(path)
-        digests[name] = _digest(path)
+        if path.exists():  # what is missing, the stage itself tells better
+            name = workspace.relative(path) if path.is_relative_to(workspace.root) else str(path)
+            digests[name] = _digest(path)
     return digests
 
 
@@ -292,10 +296,11 @@ def _name_reused_runs(
     siblings = client.search_runs([experiment], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'")
     executed = {run.data.tags.get(_STAGE) for run in siblings}
     wanted = [workspace.relative(path) for path in reads if path.is_relative_to(workspace.root)]
+    everywhere = [known.experiment_id for known in client.search_experiments()]
     for stage in sorted(_find_upstream(lock, wanted) - executed):
         outputs = {out["path"]: out["md5"] for out in lock[stage].get("outs", [])}
         found = client.search_runs(
-            [experiment],
+            everywhere,
             f"tags.`{_STAGE}` = '{stage}' and tags.`{_OUTPUTS}` = '{_combine(outputs)}'",
             max_results=1,
         )

@@ -88,6 +88,11 @@ class Workspace:
         return self.root / "reports" / "heads.csv"
 
     @property
+    def learning_curves(self) -> Path:
+        """Figures of all epochs of all phases, end to end."""
+        return self.root / "reports" / "learning_curves.csv"
+
+    @property
     def probabilities(self) -> Path:
         """The network's answers for the validation rows."""
         return self.evaluation / "probabilities.npz"

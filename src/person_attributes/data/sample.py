@@ -284,9 +284,9 @@ def _draw_bag(figure: _Figure) -> None:
     elif bag == "Grocery/Home/Plastic Bag":
         colour = ((245, 245, 248), (120, 225, 130), (150, 200, 250))[figure.random.integers(3)]
         x = side * (reach + 0.02)
-        figure.line([(x - 0.03, 0.6), (x, 0.52), (x + 0.03, 0.6)], colour, 0.014)
+        figure.line([(x - 0.04, 0.6), (x, 0.52), (x + 0.04, 0.6)], colour, 0.02)
         figure.polygon(
-            [(x - 0.06, 0.59), (x + 0.06, 0.59), (x + 0.08, 0.76), (x - 0.08, 0.76)], colour
+            [(x - 0.08, 0.58), (x + 0.08, 0.58), (x + 0.1, 0.78), (x - 0.1, 0.78)], colour
         )
 
 
@@ -325,19 +325,20 @@ def _draw_face(figure: _Figure) -> None:
         figure.ellipse(x, 0.128, 0.009, 0.011, dark)
         inner, outer = x - side * 0.018, x + side * 0.018
         figure.line([(inner, 0.106 + slant / 2), (outer, 0.106 - slant / 2)], dark, 0.009)
-    _draw_mouth(figure, middle, emotion, 0.026 if pose == "Side" else 0.036)
+    _draw_mouth(figure, middle, emotion, 0.032 if pose == "Side" else 0.05)
 
 
 def _draw_mouth(figure: _Figure, x: float, emotion: str, half: float) -> None:
     red: Colour = (150, 32, 40)
     if emotion == "Happy":
-        figure.polygon([(x - half, 0.168), (x + half, 0.168), (x, 0.206)], (255, 255, 255))
-        figure.line([(x - half, 0.168), (x, 0.206), (x + half, 0.168)], red, 0.007)
+        figure.polygon([(x - half, 0.164), (x + half, 0.164), (x, 0.214)], (255, 255, 255))
+        figure.line([(x - half, 0.164), (x, 0.214), (x + half, 0.164)], red, 0.011)
     elif emotion == "Sad":
-        figure.line([(x - half, 0.196), (x, 0.174), (x + half, 0.196)], red, 0.01)
+        figure.line([(x - half, 0.2), (x, 0.174), (x + half, 0.2)], red, 0.014)
+        figure.ellipse(x + half * 0.7, 0.155, 0.009, 0.022, (70, 130, 245))
     else:
         width = 0.013 if emotion == "Angry/Serious" else 0.008
-        figure.line([(x - half * 0.7, 0.184), (x + half * 0.7, 0.184)], red, width)
+        figure.line([(x - half * 0.5, 0.184), (x + half * 0.5, 0.184)], red, width)
 
 
 def _degrade(crop: Image.Image, quality: str, random: np.random.Generator) -> Image.Image:

@@ -58,17 +58,21 @@ def draw_sample_grid(images: npt.NDArray[np.uint8], captions: Sequence[str], col
     return _to_png(figure)
 
 
-def draw_learning_curves(histories: Mapping[str, pd.DataFrame], colour: str) -> bytes:
-    """Draws loss and mean accuracy of all phases end to end, with their boundaries."""
+def draw_learning_curves(curves: pd.DataFrame, colour: str) -> bytes:
+    """Draws loss and mean accuracy of all phases end to end, with their boundaries.
+
+    Args:
+        curves: One row an epoch: columns `epoch`, `phase`, `loss`, `val_loss` and so on.
+        colour: Of the validation curve.
+    """
     figure = _new_figure(12, 4)
-    curves = pd.concat(histories, names=["phase"]).reset_index("phase")
-    epochs = np.arange(1, len(curves) + 1)
+    epochs = curves["epoch"]
     for axis, name in zip(figure.subplots(1, 2), ("loss", "mean_accuracy"), strict=True):
         axis.plot(epochs, curves[name], "o-", markersize=3, color=_GREY, label="training")
         axis.plot(
             epochs, curves[f"val_{name}"], "o-", markersize=3, color=colour, label="validation"
         )
-        _mark_phases(axis, histories)
+        _mark_phases(axis, curves)
         axis.set_xlabel("epoch")
         axis.set_title(name.replace("_", " "), fontsize=10, pad=16)
         axis.legend(frameon=False, fontsize=8)
@@ -76,12 +80,10 @@ def draw_learning_curves(histories: Mapping[str, pd.DataFrame], colour: str) -> 
     return _to_png(figure)
 
 
-def _mark_phases(axis: Any, histories: Mapping[str, pd.DataFrame]) -> None:
-    begin = 0.5
-    for phase, history in histories.items():
-        axis.axvline(begin, color=_GREY, linewidth=0.5, linestyle=":")
-        axis.text(begin, 1.01, f" {phase}", transform=axis.get_xaxis_transform(), fontsize=8)
-        begin += len(history)
+def _mark_phases(axis: Any, curves: pd.DataFrame) -> None:
+    for phase, epoch in curves.groupby("phase", sort=False)["epoch"].min().items():
+        axis.axvline(epoch - 0.5, color=_GREY, linewidth=0.5, linestyle=":")
+        axis.text(epoch - 0.5, 1.01, f" {phase}", transform=axis.get_xaxis_transform(), fontsize=8)
 
 
 def draw_head_accuracies(heads: pd.DataFrame, colour: str) -> bytes:

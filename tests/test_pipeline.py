@@ -1,0 +1,433 @@
+"""The whole pipeline, run for real: DVC, MLflow, a served model asked over HTTP."""
+
+import base64
+import contextlib
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Project, change_params, read_yaml
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+from PIL import Image
+
+from person_attributes.config import Params, read_params
+
+STAGES = [
+    "sample", "ingest", "encode", "split", "pack@32", "pack@40", "initialize",
+    "train@p1", "train@p2", "train@p3", "train@p4", "train@p5", "evaluate", "register",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(make_project: Callable[[str], Project]) -> Project:
+    """A project after its first `dvc repro`; not to be changed."""
+    project = make_project("finished")
+    assert sorted(project.repro()) == sorted(STAGES)
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--message", "Run")
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished project, to be changed."""
+    return Project(Path(shutil.copytree(finished.root, tmp_path / "project")))
+
+
+def _client(project: Project) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+
+
+def _runs(project: Project) -> list[Run]:
+    client = _client(project)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(experiments, order_by=["attributes.start_time ASC"]))
+
+
+def _stage_of(run: Run) -> str | None:
+    return run.data.tags.get("dvc.stage")
+
+
+def _parents(runs: list[Run]) -> list[Run]:
+    return [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+
+
+def test_a_second_repro_runs_nothing_and_leaves_no_run(finished: Project) -> None:
+    before = len(_runs(finished))
+    assert finished.repro() == []
+    assert len(_runs(finished)) == before
+
+
+def test_every_stage_is_a_finished_run_below_one_parent(finished: Project) -> None:
+    runs = _runs(finished)
+    (parent,) = _parents(runs)
+    children = [run for run in runs if run is not parent]
+    assert sorted(str(_stage_of(run)) for run in children) == sorted(STAGES)
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in children:
+        assert run.data.metrics, _stage_of(run)
+        assert run.data.params, _stage_of(run)
+        assert run.data.tags["mlflow.source.git.commit"]
+
+
+def test_runs_carry_the_digests_that_dvc_computes(finished: Project) -> None:
+    lock = read_yaml(finished.root / "dvc.lock")["stages"]
+    compared = 0
+    for run in _runs(finished):
+        stage = _stage_of(run)
+        if stage:
+            written = json.loads(run.data.tags["dvc.written"])
+            assert written == {out["path"]: out["md5"] for out in lock[stage].get("outs", [])}
+            compared += len(written)
+    assert compared > 20
+
+
+def test_the_parent_carries_all_parameters_and_the_final_accuracies(finished: Project) -> None:
+    (parent,) = _parents(_runs(finished))
+    metrics = json.loads((finished.root / "reports/metrics.json").read_text())
+    assert parent.data.params["phases.p4.learning_rate"] == "0.001"
+    assert len(parent.data.params) > 80
+    for head in read_params(finished.params_file).heads:
+        name = f"{head}_accuracy"
+        assert parent.data.metrics[name] == metrics[name]
+
+
+def test_phases_log_every_epoch_of_every_head(finished: Project) -> None:
+    params = read_params(finished.params_file)
+    for run in _runs(finished):
+        if str(_stage_of(run)).startswith("train@"):
+            for head in params.heads:
+                assert {f"{head}_accuracy", f"val_{head}_loss"} <= set(run.data.metrics)
+            assert {"learning_rate", "images_per_second", "val_loss"} <= set(run.data.metrics)
+            artifacts = _client(finished).list_artifacts(run.info.run_id, "model")
+            assert [artifact.path.endswith(".keras") for artifact in artifacts] == [True]
+
+
+def test_data_stages_log_their_data_and_pictures(finished: Project) -> None:
+    by_stage = {_stage_of(run): run for run in _runs(finished)}
+    client = _client(finished)
+    for stage, picture in (
+        ("ingest", "class_shares.png"),
+        ("split", "class_shares_validation.png"),
+        ("pack@32", "labelled_images.png"),
+        ("initialize", "network.png"),
+        ("evaluate", "confusions.png"),
+    ):
+        artifacts = {file.path for file in client.list_artifacts(by_stage[stage].info.run_id)}
+        assert picture in artifacts
+    for stage in ("ingest", "encode", "split"):
+        inputs = by_stage[stage].inputs
+        assert inputs is not None
+        assert inputs.dataset_inputs
+
+
+def test_all_validation_rows_are_scored_and_no_training_row(finished: Project) -> None:
+    split = json.loads((finished.root / "data/split.json").read_text())
+    predictions = pd.read_csv(finished.root / "reports/evaluation/predictions.csv")
+    assert predictions["row"].tolist() == split["validation"]
+    assert not set(predictions["row"]) & set(split["train"])
+
+
+def test_the_report_page_asks_for_nothing_outside_itself(finished: Project) -> None:
+    page = (finished.root / "reports/evaluation/index.html").read_text()
+    assert "http://" not in page
+    assert "https://" not in page
+    assert page.count("data:image/png;base64,") > 3
+
+
+def test_dvc_shows_figures_of_each_head(finished: Project) -> None:
+    shown = finished.run("dvc", "metrics", "show").stdout
+    assert "gender_accuracy" in shown
+    assert "mean_accuracy" in shown
+    plotted = finished.run("dvc", "plots", "show", "--out", "dvc_plots")
+    assert "failed" not in plotted.stdout + plotted.stderr
+    page = (finished.root / "dvc_plots/index.html").read_text()
+    for plot in ("Accuracy of each head", "Sum of the heads", "reports/confusions"):
+        assert plot in page
+    dag = finished.run("dvc", "dag", "--dot").stdout
+    assert '"train@p3" -> "train@p4"' in dag
+
+
+def test_a_changed_rate_runs_its_phase_and_what_follows(project: Project) -> None:
+    change_params(project.params_file, {"phases.p4.learning_rate": 5.0e-4})
+    diff = project.run("dvc", "params", "diff").stdout
+    assert "phases.p4.learning_rate" in diff
+    before = {run.info.run_id: str(_stage_of(run)) for run in _runs(project)}
+    assert project.repro() == ["train@p4", "train@p5", "evaluate", "register"]
+    parent = _parents(_runs(project))[-1]
+    assert parent.info.run_id not in before
+    reused = {
+        before[value]: key.removeprefix("reused.").replace(" ", "@")
+        for key, value in parent.data.tags.items()
+        if key.startswith("reused.")
+    }
+    assert reused == {stage: stage for stage in STAGES[:10]}
+    assert parent.data.params["phases.p4.learning_rate"] == "0.0005"
+
+
+def test_a_changed_colour_trains_nothing(project: Project) -> None:
+    change_params(project.params_file, {"report.colour": "#aa3355"})
+    assert project.repro() == ["evaluate"]
+
+
+def test_exp_run_changes_a_number_and_shows_it(project: Project) -> None:
+    project.run("dvc", "exp", "run", "-S", "phases.p5.learning_rate=0.01", "--name", "faster")
+    shown = project.run("dvc", "exp", "show", "--csv").stdout
+    (row,) = [row for row in csv.DictReader(io.StringIO(shown)) if row["Experiment"] == "faster"]
+    assert float(row["phases.p5.learning_rate"]) == 0.01
+    assert 0 <= float(row["mean_accuracy"]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.source": "data/nowhere"}, "expected a folder or a .zip file. Received: nothing"),
+        ({"data.annotations": "labels.csv"}, "no file 'labels.csv' in it"),
+        ({"heads.age.column": "years"}, "no column 'years'"),
+        ({"heads.bag.classes": ["None", "Daily/Office/Work Bag"]}, "unknown carryingbag"),
+        ({"training.batchsize": 8}, "training.batchsize: unknown key. Did you mean 'batch_size'?"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2_and_nothing_is_lost(
+    project: Project, changes: dict[str, Any], message: str
+) -> None:
+    def outputs() -> dict[str, bytes]:
+        return {
+            str(path): path.read_bytes()
+            for folder in ("data/records", "models", "reports")
+            for path in (project.root / folder).rglob("*")
+            if path.is_file()
+        }
+
+    before = outputs()
+    change_params(project.params_file, changes)
+    failed = project.cli("ingest", code=2)
+    assert message in failed.stderr
+    assert failed.stderr.count("\n") == 1
+    through_dvc = project.run("dvc", "repro", code=None)
+    assert through_dvc.returncode != 0
+    assert "Traceback" not in through_dvc.stdout + through_dvc.stderr
+    assert outputs() == before
+
+
+def test_a_killed_phase_is_marked_and_runs_again(project: Project) -> None:
+    change_params(project.params_file, {"phases.p5.epochs": 2})
+    dvc = subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=project.root,
+        env=project.environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert dvc.stdout is not None
+    for line in dvc.stdout:
+        if line.startswith("p5 1/"):
+            break
+    os.killpg(dvc.pid, signal.SIGKILL)
+    dvc.communicate()
+    assert [run.info.status for run in _runs(project)[-2:]] == ["RUNNING", "RUNNING"]
+    assert project.repro() == ["train@p5", "evaluate", "register"]
+    statuses = [run.info.status for run in _runs(project)]
+    assert statuses.count("KILLED") == 2
+    assert "RUNNING" not in statuses
+
+
+def test_mlflow_run_nests_the_stages_under_its_own_run(project: Project) -> None:
+    change_params(project.params_file, {"split.validation_share": 0.2})
+    options = ["--env-manager", "local", "--experiment-name", "project runs"]
+    project.run("mlflow", "run", ".", "-P", "target=split", *options)
+    experiment = _client(project).get_experiment_by_name("project runs")
+    assert experiment is not None
+    runs = list(_client(project).search_runs([experiment.experiment_id]))
+    (parent,) = _parents(runs)
+    assert parent.data.tags["mlflow.project.entryPoint"] == "main"
+    assert parent.data.params["split.validation_share"] == "0.2"
+    assert [(_stage_of(run), run.info.status) for run in runs if run is not parent] == [
+        ("split", "FINISHED")
+    ]
+    assert {"reused.ingest", "reused.sample"} <= set(parent.data.tags)
+
+
+@pytest.fixture(scope="module")
+def served(finished: Project) -> Iterator[str]:
+    """The address of the registered model behind `mlflow models serve`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    name = "models:/person-attributes@champion"
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", name, "-p", str(port)]
+    server = subprocess.Popen(
+        [*command, "--env-manager", "local"],
+        cwd=finished.root,
+        env=finished.environment() | {"PYTHONPATH": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health"):
+                break
+            time.sleep(0.5)
+        yield address
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def _ask(address: str, content: Any) -> tuple[int, Any]:
+    request = urllib.request.Request(
+        f"{address}/invocations",
+        json.dumps(content).encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, json.load(answer)["predictions"]
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def _encode(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def test_the_served_model_answers_what_the_evaluation_says(finished: Project, served: str) -> None:
+    predictions = pd.read_csv(
+        finished.root / "reports/evaluation/predictions.csv", keep_default_na=False
+    )
+    records = pd.read_csv(finished.root / "data/records/records.csv", index_col="row")
+    images = [finished.root / "data/sample" / name for name in records["image"]]
+    encoded = [{"image": _encode(images[row])} for row in predictions["row"]]
+    status, answers = _ask(served, {"dataframe_records": encoded})
+    assert status == 200
+    for answer, (_, said) in zip(answers, predictions.iterrows(), strict=True):
+        for head in read_params(finished.params_file).heads:
+            assert answer[head]["label"] == said[f"{head}_pred"]
+            assert answer[head]["probability"] == pytest.approx(said[f"{head}_prob"], abs=1e-4)
+
+
+def test_class_names_come_back_whole(finished: Project, served: str, params: Params) -> None:
+    image = _encode(finished.root / "data/sample/resized/1.jpg")
+    status, answers = _ask(served, {"inputs": {"image": [f"data:image/jpeg;base64,{image}"] * 2}})
+    assert status == 200
+    assert len(answers) == 2
+    for head, section in params.heads.items():
+        assert answers[0][head]["label"] in section.classes
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("%%%", "row 1: not valid base64"),
+        (base64.b64encode(b"no image" * 40).decode(), "row 1: not an image of a known format"),
+        (None, "row 1: expected an image as base64 string"),
+        ("", "row 1: not an image of a known format"),
+    ],
+)
+def test_a_bad_request_gets_a_short_reason_without_its_input(
+    finished: Project, served: str, value: Any, reason: str
+) -> None:
+    good = _encode(finished.root / "data/sample/resized/1.jpg")
+    status, text = _ask(served, {"dataframe_records": [{"image": good}, {"image": value}]})
+    assert status == 400
+    assert reason in text
+    assert len(text) < 300
+    assert good[:40] not in text
+    assert "Traceback" not in text
+
+
+def test_predict_labels_a_folder_and_says_what_it_could_not_read(
+    finished: Project, served: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos" / "deep"
+    folder.mkdir(parents=True)
+    shutil.copy(finished.root / "data/sample/resized/1.jpg", folder / "a.jpg")
+    (folder / "b.png").write_bytes(b"broken")
+    output = tmp_path / "predictions.csv"
+    model = "models:/person-attributes@champion"
+    finished.cli("predict", str(folder.parent), str(output), "--model", model)
+    with output.open(encoding="utf-8", newline="") as file:
+        good, broken = csv.DictReader(file)
+    assert broken["error"] == "not an image of a known format. Send a whole JPEG or PNG file."
+    assert broken["gender"] == good["error"] == ""
+    _, (answer,) = _ask(served, {"dataframe_records": [{"image": _encode(folder / "a.jpg")}]})
+    assert {head: said["label"] for head, said in answer.items()} == {
+        head: good[head] for head in answer
+    }
+
+
+def test_the_registered_model_brings_code_and_no_pickle(finished: Project) -> None:
+    version = _client(finished).get_model_version_by_alias("person-attributes", "champion")
+    artifacts = Path(
+        finished.run(
+            sys.executable,
+            "-c",
+            "import mlflow; print(mlflow.artifacts.download_artifacts("
+            "'models:/person-attributes@champion', dst_path='downloaded'))",
+        ).stdout.strip()
+    )
+    names = {path.name for path in (finished.root / artifacts).rglob("*")}
+    assert version.tags["gate.promoted"] == "true"
+    assert {"network.onnx", "label_map.json", "served_model.py", "input_example.json"} <= names
+    assert not {name for name in names if name.endswith((".pkl", ".pickle", ".cloudpickle"))}
+    assert "tensorflow" not in (finished.root / artifacts / "requirements.txt").read_text()
+
+
+def test_other_data_needs_other_parameters_alone(make_project: Callable[[str], Project]) -> None:
+    project = make_project("other")
+    _draw_signs(project.root / "signs")
+    changes = {
+        "data.source": "signs",
+        "data.annotations": "labels.csv",
+        "data.image_column": "file",
+        "heads": {
+            "shape": {"column": "form", "classes": ["round/oval", "None"]},
+            "paint": {"column": "paint", "classes": ["red", "green", "blue"]},
+        },
+        "registry.model_name": "signs",
+    }
+    change_params(project.params_file, changes)
+    project.repro()
+    metrics = json.loads((project.root / "reports/metrics.json").read_text())
+    assert {"shape_accuracy", "paint_accuracy", "mean_accuracy"} <= set(metrics)
+    assert "gender_accuracy" not in metrics
+    summary = project.cli("summarize").stdout
+    assert "signs version 1" in summary
+    assert "shape" in summary
+
+
+def _draw_signs(folder: Path) -> None:
+    """Draws tall PNG and wide BMP pictures with a CSV of other columns."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(40):
+        paint = number % 3
+        pixels = random.integers(0, 60, (90, 50, 3) if number % 2 else (48, 120, 3), dtype=np.uint8)
+        pixels[10:40, 10:40, paint] = 255
+        name = f"{number}.{'png' if number % 2 else 'bmp'}"
+        Image.fromarray(pixels).save(folder / name)
+        rows.append((name, ["red", "green", "blue"][paint], ["round/oval", "None"][number % 2]))
+    table = pd.DataFrame(rows, columns=["file", "paint", "form"])
+    table.to_csv(folder / "labels.csv", index=False)
