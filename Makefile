@@ -1,5 +1,5 @@
 # Everything runs in .venv, installed from the lock file. PYTHON names the Python 3.11 or 3.12 to use.
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || echo python3)
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -15,6 +15,9 @@ help:
 env: $(VENV)/installed
 
 $(VENV)/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { \
+		echo "$(PYTHON): expected Python 3.11 or 3.12. Received: $$($(PYTHON) -V). Run make PYTHON=..." >&2; \
+		exit 2; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet $(shell grep '^uv==' requirements.lock)
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --compile-bytecode requirements.lock
@@ -22,7 +25,7 @@ $(VENV)/installed: requirements.lock
 	touch $@
 
 gpu: env
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint requirements.lock ".[gpu]"
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --editable ".[gpu]"
 
 repro: env
 	$(BIN)/person-attributes check

@@ -80,6 +80,7 @@ def test_every_number_is_required(params_file: Path) -> None:
         ({"evaluation.phase": "p6"}, r"evaluation\.phase: expected one of p1, p2, p3, p4, p5"),
         ({"heads.age.classes": ["a", "a"]}, r"heads\.age\.classes: class 'a' is listed twice"),
         ({"heads.age.column": "gender"}, r"heads\.age\.column: column 'gender' is already used"),
+        ({"heads": {"image": {"column": "a", "classes": ["b", "c"]}}}, r"heads\.image: the name"),
         ({"report.colour": "blue"}, r"report\.colour: .*'blue'"),
     ],
 )

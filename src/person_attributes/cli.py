@@ -1,6 +1,7 @@
 """One parser, one subcommand a stage; what a user can mend is told in a line and exit code 2."""
 
 import argparse
+import errno
 import os
 import sys
 import warnings
@@ -41,6 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _run(options, workspace)
     except PersonAttributesError as error:
         print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        hint = "Run dvc repro, which makes what is missing." if error.errno == errno.ENOENT else ""
+        print(f"{where}{error.strerror or error}. {hint}".rstrip(), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: nothing was overwritten; run the command again.", file=sys.stderr)

@@ -26,6 +26,10 @@ INITIAL = "initial"
 """What the first phase starts from: the weights that `initialize` writes."""
 
 
+_RESERVED_HEADS = frozenset({"backbone", "image", "mean", "neck", "rescale", "val"})
+"""Names of the network's own layers and of figures over heads."""
+
+
 def _to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -190,6 +194,12 @@ class Params(_Section):
     evaluation: EvaluationParams
     report: ReportParams
     registry: RegistryParams
+
+    @model_validator(mode="after")
+    def _heads_have_free_names(self) -> Self:
+        for name in _RESERVED_HEADS & set(self.heads):
+            raise ValueError(f"heads.{name}: the name is taken by the network. Rename the head.")
+        return self
 
     @model_validator(mode="after")
     def _columns_are_unique(self) -> Self:

@@ -8,6 +8,7 @@ PersonAttributesError
 │   ├── ImageError         an image cannot be decoded
 │   └── SplitError         a split does not fit its records, or rows would leak
 ├── TrainingError          a phase cannot start or went astray
+├── TrackingError          MLflow cannot be reached
 └── RegistryError          a model cannot be exported, checked or registered
 
 A message says where, what, what was expected, what was received, and what to do. The command line
@@ -45,6 +46,10 @@ class SplitError(DataError):
 
 class TrainingError(PersonAttributesError):
     """A phase cannot start or went astray."""
+
+
+class TrackingError(PersonAttributesError):
+    """MLflow cannot be reached."""
 
 
 class RegistryError(PersonAttributesError):

@@ -42,15 +42,26 @@ _GRID_IMAGES = 18
 def _writing(path: Path) -> Iterator[Path]:
     """Gives a temporary path that takes the place of `path` once everything is written.
 
-    A stage that fails leaves the output of the time before untouched.
+    A stage that fails leaves the output of the time before untouched; what a killed one left
+    behind is cleared by the next.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
-        temporary = Path(folder) / path.name
+    temporary = path.with_name(f".writing-{path.name}")
+    _remove(temporary)
+    try:
         yield temporary
         if path.is_dir():
             shutil.rmtree(path)
         temporary.replace(path)
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ import pandas as pd
 import psutil
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Metric, Param, RunStatus
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import (
     MLFLOW_GIT_COMMIT,
@@ -32,6 +33,7 @@ from mlflow.utils.mlflow_tags import (
 )
 from ruamel.yaml import YAML
 
+from person_attributes.errors import TrackingError
 from person_attributes.workspace import Workspace
 
 _EXPERIMENT = "person-attributes"
@@ -114,9 +116,18 @@ def open_run(
 
     Yields:
         The run. It ends as FINISHED, or as FAILED where the block raises.
+
+    Raises:
+        TrackingError: If the tracking store does not answer; start it or name another.
     """
     client = connect(workspace)
-    experiment = _choose_experiment()
+    try:
+        experiment = _choose_experiment()
+    except MlflowException as error:
+        raise TrackingError(
+            f"MLflow at {mlflow.get_tracking_uri()}: {' '.join(error.message.split())[:300]} "
+            "Start that server, or correct MLFLOW_TRACKING_URI."
+        ) from None
     _end_abandoned_runs(client, experiment)
     parent_id, is_ours = _open_execution(client, experiment, workspace, all_params)
     with _execution_status(client, parent_id, is_ours):

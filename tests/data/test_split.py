@@ -39,6 +39,14 @@ def test_an_edited_split_is_refused(tmp_path: Path) -> None:
         Split.read(path)
 
 
+def test_a_truncated_split_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    split_records(_records(20), 0.2, seed=1).write(path)
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(SplitError, match=r"split\.json: not a split"):
+        Split.read(path)
+
+
 def test_a_row_in_both_parts_is_refused() -> None:
     with pytest.raises(SplitError, match="row 2 is in both parts"):
         Split(train=(1, 2), validation=(2, 3))

@@ -60,11 +60,18 @@ class Split:
         Raises:
             SplitError: If the file was changed since `write` wrote it; run the stage split again.
         """
-        content = json.loads(path.read_text(encoding="utf-8"))
-        split = cls(train=tuple(content["train"]), validation=tuple(content["validation"]))
-        if split.digest != content["digest"]:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            split = cls(train=tuple(content["train"]), validation=tuple(content["validation"]))
+            digest = content["digest"]
+        except (ValueError, KeyError, TypeError):
             raise SplitError(
-                f"{path.name}: its rows do not fit its digest. Expected {content['digest']}. "
+                f"{path.name}: not a split. Expected JSON with train, validation and digest. "
+                "Run the stage split again."
+            ) from None
+        if split.digest != digest:
+            raise SplitError(
+                f"{path.name}: its rows do not fit its digest. Expected {digest}. "
                 f"Received: {split.digest}. The file was edited: run the stage split again."
             )
         return split
