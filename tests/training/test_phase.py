@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,7 +12,12 @@ from person_attributes.errors import TrainingError
 from person_attributes.evaluation.metrics import cross_entropy
 from person_attributes.evaluation.predictions import predict_batches
 from person_attributes.modeling.classifier import Normalization, build_classifier
-from person_attributes.training.phase import TrainedPhase, compile_classifier, train_phase
+from person_attributes.training.phase import (
+    TrainedPhase,
+    check_pairing,
+    compile_classifier,
+    train_phase,
+)
 
 ROWS = 24
 CLASSES = {"left": 3, "right": 3}
@@ -67,6 +73,36 @@ def test_keras_pairs_losses_and_accuracies_with_their_heads(small: Params) -> No
         hits = y_true.argmax(axis=1) == y_prob[head].argmax(axis=1)
         assert said[f"{head}_accuracy"] == pytest.approx(hits.mean())
     assert said["left_loss"] != pytest.approx(said["right_loss"])
+
+
+class _Crossed(keras.Model):
+    """Reports each head's loss under the other's name, as broken releases of Keras did."""
+
+    def evaluate(self, *arguments: Any, **options: Any) -> Any:
+        said = super().evaluate(*arguments, **options)
+        return said | {"left_loss": said["right_loss"], "right_loss": said["left_loss"]}
+
+
+def test_heads_that_are_paired_wrongly_are_refused(small: Params) -> None:
+    classifier = _build(small)
+    kernel, _ = classifier.get_layer("left").get_weights()
+    classifier.get_layer("left").set_weights([kernel, np.array([5.0, 0.0, -5.0])])
+    crossed = _Crossed(classifier.input, classifier.output, name="crossed")
+    compile_classifier(crossed, learning_rate=1e-3, jit_compile=False)
+    with pytest.raises(TrainingError, match=r"left_loss: Keras .* pairs heads wrongly"):
+        check_pairing(crossed, _batches(None))
+
+
+def test_a_single_head_trains_too(small: Params, tmp_path: Path) -> None:
+    normalization = Normalization([128.0] * 3, [64.0] * 3)
+    classifier = build_classifier(32, {"only": 3}, small.model, normalization)
+    images = np.zeros((8, 32, 32, 3), np.uint8)
+    targets = {"only": np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2, 0, 1]]}
+    batches = ImageBatches(images, targets, np.arange(8), 8, augmenter=None, seed=None)
+    phase = small.phases["p1"].model_copy(update={"epochs": 1})
+    checkpoint = tmp_path / "best.weights.h5"
+    trained = train_phase(classifier, batches, batches, phase, small.training, checkpoint, [])
+    assert {"only_accuracy", "val_only_loss", "val_mean_accuracy"} <= set(trained.history[0])
 
 
 def test_the_same_phase_twice_gives_the_same_weights(small: Params, tmp_path: Path) -> None:

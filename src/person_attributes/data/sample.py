@@ -66,8 +66,9 @@ _WIDTH = {
     "slightly-overweight": 1.38,
     "over-weight": 1.8,
 }
-_BLUR = {"Good": 0.0, "Average": 0.9, "Bad": 2.4}
-_NOISE = {"Good": 2.0, "Average": 9.0, "Bad": 26.0}
+_BLUR = {"Good": 0.0, "Average": 1.5, "Bad": 3.6}
+_NOISE = {"Good": 2.0, "Average": 13.0, "Bad": 34.0}
+_LIGHT = {"Good": (0.98, 1.15), "Average": (0.8, 1.02), "Bad": (0.5, 0.8)}
 _SUPERSAMPLING = 2
 
 
@@ -342,12 +343,12 @@ def _draw_mouth(figure: _Figure, x: float, emotion: str, half: float) -> None:
 
 
 def _degrade(crop: Image.Image, quality: str, random: np.random.Generator) -> Image.Image:
-    """Blurs the picture and adds sensor noise; both are mild on good images."""
+    """Blurs and darkens the picture and adds sensor noise, next to nothing on good images."""
     scale = crop.height / 224
     blur = _BLUR[quality] * random.uniform(0.75, 1.25) * scale
     pixels = np.asarray(crop.filter(ImageFilter.GaussianBlur(blur)), dtype=np.float32)
     noise = random.normal(0, _NOISE[quality] * random.uniform(0.75, 1.25), pixels.shape)
-    light = random.uniform(0.8, 1.15)
+    light = random.uniform(*_LIGHT[quality])
     return Image.fromarray(np.clip(pixels * light + noise, 0, 255).astype(np.uint8))
 
 

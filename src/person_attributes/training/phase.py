@@ -2,12 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from tqdm import tqdm
 
 from person_attributes.config import PhaseParams, TrainingParams
@@ -59,10 +60,12 @@ def train_phase(
         The figures of each epoch.
 
     Raises:
-        TrainingError: If the loss is not finite; lower the phase's learning rate.
+        TrainingError: If the loss is not finite: lower the phase's learning rate. If Keras pairs
+            heads wrongly: install the locked version.
     """
     freeze(classifier, phase.trainable)
     compile_classifier(classifier, phase.learning_rate, training.jit_compile)
+    check_pairing(classifier, validation)
     recorder = _Recorder(train, listeners)
     classifier.fit(
         train,
@@ -105,6 +108,39 @@ def compile_classifier(classifier: keras.Model, learning_rate: float, jit_compil
     )
 
 
+def check_pairing(classifier: keras.Model, batches: ImageBatches) -> None:
+    """Holds Keras' loss and accuracy of each head on one batch against NumPy's.
+
+    Some releases of Keras pair losses or metrics with the wrong head, and nothing raises where
+    heads have as many classes. It also lets Keras build its metrics, so that `fit` traces the
+    training step once instead of twice.
+
+    Args:
+        classifier: A compiled network.
+        batches: The first batch is looked at.
+
+    Raises:
+        TrainingError: If they differ; names the head.
+    """
+    classifier.optimizer.build(classifier.trainable_variables)
+    logs = classifier.evaluate(batches, steps=1, return_dict=True, verbose=0)
+    said = _name_figures(logs, list(classifier.output))
+    images, y_true = batches[0]
+    y_prob = classifier(images, training=False)
+    for head, truth in y_true.items():
+        probability = np.clip(keras.ops.convert_to_numpy(y_prob[head]), 1e-7, 1)
+        expected = {
+            f"{head}_loss": -(truth * np.log(probability)).sum(axis=1).mean(),
+            f"{head}_accuracy": (probability.argmax(axis=1) == truth.argmax(axis=1)).mean(),
+        }
+        for name, value in expected.items():
+            if not np.isclose(said[name], value, rtol=0.02, atol=0.02):
+                raise TrainingError(
+                    f"{name}: Keras {keras.__version__} says {said[name]:.4f} on a batch. Expected "
+                    f"{value:.4f}. It pairs heads wrongly: install the version of the lock file."
+                )
+
+
 class _Recorder(keras.callbacks.Callback):
     """Tells the batches their epoch, refuses a loss that is not finite, and passes figures on."""
 
@@ -124,7 +160,7 @@ class _Recorder(keras.callbacks.Callback):
         self._trained = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        figures = _summarize(logs)
+        figures = _add_means(_name_figures(logs, list(self.model.output)))
         for name in ("loss", "val_loss"):
             if not math.isfinite(figures[name]):
                 raise TrainingError(
@@ -140,9 +176,19 @@ class _Recorder(keras.callbacks.Callback):
             listener(epoch, told)
 
 
-def _summarize(logs: Mapping[str, Any]) -> dict[str, float]:
-    """Turns Keras' logs into numbers and adds the mean accuracy over heads."""
+def _name_figures(logs: Mapping[str, Any], heads: Sequence[str]) -> dict[str, float]:
+    """Names figures by head; where there is one head alone, Keras leaves its name out."""
     figures = {name: float(value) for name, value in logs.items()}
+    if len(heads) == 1:
+        for prefix in ("", "val_"):
+            if f"{prefix}loss" in figures:
+                figures[f"{prefix}{heads[0]}_loss"] = figures[f"{prefix}loss"]
+                figures[f"{prefix}{heads[0]}_accuracy"] = figures.pop(f"{prefix}accuracy")
+    return figures
+
+
+def _add_means(figures: dict[str, float]) -> dict[str, float]:
+    """Adds the mean accuracy over heads."""
     for prefix in ("", "val_"):
         accuracies = [
             value
