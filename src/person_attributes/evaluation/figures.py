@@ -54,7 +54,7 @@ def draw_sample_grid(images: npt.NDArray[np.uint8], captions: Sequence[str], col
         axis.axis("off")
     for axis, image, caption in zip(axes, images, captions, strict=False):
         axis.imshow(image)
-        axis.set_title(caption, fontsize=6.5, y=-0.02, va="top")
+        axis.set_title(caption, fontsize=6.5, y=-0.05, va="top")
     return _to_png(figure)
 
 
