@@ -63,6 +63,25 @@ def test_mlflow_has_its_rooms(path: Path) -> None:
         assert not {name for name in _imports(path) if name.split(".")[0] == "mlflow"}
 
 
+def test_the_served_model_needs_what_its_environment_brings_and_no_more() -> None:
+    """What `served_model` imports, directly or not, is in the registered model's requirements."""
+    brought = {"PIL", "mlflow", "numpy", "onnxruntime", "pandas", "person_attributes"}
+    queue, seen = ["person_attributes.served_model"], set()
+    while queue:
+        name = queue.pop()
+        path = SOURCE.parent / Path(*name.split("."))
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if name in seen or not file.exists():
+            continue
+        seen.add(name)
+        for imported in _imports(file):
+            top = imported.split(".")[0]
+            assert top in brought | sys.stdlib_module_names, f"{name} imports {imported}"
+            if top == "person_attributes":
+                queue.append(imported)
+    assert {"person_attributes.data.images", "person_attributes.labels"} <= seen
+
+
 def test_every_error_is_in_the_tree_and_drawn() -> None:
     drawn = errors.__doc__ or ""
     classes = [value for value in vars(errors).values() if isinstance(value, type)]

@@ -19,7 +19,7 @@ import pandas as pd
 from person_attributes.config import INITIAL, Params
 from person_attributes.data.annotations import ingest_annotations, read_records, write_records
 from person_attributes.data.archive import open_source
-from person_attributes.data.images import channel_statistics, open_pack, pack_images
+from person_attributes.data.packs import channel_statistics, open_pack, pack_images
 from person_attributes.data.sample import draw_sample
 from person_attributes.data.split import Split, find_positions, split_records
 from person_attributes.errors import SplitError

@@ -161,10 +161,7 @@ def _choose_experiment() -> str:
     if experiment_id:
         return str(mlflow.set_experiment(experiment_id=experiment_id).experiment_id)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
-    experiment = mlflow.set_experiment(name)
-    # Without it the UI opens the experiment as one of prompts and traces.
-    mlflow.set_experiment_tag("mlflow.experimentKind", "custom_model_development")
-    return str(experiment.experiment_id)
+    return str(mlflow.set_experiment(name).experiment_id)
 
 
 def _open_execution(

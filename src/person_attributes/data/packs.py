@@ -1,0 +1,68 @@
+"""Images decoded once into a row-aligned array per size, mapped into memory by training."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from person_attributes.data.archive import Source
+from person_attributes.data.images import Images, decode_image, resize_image
+from person_attributes.errors import ImageError
+
+
+def pack_images(source: Source, names: Sequence[str], image_size: int, path: Path) -> None:
+    """Decodes images once into a `.npy` file that training maps into memory.
+
+    Args:
+        source: Where the images lie.
+        names: Their names, in the order of the rows.
+        image_size: Height and width in pixels.
+        path: The file to write: (n, image_size, image_size, 3) uint8 RGB.
+
+    Raises:
+        ImageError: If an image cannot be decoded any more; run ingest again.
+    """
+    shape = (len(names), image_size, image_size, 3)
+    pack: np.memmap[Any, np.dtype[np.uint8]] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        path, mode="w+", dtype=np.uint8, shape=shape
+    )
+    rows: Iterator[str] = iter(tqdm(names, f"packing {image_size} px", unit="image", disable=None))
+    for position, name in enumerate(rows):
+        try:
+            pack[position] = resize_image(decode_image(source.read(name)), image_size)
+        except ImageError as error:
+            raise ImageError(f"{name}: {error}. Run the stage ingest again.") from None
+    pack.flush()
+
+
+def open_pack(path: Path) -> Images:
+    """Maps a pack into memory without reading it."""
+    pack: Images = np.load(path, mmap_mode="r")
+    return pack
+
+
+def channel_statistics(
+    images: Images, positions: npt.NDArray[np.intp]
+) -> tuple[list[float], list[float]]:
+    """Computes mean and standard deviation of each channel over some rows of a pack.
+
+    Args:
+        images: (n, size, size, 3) uint8.
+        positions: The rows to look at: training rows only.
+
+    Returns:
+        The means and the standard deviations of red, green and blue, in 0 to 255.
+    """
+    total, squares, pixels = np.zeros(3), np.zeros(3), 0
+    for position in positions:
+        image = images[position].reshape(-1, 3).astype(np.float64)
+        total += image.sum(axis=0)
+        squares += (image**2).sum(axis=0)
+        pixels += len(image)
+    mean = total / pixels
+    deviation = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
+    # A channel without any variation would divide by zero; it then carries no signal either way.
+    return mean.tolist(), np.maximum(deviation, 1.0).tolist()
