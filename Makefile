@@ -31,7 +31,7 @@ repro: env
 	$(BIN)/person-attributes check
 	$(BIN)/dvc repro
 	@$(BIN)/person-attributes summarize
-	@echo "first, once           source $(BIN)/activate"
+	@echo "before that       source $(BIN)/activate"
 
 test: lint
 	$(BIN)/pytest
