@@ -12,7 +12,7 @@ from person_attributes.config import Params, read_params
 from person_attributes.errors import ParamsError, PersonAttributesError
 from person_attributes.workspace import Workspace
 
-_STAGES = {
+_COMMANDS = {
     "check": "check params.yaml and the data source",
     "sample": "draw the embedded sample",
     "ingest": "check annotations and images",
@@ -59,7 +59,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "person-attributes", description="Run from the folder that holds params.yaml."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text in _STAGES.items():
+    for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         if name == "pack":
             command.add_argument("image_size", type=int, help="height and width in pixels")
