@@ -41,7 +41,7 @@ def label_map(params: Params) -> LabelMap:
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 24 drawn people, 64 px."""
     folder = tmp_path_factory.mktemp("people")
-    draw_sample(folder, images=24, image_size=64, seed=1, show_progress=False)
+    draw_sample(folder, images=24, image_size=64, seed=1)
     return folder
 
 

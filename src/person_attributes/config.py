@@ -280,7 +280,7 @@ def _describe(fault: Any) -> str:
         return f"{where}: missing. Add the key; recipes/ holds complete files."
     if fault["type"] == "value_error":
         return f"{where}: {fault['ctx']['error']}" if where else str(fault["ctx"]["error"])
-    expected = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    expected = fault["msg"].removeprefix("Input should be ")
     return f"{where}: expected {expected}. Received: {fault['input']!r}. Change the value."
 
 

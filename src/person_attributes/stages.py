@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from person_attributes.config import INITIAL, Params
@@ -29,7 +30,6 @@ from person_attributes.workspace import Workspace
 if TYPE_CHECKING:
     import keras
 
-    from person_attributes.data.batches import ImageBatches
     from person_attributes.evaluation.metrics import Scores
     from person_attributes.evaluation.predictions import Probabilities
     from person_attributes.modeling.classifier import Normalization
@@ -237,6 +237,7 @@ def train(workspace: Workspace, params: Params, phase: str) -> None:
     import keras
 
     from person_attributes.data.augment import Augmenter
+    from person_attributes.data.batches import ImageBatches
     from person_attributes.training.phase import train_phase
 
     section = params.phases[phase]
@@ -253,19 +254,35 @@ def train(workspace: Workspace, params: Params, phase: str) -> None:
     shown = params.model_copy(update={"phases": {phase: section}})
     sections = {"seed", "model", "training", "phases", "augmentation"}
     with _open_run(f"train@{phase}", workspace, shown, sections, reads, writes) as run:
-        keras.utils.set_random_seed(_phase_seed(params.seed, phase))
-        drawn = Split.read(workspace.split)
+        seed = _phase_seed(params.seed, phase)
+        keras.utils.set_random_seed(seed)
+        drawn, records = Split.read(workspace.split), read_records(workspace.records)
         classifier = _build(workspace, params, section.image_size)
         classifier.load_weights(workspace.weights(section.starts_from))
+        images, targets = open_pack(workspace.pack(section.image_size)), _read_targets(workspace)
         batch_size = params.training.batch_size
-        policy = Augmenter(params.augmentation[section.augmentation])
-        seed = _phase_seed(params.seed, phase)
+        train_batches = ImageBatches(
+            images,
+            targets,
+            find_positions(records, drawn.train),
+            batch_size,
+            augmenter=Augmenter(params.augmentation[section.augmentation]),
+            seed=seed,
+        )
+        validation_batches = ImageBatches(
+            images,
+            targets,
+            find_positions(records, drawn.validation),
+            batch_size,
+            augmenter=None,
+            seed=None,
+        )
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = Path(folder) / "best.weights.h5"
             trained = train_phase(
                 classifier,
-                _batches(workspace, section.image_size, drawn.train, batch_size, policy, seed),
-                _batches(workspace, section.image_size, drawn.validation, batch_size),
+                train_batches,
+                validation_batches,
                 section,
                 params.training,
                 checkpoint,
@@ -295,6 +312,7 @@ def train(workspace: Workspace, params: Params, phase: str) -> None:
 
 def evaluate(workspace: Workspace, params: Params) -> None:
     """Scores every validation row and writes numbers, figures and the report page."""
+    from person_attributes.data.batches import ImageBatches
     from person_attributes.evaluation import metrics, report
     from person_attributes.evaluation.predictions import predict_batches
 
@@ -326,21 +344,49 @@ def evaluate(workspace: Workspace, params: Params) -> None:
         _refuse_trained_rows(workspace, phase, drawn)
         classifier = _build(workspace, params, image_size)
         classifier.load_weights(workspace.weights(phase))
-        batches = _batches(workspace, image_size, drawn.validation, params.evaluation.batch_size)
-        y_prob = predict_batches(classifier, batches)
-        label_map = LabelMap.read(workspace.label_map)
-        y_true = _targets(workspace, label_map, drawn.validation)
+        records, targets = read_records(workspace.records), _read_targets(workspace)
+        images = open_pack(workspace.pack(image_size))
+        positions = find_positions(records, drawn.validation)
+        trained = find_positions(records, drawn.train)
+        batch_size = params.evaluation.batch_size
+        y_prob = predict_batches(
+            classifier,
+            ImageBatches(images, targets, positions, batch_size, augmenter=None, seed=None),
+        )
+        y_true = {head: target[positions] for head, target in targets.items()}
         scores = metrics.score(
             y_true,
             y_prob,
-            _targets(workspace, label_map, drawn.train),
+            {head: target[trained] for head, target in targets.items()},
             confidence=params.evaluation.confidence,
             bootstrap_samples=params.evaluation.bootstrap_samples,
             seed=params.seed,
         )
-        _write_scores(workspace, scores, _read_learning_curves(workspace, params))
+        curves = _read_learning_curves(workspace, params)
+        _write_scores(workspace, scores, curves)
+        label_map = LabelMap.read(workspace.label_map)
         _write_predictions(workspace, label_map, drawn.validation, y_true, y_prob)
-        _write_report(run, workspace, params, scores, y_true, y_prob)
+        mistakes = {
+            head: report.find_mistakes(
+                y_true[head],
+                y_prob[head],
+                label_map.classes[head],
+                drawn.validation,
+                images,
+                positions,
+                params.evaluation.mistakes_per_head,
+            )
+            for head in label_map.heads
+        }
+        pictures = _draw_pictures(scores, curves, label_map, y_true, y_prob, params.report.colour)
+        page = report.render_report(
+            scores, pictures, mistakes, params.report.colour, params.evaluation.confidence
+        )
+        with _writing(workspace.evaluation_page) as path:
+            path.write_text(page, encoding="utf-8")
+        for title, picture in pictures.items():
+            run.log_bytes(picture, f"{title.lower().replace(' ', '_')}.png")
+        run.log_file(workspace.evaluation)
         run.log_results(scores.to_metrics())
         run.set_tags({"split.digest": drawn.digest})
         run.log_file(workspace.heads)
@@ -456,36 +502,12 @@ def _build(
     return build_classifier(image_size, class_counts, params.model, normalization)
 
 
-def _targets(workspace: Workspace, label_map: LabelMap, rows: Any) -> dict[str, Any]:
-    """Reads the one-hot columns of some rows, or of all, as `{head: (n, classes) float32}`."""
-    one_hot = pd.read_csv(workspace.one_hot, index_col="row")
-    if rows is not None:
-        one_hot = one_hot.loc[list(rows)]
-    targets, begin = {}, 0
-    for head, count in label_map.class_counts.items():
-        targets[head] = one_hot.iloc[:, begin : begin + count].to_numpy(np.float32)
-        begin += count
-    return targets
-
-
-def _batches(
-    workspace: Workspace,
-    image_size: int,
-    rows: tuple[int, ...],
-    batch_size: int,
-    augmenter: Any = None,
-    seed: int | None = None,
-) -> "ImageBatches":
-    from person_attributes.data.batches import ImageBatches
-
-    return ImageBatches(
-        open_pack(workspace.pack(image_size)),
-        _targets(workspace, LabelMap.read(workspace.label_map), rows=None),
-        find_positions(read_records(workspace.records), rows),
-        batch_size,
-        augmenter=augmenter,
-        seed=seed,
-    )
+def _read_targets(workspace: Workspace) -> dict[str, npt.NDArray[np.float32]]:
+    """Reads the one-hot columns of all records as `{head: (n, classes) float32}`."""
+    one_hot = pd.read_csv(workspace.one_hot, index_col="row").to_numpy(np.float32)
+    class_counts = LabelMap.read(workspace.label_map).class_counts
+    parts = np.split(one_hot, np.cumsum(list(class_counts.values()))[:-1], axis=1)
+    return dict(zip(class_counts, parts, strict=True))
 
 
 def _phase_seed(seed: int, phase: str) -> int:
@@ -575,46 +597,23 @@ def _write_predictions(
             pairs.to_csv(folder / f"{head}.csv", index=False, lineterminator="\n")
 
 
-def _write_report(
-    run: "Run",
-    workspace: Workspace,
-    params: Params,
+def _draw_pictures(
     scores: "Scores",
+    curves: pd.DataFrame,
+    label_map: LabelMap,
     y_true: "Probabilities",
     y_prob: "Probabilities",
-) -> None:
-    """Draws the figures, logs them, and writes the page that holds them all."""
-    from person_attributes.evaluation import figures, metrics, report
+    colour: str,
+) -> dict[str, bytes]:
+    """Draws the figures of the report as PNG bytes by title, in the order to show them."""
+    from person_attributes.evaluation import figures, metrics
 
-    rows = Split.read(workspace.split).validation
-    images = open_pack(workspace.pack(params.phases[params.evaluation.phase].image_size))
-    positions = find_positions(read_records(workspace.records), rows)
-    classes, colour = LabelMap.read(workspace.label_map).classes, params.report.colour
-    matrices = {head: metrics.confusion(y_true[head], y_prob[head]) for head in classes}
-    curves = _read_learning_curves(workspace, params)
-    pictures = {
+    matrices = {head: metrics.confusion(y_true[head], y_prob[head]) for head in label_map.heads}
+    return {
         "Accuracy of each head": figures.draw_head_accuracies(scores.heads, colour),
         "Learning curves": figures.draw_learning_curves(curves, colour),
-        "Confusions": figures.draw_confusions(matrices, classes, colour),
+        "Confusions": figures.draw_confusions(matrices, label_map.classes, colour),
     }
-    mistakes = {
-        head: report.find_mistakes(
-            y_true[head],
-            y_prob[head],
-            classes[head],
-            rows,
-            images,
-            positions,
-            params.evaluation.mistakes_per_head,
-        )
-        for head in classes
-    }
-    page = report.render_report(scores, pictures, mistakes, colour, params.evaluation.confidence)
-    with _writing(workspace.evaluation_page) as path:
-        path.write_text(page, encoding="utf-8")
-    for title, picture in pictures.items():
-        run.log_bytes(picture, f"{title.lower().replace(' ', '_')}.png")
-    run.log_file(workspace.evaluation)
 
 
 def _write_json(path: Path, content: Any) -> None:

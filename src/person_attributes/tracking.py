@@ -319,15 +319,19 @@ def _name_reused_runs(
 
 def _find_upstream(lock: Mapping[str, Any], wanted: Sequence[str]) -> set[str]:
     """Walks `dvc.lock` from paths to all stages that they come from."""
-    makers = {out["path"]: name for name, entry in lock.items() for out in entry.get("outs", [])}
+    makers = [
+        (Path(out["path"]), name) for name, entry in lock.items() for out in entry.get("outs", [])
+    ]
     found: set[str] = set()
-    queue = list(wanted)
+    queue = [Path(path) for path in wanted]
     while queue:
         path = queue.pop()
-        stage = next((name for out, name in makers.items() if path.startswith(out)), None)
-        if stage and stage not in found:
-            found.add(stage)
-            queue += [dep["path"] for dep in lock[stage].get("deps", [])]
+        for out, stage in makers:
+            # A path may lie inside an output, or be the folder of several.
+            overlaps = path.is_relative_to(out) or out.is_relative_to(path)
+            if overlaps and stage not in found:
+                found.add(stage)
+                queue += [Path(dep["path"]) for dep in lock[stage].get("deps", [])]
     return found
 
 

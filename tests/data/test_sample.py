@@ -12,7 +12,7 @@ from person_attributes.data.sample import SHARES, draw_sample
 
 def _draw(folder: Path, images: int, seed: int) -> dict[str, bytes]:
     folder.mkdir()
-    draw_sample(folder, images, image_size=64, seed=seed, show_progress=False)
+    draw_sample(folder, images, image_size=64, seed=seed)
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")

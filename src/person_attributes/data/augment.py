@@ -29,31 +29,7 @@ class Augmenter:
 
     def __init__(self, policy: AugmentationParams) -> None:
         self._policy = policy
-        imgaug = _import_imgaug()
-        augmenters = imgaug.augmenters
-        steps: list[Any] = []
-        if policy.horizontal_flip:
-            steps.append(augmenters.Fliplr(policy.horizontal_flip))
-        if any(
-            (policy.width_shift, policy.height_shift, policy.zoom, policy.rotation, policy.shear)
-        ):
-            scale = (1 - policy.zoom, 1 + policy.zoom)
-            steps.append(
-                augmenters.Affine(
-                    translate_percent={
-                        "x": (-policy.width_shift, policy.width_shift),
-                        "y": (-policy.height_shift, policy.height_shift),
-                    },
-                    scale={"x": scale, "y": scale},
-                    rotate=(-policy.rotation, policy.rotation),
-                    shear=(-policy.shear, policy.shear),
-                    order=1,
-                    mode="edge",
-                )
-            )
-        if policy.brightness:
-            steps.append(augmenters.Multiply((1 - policy.brightness, 1 + policy.brightness)))
-        self._pipeline = augmenters.Sequential(steps) if steps else None
+        self._pipeline = _build_pipeline(policy)
 
     def __call__(self, images: Images, seed: int) -> Images:
         """Augments a batch.
@@ -71,6 +47,37 @@ class Augmenter:
         if self._policy.erase:
             images = _erase(images, self._policy, np.random.default_rng(seed))
         return images
+
+
+def _build_pipeline(policy: AugmentationParams) -> Any:
+    """Builds imgaug's part of a policy; None where it has none, since the import costs seconds."""
+    warps = any(
+        (policy.width_shift, policy.height_shift, policy.zoom, policy.rotation, policy.shear)
+    )
+    if not (policy.horizontal_flip or warps or policy.brightness):
+        return None
+    augmenters = _import_imgaug().augmenters
+    steps: list[Any] = []
+    if policy.horizontal_flip:
+        steps.append(augmenters.Fliplr(policy.horizontal_flip))
+    if warps:
+        scale = (1 - policy.zoom, 1 + policy.zoom)
+        steps.append(
+            augmenters.Affine(
+                translate_percent={
+                    "x": (-policy.width_shift, policy.width_shift),
+                    "y": (-policy.height_shift, policy.height_shift),
+                },
+                scale={"x": scale, "y": scale},
+                rotate=(-policy.rotation, policy.rotation),
+                shear=(-policy.shear, policy.shear),
+                order=1,
+                mode="edge",
+            )
+        )
+    if policy.brightness:
+        steps.append(augmenters.Multiply((1 - policy.brightness, 1 + policy.brightness)))
+    return augmenters.Sequential(steps)
 
 
 def _erase(images: Images, policy: AugmentationParams, random: np.random.Generator) -> Images:

@@ -51,6 +51,18 @@ class ImageBatches(keras.utils.PyDataset):
         self.epoch = 0
 
     @property
+    def epoch(self) -> int:
+        """The epoch to serve; setting it draws the order of its rows."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._order = self._positions
+        if self._seed is not None:
+            self._order = np.random.default_rng((self._seed, epoch)).permutation(self._positions)
+
+    @property
     def rows(self) -> int:
         """Number of images in an epoch."""
         return len(self._positions)
@@ -59,16 +71,11 @@ class ImageBatches(keras.utils.PyDataset):
         return math.ceil(len(self._positions) / self.batch_size)
 
     def __getitem__(self, index: int) -> Batch:
-        order = self._order()[index * self.batch_size : (index + 1) * self.batch_size]
+        order = self._order[index * self.batch_size : (index + 1) * self.batch_size]
         images = self._images[order]
         if self._augmenter is not None:
             images = self._augmenter(images, self._batch_seed(index))
         return images, {head: target[order] for head, target in self._targets.items()}
-
-    def _order(self) -> npt.NDArray[np.intp]:
-        if self._seed is None:
-            return self._positions
-        return np.random.default_rng((self._seed, self.epoch)).permutation(self._positions)
 
     def _batch_seed(self, index: int) -> int:
         sequence = np.random.SeedSequence((self._seed or 0, self.epoch, index + 1))

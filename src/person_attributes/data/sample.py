@@ -7,7 +7,6 @@ smaller one.
 
 import csv
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,9 +111,7 @@ class _Figure:
         )
 
 
-def draw_sample(
-    folder: Path, images: int, image_size: int, seed: int, show_progress: bool = True
-) -> None:
+def draw_sample(folder: Path, images: int, image_size: int, seed: int) -> None:
     """Writes `hvc_annotations.csv` and `resized/*.jpg` into a folder.
 
     Args:
@@ -122,14 +119,10 @@ def draw_sample(
         images: How many images to draw.
         image_size: Height and width of an image in pixels.
         seed: The same seed gives the same bytes.
-        show_progress: Whether to draw a progress bar on a terminal.
     """
     (folder / "resized").mkdir()
     rows = []
-    numbers: Iterator[int] = iter(
-        tqdm(range(1, images + 1), "drawing", unit="image", disable=None if show_progress else True)
-    )
-    for number in numbers:
+    for number in tqdm(range(1, images + 1), "drawing", unit="image", disable=None):
         random = np.random.default_rng((seed, number))
         labels = _draw_labels(random)
         path = f"resized/{number}.jpg"

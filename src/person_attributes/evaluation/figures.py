@@ -1,6 +1,7 @@
 """Pictures from arrays; every function returns PNG bytes, the same for the same input."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,14 @@ def _new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 
+def _add_panels(figure: "Figure", count: int, columns: int) -> list[Any]:
+    """Adds a grid of `count` axes; what is left of the last row stays empty."""
+    axes = np.atleast_1d(figure.subplots(math.ceil(count / columns), columns)).ravel()
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return list(axes[:count])
+
+
 def _to_png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
@@ -30,9 +39,9 @@ def _to_png(figure: "Figure") -> bytes:
 
 def draw_class_shares(shares: Mapping[str, Mapping[str, float]], colour: str) -> bytes:
     """Draws a bar for each class, a panel for each head."""
-    figure = _new_figure(12, 2.2 * -(-len(shares) // 4))
-    axes = np.atleast_1d(figure.subplots(-(-len(shares) // 4), min(4, len(shares)))).ravel()
-    for axis, (head, classes) in zip(axes, shares.items(), strict=False):
+    figure = _new_figure(12, 2.2 * math.ceil(len(shares) / 4))
+    axes = _add_panels(figure, len(shares), min(4, len(shares)))
+    for axis, (head, classes) in zip(axes, shares.items(), strict=True):
         names = list(classes)[::-1]
         bars = axis.barh(names, [classes[name] for name in names], color=colour)
         axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=7)
@@ -40,19 +49,15 @@ def draw_class_shares(shares: Mapping[str, Mapping[str, float]], colour: str) ->
         axis.set_xlim(0, 1)
         axis.tick_params(labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)
-    for axis in axes[len(shares) :]:
-        axis.set_visible(False)
     return _to_png(figure)
 
 
 def draw_sample_grid(images: npt.NDArray[np.uint8], captions: Sequence[str], columns: int) -> bytes:
     """Draws images with a caption under each."""
-    rows = -(-len(images) // columns)
-    figure = _new_figure(1.9 * columns, 2.5 * rows)
-    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-    for axis in axes:
+    figure = _new_figure(1.9 * columns, 2.5 * math.ceil(len(images) / columns))
+    axes = _add_panels(figure, len(images), columns)
+    for axis, image, caption in zip(axes, images, captions, strict=True):
         axis.axis("off")
-    for axis, image, caption in zip(axes, images, captions, strict=False):
         axis.imshow(image)
         axis.set_title(caption, fontsize=6.5, y=-0.05, va="top")
     return _to_png(figure)
@@ -112,10 +117,9 @@ def draw_confusions(
 
     shades = LinearSegmentedColormap.from_list("report", ["#ffffff", colour])
     columns = min(4, len(matrices))
-    rows = -(-len(matrices) // columns)
-    figure = _new_figure(3.3 * columns, 3.3 * rows)
-    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-    for axis, (head, matrix) in zip(axes, matrices.items(), strict=False):
+    figure = _new_figure(3.3 * columns, 3.3 * math.ceil(len(matrices) / columns))
+    axes = _add_panels(figure, len(matrices), columns)
+    for axis, (head, matrix) in zip(axes, matrices.items(), strict=True):
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         axis.imshow(shares, cmap=shades, vmin=0, vmax=1)
         for (true, predicted), count in np.ndenumerate(matrix):
@@ -125,8 +129,6 @@ def draw_confusions(
         axis.set_xticks(range(len(short)), short, rotation=40, ha="right", fontsize=7)
         axis.set_yticks(range(len(short)), short, fontsize=7)
         axis.set_title(head, fontsize=10)
-    for axis in axes[len(matrices) :]:
-        axis.set_visible(False)
     axes[0].set_ylabel("true")
     axes[0].set_xlabel("predicted")
     return _to_png(figure)
