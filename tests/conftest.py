@@ -101,6 +101,18 @@ class Project:
         )
         return done
 
+    def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
+        """Starts a command in a process group of its own, its output to be read."""
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=self.environment() | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
     def cli(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "person_attributes", *arguments, code=code)
 
@@ -118,6 +130,7 @@ SHRUNK: dict[str, Any] = {
     "sample.images": 60,
     "data.image_sizes": [32, 40],
     "model.blocks": [1, 1, 1, 1],
+    "runtime.tracking_minutes": 1.0,
     "evaluation.bootstrap_samples": 50,
     "evaluation.mistakes_per_head": 1,
     **{f"phases.{phase}.epochs": 1 for phase in ("p1", "p2", "p3", "p4", "p5")},

@@ -13,7 +13,7 @@ SOURCE = ROOT / "src" / "person_attributes"
 
 FLOORS = [
     {"errors"},
-    {"config", "labels", "workspace"},
+    {"config", "digests", "labels", "workspace"},
     {"data", "modeling"},
     {"training", "evaluation"},
     {"tracking", "serving"},

@@ -227,27 +227,37 @@ def test_bad_input_is_one_line_and_exit_2_and_nothing_is_lost(
     assert outputs() == before
 
 
-def test_a_killed_phase_is_marked_and_runs_again(project: Project) -> None:
-    change_params(project.params_file, {"phases.p5.epochs": 2})
-    dvc = subprocess.Popen(
-        ["dvc", "repro"],
-        cwd=project.root,
-        env=project.environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def test_force_leaves_every_output_as_it_was(project: Project) -> None:
+    before = (project.root / "dvc.lock").read_bytes()
+    assert sorted(project.repro("--force")) == sorted(STAGES)
+    assert (project.root / "dvc.lock").read_bytes() == before
+
+
+def test_a_killed_execution_goes_on_in_its_runs(project: Project) -> None:
+    change_params(project.params_file, {"phases.p4.epochs": 2, "runtime.backup_minutes": 0.0})
+    known = {run.info.run_id for run in _runs(project)}
+    dvc = project.start("dvc", "repro")
     assert dvc.stdout is not None
     for line in dvc.stdout:
-        if line.startswith("p5 1/"):
+        if line.startswith("p4 1/"):
             break
     os.killpg(dvc.pid, signal.SIGKILL)
     dvc.communicate()
-    assert [run.info.status for run in _runs(project)[-2:]] == ["RUNNING", "RUNNING"]
-    assert project.repro() == ["train@p5", "evaluate", "register"]
-    statuses = [run.info.status for run in _runs(project)]
-    assert statuses.count("KILLED") == 2
-    assert "RUNNING" not in statuses
+    fresh = {run.info.run_id: run for run in _runs(project) if run.info.run_id not in known}
+    assert [run.info.status for run in fresh.values()] == ["RUNNING", "RUNNING"]
+    assert project.repro() == ["train@p4", "train@p5", "evaluate", "register"]
+    after = [run for run in _runs(project) if run.info.run_id not in known]
+    assert len(_parents(after)) == 1
+    assert [_stage_of(run) for run in after if run not in _parents(after)] == [
+        "train@p4", "train@p5", "evaluate", "register"
+    ]  # fmt: skip
+    assert set(fresh) < {run.info.run_id for run in after}
+    assert {run.info.status for run in after} == {"FINISHED"}
+    assert _find_backups(project) == []
+
+
+def _find_backups(project: Project) -> list[Path]:
+    return sorted((project.root / "backups").rglob("state.npy"))
 
 
 def test_mlflow_run_nests_the_stages_under_its_own_run(project: Project) -> None:

@@ -3,13 +3,15 @@
 import argparse
 import errno
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from person_attributes.config import Params, read_params
-from person_attributes.errors import ParamsError, PersonAttributesError
+from person_attributes.errors import ParamsError, PersonAttributesError, StoppedError
 from person_attributes.workspace import Workspace
 
 _COMMANDS = {
@@ -26,6 +28,11 @@ _COMMANDS = {
     "summarize": "print the last evaluation and the next commands",
 }
 
+_HINTS = {
+    errno.ENOENT: "Run dvc repro, which makes what is missing.",
+    errno.ENOSPC: "Free some room and run dvc repro; what was made before is kept.",
+}
+
 _NEEDS_KERAS = ("initialize", "train", "evaluate", "register")
 
 
@@ -38,20 +45,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     _quieten_libraries()
     workspace = Workspace(Path.cwd())
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         _run(options, workspace)
+    except StoppedError as error:
+        print(error, file=sys.stderr)
+        return 128 + error.signal_number
     except PersonAttributesError as error:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        hint = "Run dvc repro, which makes what is missing." if error.errno == errno.ENOENT else ""
+        hint = _HINTS.get(error.errno or 0, "")
         print(f"{where}{error.strerror or error}. {hint}".rstrip(), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: nothing was overwritten; run the command again.", file=sys.stderr)
         return 130
     return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ends a command at SIGTERM as at Ctrl-C: runs are closed, temporary files removed."""
+    raise KeyboardInterrupt
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -122,5 +138,7 @@ def _quieten_libraries() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # Seconds instead of minutes until a server that is away is said to be; training waits for none.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     # tf2onnx and MLflow look for names that NumPy took away, and warn about it.
     warnings.filterwarnings("ignore", category=FutureWarning)

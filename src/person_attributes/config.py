@@ -95,6 +95,12 @@ class AugmentationParams(_Section):
     height over its width.
     """
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether the policy leaves every image as it is."""
+        warps = (self.width_shift, self.height_shift, self.zoom, self.rotation, self.shear)
+        return not (any(warps) or self.brightness or self.horizontal_flip or self.erase)
+
     width_shift: _Share
     height_shift: _Share
     zoom: Annotated[float, Field(ge=0, lt=1)]
@@ -134,10 +140,18 @@ class EarlyStoppingParams(_Section):
 
 
 class TrainingParams(_Section):
-    """What all phases share."""
+    """What all phases share.
+
+    `precision` is what layers compute in; weights stay float32. `jit_compile` and `deterministic`
+    are for GPUs: XLA, and operations that repeat to the bit. A head whose validation loss ends less
+    than `least_progress` of it below the loss of the class shares is said to have learned nothing.
+    """
 
     batch_size: _Count
+    precision: Literal["float32", "bfloat16", "float16"]
     jit_compile: bool
+    deterministic: bool
+    least_progress: _Share
     plateau: PlateauParams
     early_stopping: EarlyStoppingParams
 
@@ -151,6 +165,18 @@ class PhaseParams(_Section):
     augmentation: str
     learning_rate: _Positive
     epochs: _Count
+
+
+class RuntimeParams(_Section):
+    """How training runs here; nothing in it can change a result, and no stage depends on it.
+
+    `workers` are processes that make batches ahead, 0 is a thread. `tracking_minutes` is how long
+    the end of a phase waits for a tracking server that does not answer.
+    """
+
+    workers: Annotated[int, Field(ge=0, le=1024)]
+    backup_minutes: Annotated[float, Field(ge=0)]
+    tracking_minutes: Annotated[float, Field(ge=0)]
 
 
 class EvaluationParams(_Section):
@@ -190,6 +216,7 @@ class Params(_Section):
     augmentation: Annotated[dict[str, AugmentationParams], Field(min_length=1)]
     model: ModelParams
     training: TrainingParams
+    runtime: RuntimeParams
     phases: Annotated[dict[_Identifier, PhaseParams], Field(min_length=1)]
     evaluation: EvaluationParams
     report: ReportParams

@@ -8,6 +8,7 @@ PersonAttributesError
 │   ├── ImageError         an image cannot be decoded
 │   └── SplitError         a split does not fit its records, or rows would leak
 ├── TrainingError          a phase cannot start or went astray
+│   └── StoppedError       a signal ended a phase, after a backup
 ├── TrackingError          MLflow cannot be reached
 └── RegistryError          a model cannot be exported, checked or registered
 
@@ -46,6 +47,18 @@ class SplitError(DataError):
 
 class TrainingError(PersonAttributesError):
     """A phase cannot start or went astray."""
+
+
+class StoppedError(TrainingError):
+    """A signal ended a phase, after a backup.
+
+    Attributes:
+        signal_number: Which one; the exit code is 128 more, as shells have it.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
 
 
 class TrackingError(PersonAttributesError):

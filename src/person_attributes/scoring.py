@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from person_attributes.errors import RegistryError, SourceError
 from person_attributes.serving import INPUT_COLUMN, InvalidImageRequest
-from person_attributes.tracking import connect
+from person_attributes.tracking.runs import connect
 from person_attributes.workspace import Workspace
 
 _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})

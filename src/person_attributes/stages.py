@@ -23,6 +23,7 @@ from person_attributes.data.archive import open_source
 from person_attributes.data.packs import channel_statistics, open_pack, pack_images
 from person_attributes.data.sample import draw_sample
 from person_attributes.data.split import Split, find_positions, split_records
+from person_attributes.digests import combine, digest_path, digest_paths, read_recorded_outputs
 from person_attributes.errors import SplitError
 from person_attributes.labels import LabelMap
 from person_attributes.workspace import Workspace
@@ -30,10 +31,12 @@ from person_attributes.workspace import Workspace
 if TYPE_CHECKING:
     import keras
 
+    from person_attributes.data.batches import ImageBatches
     from person_attributes.evaluation.metrics import Scores
     from person_attributes.evaluation.predictions import Probabilities
     from person_attributes.modeling.classifier import Normalization
-    from person_attributes.tracking import Run
+    from person_attributes.tracking.runs import Continuation, Run
+    from person_attributes.training.resume import Backup
 
 _GRID_IMAGES = 18
 
@@ -72,16 +75,21 @@ def _open_run(
     sections: set[str],
     reads: list[Path],
     writes: list[Path],
+    *,
+    shown: Params | None = None,
+    continuation: "Continuation | None" = None,
 ) -> Iterator["Run"]:
-    from person_attributes.tracking import open_run
+    """Opens the run of a stage; `shown` holds its parameters where it uses but a part of them."""
+    from person_attributes.tracking.runs import open_run
 
     with open_run(
         stage,
         workspace,
-        params.model_dump(include=sections),
+        (shown or params).model_dump(include=sections),
         params.model_dump(),
-        reads,
+        digest_paths(workspace.root, reads),
         writes,
+        continuation,
     ) as run:
         yield run
 
@@ -234,11 +242,8 @@ def initialize(workspace: Workspace, params: Params) -> None:
 
 def train(workspace: Workspace, params: Params, phase: str) -> None:
     """Trains one phase from the best weights of the one that it starts from."""
-    import keras
-
-    from person_attributes.data.augment import Augmenter
-    from person_attributes.data.batches import ImageBatches
-    from person_attributes.training.phase import train_phase
+    from person_attributes.tracking.runs import Continuation
+    from person_attributes.training.resume import Backup
 
     section = params.phases[phase]
     reads = [
@@ -251,63 +256,149 @@ def train(workspace: Workspace, params: Params, phase: str) -> None:
         workspace.split,
     ]
     writes = [workspace.weights(phase), workspace.provenance(phase), workspace.history(phase)]
-    shown = params.model_copy(update={"phases": {phase: section}})
+    shown = params.model_copy(
+        update={
+            "phases": {phase: section},
+            "augmentation": {section.augmentation: params.augmentation[section.augmentation]},
+        }
+    )
     sections = {"seed", "model", "training", "phases", "augmentation"}
-    with _open_run(f"train@{phase}", workspace, shown, sections, reads, writes) as run:
-        seed = _phase_seed(params.seed, phase)
-        keras.utils.set_random_seed(seed)
-        drawn, records = Split.read(workspace.split), read_records(workspace.records)
-        classifier = _build(workspace, params, section.image_size)
-        classifier.load_weights(workspace.weights(section.starts_from))
-        images, targets = open_pack(workspace.pack(section.image_size)), _read_targets(workspace)
-        batch_size = params.training.batch_size
-        train_batches = ImageBatches(
-            images,
-            targets,
-            find_positions(records, drawn.train),
-            batch_size,
-            augmenter=Augmenter(params.augmentation[section.augmentation]),
-            seed=seed,
-        )
-        validation_batches = ImageBatches(
-            images,
-            targets,
-            find_positions(records, drawn.validation),
-            batch_size,
-            augmenter=None,
-            seed=None,
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint = Path(folder) / "best.weights.h5"
-            trained = train_phase(
-                classifier,
-                train_batches,
-                validation_batches,
-                section,
-                params.training,
-                checkpoint,
-                listeners=[
-                    lambda epoch, figures: run.log_metrics(figures, step=epoch),
-                    lambda epoch, figures: _print_epoch(phase, epoch, section.epochs, figures),
-                ],
-            )
-            _write_best(run, workspace, params, phase, checkpoint)
-        history = pd.DataFrame(trained.history)
-        history.insert(0, "epoch", range(1, len(history) + 1))
-        with _writing(workspace.history(phase)) as path:
-            history.to_csv(path, index=False, lineterminator="\n")
-        with _writing(workspace.provenance(phase)) as path:
-            _write_json(path, {"split_digest": drawn.digest, "training_rows": len(drawn.train)})
-        best = trained.history[trained.best_epoch]
-        run.log_results(
-            {f"{phase}_{name}": best[name] for name in ("val_loss", "val_mean_accuracy")}
-        )
-        run.log_metrics({"best_epoch": trained.best_epoch + 1})
-        run.set_tags({"split.digest": drawn.digest})
+    fingerprint = _fingerprint(workspace, shown.model_dump(include=sections), reads)
+    backup = Backup(workspace.backups, phase, fingerprint)
+    with backup.hold():
+        if _stands(workspace, f"train@{phase}", writes, backup):
+            print(f"{phase}: was done when it was stopped; its outputs stand")
+            return
+        continuation = Continuation(fingerprint, backup.journal, params.runtime.tracking_minutes)
+        with _open_run(
+            f"train@{phase}",
+            workspace,
+            params,
+            sections,
+            reads,
+            writes,
+            shown=shown,
+            continuation=continuation,
+        ) as run:
+            _train(workspace, params, phase, backup, run)
+        backup.finish(digest_paths(workspace.root, writes))
+
+
+def _train(workspace: Workspace, params: Params, phase: str, backup: "Backup", run: "Run") -> None:
+    """Reads, trains, writes and logs a phase."""
+    import keras
+
+    from person_attributes.training.phase import has_constant_features, train_phase
+    from person_attributes.training.runtime import configure_runtime
+
+    section = params.phases[phase]
+    configure_runtime(params.training)
+    keras.utils.set_random_seed(_phase_seed(params.seed, phase))
+    drawn = Split.read(workspace.split)
+    classifier = _build(workspace, params, section.image_size)
+    classifier.load_weights(workspace.weights(section.starts_from))
+    train_batches, validation_batches = _make_batches(workspace, params, phase, drawn)
+    is_cached = has_constant_features(section, train_batches)
+    if is_cached:
+        print(f"{phase}: the backbone is frozen, nothing augmented: features are computed once")
+    run.set_tags({"split.digest": drawn.digest, f"{phase}.features_once": str(is_cached).lower()})
+    trained = train_phase(
+        classifier,
+        train_batches,
+        validation_batches,
+        section,
+        params.training,
+        backup,
+        params.runtime.backup_minutes,
+        listeners=[
+            lambda epoch, figures: run.log_metrics(figures, step=epoch),
+            lambda epoch, figures: _print_epoch(phase, epoch, section.epochs, figures),
+        ],
+    )
+    best = trained.history[trained.best_epoch]
+    run.log_results({f"{phase}_{name}": best[name] for name in ("val_loss", "val_mean_accuracy")})
+    run.log_metrics({"best_epoch": trained.best_epoch + 1})
+    run.flush()
+    _write_weights(run, workspace, phase, classifier)
+    history = pd.DataFrame(trained.history)
+    history.insert(0, "epoch", range(1, len(history) + 1))
+    with _writing(workspace.history(phase)) as path:
+        history.to_csv(path, index=False, lineterminator="\n")
+    with _writing(workspace.provenance(phase)) as path:
+        _write_json(path, {"split_digest": drawn.digest, "training_rows": len(drawn.train)})
+    print(
+        f"{phase}: kept epoch {trained.best_epoch + 1} of {len(history)}, validation loss "
+        f"{best['val_loss']:.3f}, mean accuracy {best['val_mean_accuracy']:.3f}"
+    )
+    idle = _find_idle_heads(workspace, drawn, best, params.training.least_progress)
+    run.set_tags({f"{phase}.learned_nothing": ", ".join(idle)})
+    if idle:
         print(
-            f"{phase}: kept epoch {trained.best_epoch + 1} of {len(history)}, validation loss "
-            f"{best['val_loss']:.3f}, mean accuracy {best['val_mean_accuracy']:.3f}"
+            f"{phase}: learned nothing of {', '.join(idle)}: the loss is no lower than that of "
+            "always saying the class shares. Train longer, raise learning_rate, or look at the "
+            "labels."
         )
+
+
+def _make_batches(
+    workspace: Workspace, params: Params, phase: str, drawn: Split
+) -> tuple["ImageBatches", "ImageBatches"]:
+    """Makes the training and the validation batches of a phase."""
+    from person_attributes.data.augment import Augmenter
+    from person_attributes.data.batches import ImageBatches
+
+    section, records = params.phases[phase], read_records(workspace.records)
+    images, targets = open_pack(workspace.pack(section.image_size)), _read_targets(workspace)
+    policy = params.augmentation[section.augmentation]
+    train = ImageBatches(
+        images,
+        targets,
+        find_positions(records, drawn.train),
+        params.training.batch_size,
+        augmenter=None if policy.is_identity else Augmenter(policy),
+        seed=_phase_seed(params.seed, phase),
+        workers=0 if policy.is_identity else params.runtime.workers,
+    )
+    validation = ImageBatches(
+        images,
+        targets,
+        find_positions(records, drawn.validation),
+        params.training.batch_size,
+        augmenter=None,
+        seed=None,
+    )
+    return train, validation
+
+
+def _fingerprint(workspace: Workspace, params: dict[str, Any], reads: list[Path]) -> str:
+    """Names everything that a phase's result depends on: numbers, inputs, code and libraries."""
+    import keras
+
+    package = Path(__file__).parent
+    code = ("training", "modeling", "data/augment.py", "data/batches.py")
+    return combine(
+        {
+            "params": params,
+            "inputs": digest_paths(workspace.root, reads),
+            "code": {name: digest_path(package / name, "*.py") for name in code},
+            "libraries": [keras.backend.backend(), keras.__version__, np.__version__],
+        }
+    )
+
+
+def _stands(workspace: Workspace, stage: str, writes: list[Path], backup: "Backup") -> bool:
+    """Says whether a phase was done, but stopped before DVC had noted it.
+
+    Where DVC had noted it, it is run again on purpose, and what was kept is cleared.
+    """
+    outputs = backup.finished_outputs()
+    if outputs is None:
+        return False
+    written = digest_paths(workspace.root, writes)
+    if outputs == written and outputs != read_recorded_outputs(workspace.dvc_lock, stage):
+        return True
+    backup.forget()
+    return False
 
 
 def evaluate(workspace: Workspace, params: Params) -> None:
@@ -395,7 +486,8 @@ def evaluate(workspace: Workspace, params: Params) -> None:
 
 def register(workspace: Workspace, params: Params) -> None:
     """Exports, checks, logs and registers the model; moves the alias where the gate holds."""
-    from person_attributes import registry, tracking
+    from person_attributes import registry
+    from person_attributes.tracking import runs
 
     phase = params.evaluation.phase
     image_size = params.phases[phase].image_size
@@ -427,7 +519,7 @@ def register(workspace: Workspace, params: Params) -> None:
             version = registry.log_model(
                 network, workspace.label_map, workspace.weights(phase), params.registry.model_name
             )
-        client = tracking.connect(workspace)
+        client = runs.connect(workspace)
         registered = registry.promote_if_better(
             client, version, scores["mean_accuracy"], drawn.validation_digest, params.registry
         )
@@ -450,13 +542,13 @@ def check(workspace: Workspace, params: Params) -> None:
 
 def summarize(workspace: Workspace, params: Params) -> None:
     """Prints the last evaluation, the champion, and what to type next."""
-    from person_attributes import tracking
     from person_attributes.evaluation import report
+    from person_attributes.tracking import runs
 
     heads = pd.read_csv(workspace.heads, index_col="head")
     scores = json.loads(workspace.metrics.read_text(encoding="utf-8"))
     name, alias = params.registry.model_name, params.registry.alias
-    champion = tracking.connect(workspace).get_model_version_by_alias(name, alias)
+    champion = runs.connect(workspace).get_model_version_by_alias(name, alias)
     print(f"\n{report.format_table(heads, scores)}\n")
     print(f"report            {workspace.relative(workspace.evaluation_page)}")
     print(f"registered model  {name} version {champion.version}, alias {alias}")
@@ -528,20 +620,37 @@ def _print_epoch(phase: str, epoch: int, epochs: int, figures: Any) -> None:
     )
 
 
-def _write_best(
-    run: "Run", workspace: Workspace, params: Params, phase: str, checkpoint: Path
-) -> None:
-    """Writes the best weights without the optimizer's state, and logs them as a Keras model.
+def _write_weights(run: "Run", workspace: Workspace, phase: str, classifier: "keras.Model") -> None:
+    """Writes the weights without the optimizer's state, and logs them as a Keras model.
 
-    A network that was never compiled has no optimizer to save: that is a third of the size.
+    The same layers as a network that was never compiled: it has no optimizer to save, which is a
+    third of the size.
     """
-    classifier = _build(workspace, params, params.phases[phase].image_size)
-    classifier.load_weights(checkpoint)
+    import keras
+
+    plain = keras.Model(classifier.inputs, classifier.output, name=classifier.name)
     with _writing(workspace.weights(phase)) as path:
-        classifier.save_weights(path)
-    model = checkpoint.with_name(f"{phase}.keras")
-    classifier.save(model)
-    run.log_file(model, "model")
+        plain.save_weights(path)
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / f"{phase}.keras"
+        plain.save(model)
+        run.log_file(model, "model")
+
+
+def _find_idle_heads(
+    workspace: Workspace, drawn: Split, best: dict[str, float], least_progress: float
+) -> list[str]:
+    """Lists the heads whose validation loss is about that of always saying the class shares."""
+    from person_attributes.evaluation.metrics import shares_loss
+
+    records = read_records(workspace.records)
+    train, validation = (find_positions(records, rows) for rows in (drawn.train, drawn.validation))
+    return [
+        head
+        for head, target in _read_targets(workspace).items()
+        if best[f"val_{head}_loss"]
+        > (1 - least_progress) * shares_loss(target[validation], target[train])
+    ]
 
 
 def _refuse_trained_rows(workspace: Workspace, phase: str, drawn: Split) -> None:

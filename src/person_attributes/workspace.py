@@ -23,12 +23,22 @@ class Workspace:
         return self.root / "dvc.lock"
 
     @property
-    def tracking_database(self) -> Path:
-        """The embedded MLflow store; experiments that DVC runs in a copy share the project's."""
+    def home(self) -> Path:
+        """The project's own folder, also for an experiment that DVC runs in a copy of it."""
         for parent in self.root.parents:
             if parent.name == ".dvc" and ".dvc/tmp/exps" in self.root.as_posix():
-                return parent.parent / "mlflow.db"
-        return self.root / "mlflow.db"
+                return parent.parent
+        return self.root
+
+    @property
+    def tracking_database(self) -> Path:
+        """The embedded MLflow store."""
+        return self.home / "mlflow.db"
+
+    @property
+    def backups(self) -> Path:
+        """Where interrupted phases go on from; no output of a stage."""
+        return self.home / "backups"
 
     @property
     def sample(self) -> Path:

@@ -1,3 +1,5 @@
+import resource
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,16 @@ from person_attributes.errors import TrainingError
 from person_attributes.evaluation.metrics import cross_entropy
 from person_attributes.evaluation.predictions import predict_batches
 from person_attributes.modeling.classifier import Normalization, build_classifier
+from person_attributes.training.callbacks import EpochListener
+from person_attributes.training.optimizer import FlatAdam
 from person_attributes.training.phase import (
     TrainedPhase,
     check_pairing,
     compile_classifier,
     train_phase,
 )
+from person_attributes.training.resume import Backup, Progress
+from person_attributes.training.runtime import configure_runtime
 
 ROWS = 24
 CLASSES = {"left": 3, "right": 3}
@@ -36,28 +42,49 @@ def _build(params: Params) -> keras.Model:
     return build_classifier(32, CLASSES, params.model, normalization)
 
 
-def _batches(seed: int | None, augmenter: Augmenter | None = None) -> ImageBatches:
+def _batches(
+    seed: int | None, augmenter: Augmenter | None = None, workers: int = 0
+) -> ImageBatches:
     random = np.random.default_rng(5)
     images = random.integers(0, 256, (ROWS, 32, 32, 3), dtype=np.uint8)
     targets = {head: np.eye(3, dtype=np.float32)[random.integers(0, 3, ROWS)] for head in CLASSES}
-    return ImageBatches(images, targets, np.arange(ROWS), 8, augmenter=augmenter, seed=seed)
-
-
-def _train(params: Params, folder: Path, **changes: object) -> tuple[keras.Model, TrainedPhase]:
-    phase = params.phases["p1"].model_copy(update={"epochs": 2, **changes})
-    folder.mkdir()
-    classifier = _build(params)
-    augmenter = Augmenter(params.augmentation[phase.augmentation])
-    trained = train_phase(
-        classifier,
-        _batches(1, augmenter),
-        _batches(None),
-        phase,
-        params.training,
-        folder / "best.weights.h5",
-        listeners=[],
+    positions = np.arange(ROWS)
+    return ImageBatches(
+        images, targets, positions, 8, augmenter=augmenter, seed=seed, workers=workers
     )
+
+
+def _train(
+    params: Params,
+    folder: Path,
+    *,
+    workers: int = 0,
+    backup_minutes: float = 60,
+    listeners: Sequence[EpochListener] = (),
+    **changes: object,
+) -> tuple[keras.Model, TrainedPhase]:
+    phase = params.phases["p1"].model_copy(update={"epochs": 2, **changes})
+    classifier = _build(params)
+    policy = params.augmentation[phase.augmentation]
+    augmenter = None if policy.is_identity else Augmenter(policy)
+    backup = Backup(folder, "p1", "0" * 64)
+    with backup.hold():
+        trained = train_phase(
+            classifier,
+            _batches(1, augmenter, workers),
+            _batches(None),
+            phase,
+            params.training,
+            backup,
+            backup_minutes,
+            listeners,
+        )
     return classifier, trained
+
+
+def _assert_same(ours: keras.Model, theirs: keras.Model) -> None:
+    for our, their in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(our, their)
 
 
 def test_keras_pairs_losses_and_accuracies_with_their_heads(small: Params) -> None:
@@ -78,8 +105,8 @@ def test_keras_pairs_losses_and_accuracies_with_their_heads(small: Params) -> No
 class _Crossed(keras.Model):
     """Reports each head's loss under the other's name, as broken releases of Keras did."""
 
-    def evaluate(self, *arguments: Any, **options: Any) -> Any:
-        said = super().evaluate(*arguments, **options)
+    def test_on_batch(self, *arguments: Any, **options: Any) -> Any:
+        said = super().test_on_batch(*arguments, **options)
         return said | {"left_loss": said["right_loss"], "right_loss": said["left_loss"]}
 
 
@@ -100,8 +127,9 @@ def test_a_single_head_trains_too(small: Params, tmp_path: Path) -> None:
     targets = {"only": np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2, 0, 1]]}
     batches = ImageBatches(images, targets, np.arange(8), 8, augmenter=None, seed=None)
     phase = small.phases["p1"].model_copy(update={"epochs": 1})
-    checkpoint = tmp_path / "best.weights.h5"
-    trained = train_phase(classifier, batches, batches, phase, small.training, checkpoint, [])
+    backup = Backup(tmp_path, "p1", "0" * 64)
+    with backup.hold():
+        trained = train_phase(classifier, batches, batches, phase, small.training, backup, 60, [])
     assert {"only_accuracy", "val_only_loss", "val_mean_accuracy"} <= set(trained.history[0])
 
 
@@ -109,16 +137,13 @@ def test_the_same_phase_twice_gives_the_same_weights(small: Params, tmp_path: Pa
     first, history = _train(small, tmp_path / "a", augmentation="aggressive")
     again, same = _train(small, tmp_path / "b", augmentation="aggressive")
     assert history == same
-    for ours, theirs in zip(first.get_weights(), again.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    _assert_same(first, again)
 
 
 def test_the_weights_of_the_least_validation_loss_are_kept(small: Params, tmp_path: Path) -> None:
-    _, trained = _train(small, tmp_path / "a", epochs=4, learning_rate=0.05)
+    best, trained = _train(small, tmp_path / "a", epochs=4, learning_rate=0.05)
     losses = [epoch["val_loss"] for epoch in trained.history]
     assert trained.best_epoch == int(np.argmin(losses))
-    best = _build(small)
-    best.load_weights(tmp_path / "a" / "best.weights.h5")
     compile_classifier(best, learning_rate=1e-3, jit_compile=False)
     said = best.evaluate(_batches(None), return_dict=True, verbose=0)
     assert said["loss"] == pytest.approx(min(losses), rel=1e-4)
@@ -155,3 +180,163 @@ def test_a_loss_that_is_not_finite_ends_the_phase_in_one_line(
 ) -> None:
     with pytest.raises(TrainingError, match=r"epoch \d: (val_)?loss is (nan|inf).*learning_rate"):
         _train(small, tmp_path / "a", learning_rate=1e38, epochs=5)
+
+
+class _StopError(Exception):
+    """Ends a training from inside, as a crash would."""
+
+
+def _stop_after(epochs: int) -> EpochListener:
+    def listen(epoch: int, figures: object) -> None:
+        if epoch + 1 == epochs:
+            raise _StopError
+
+    return listen
+
+
+@pytest.mark.parametrize("trainable", ["all", "heads"])
+@pytest.mark.parametrize("augmentation", ["none", "aggressive"])
+def test_resumed_phase_equals_uninterrupted_phase(
+    small: Params, tmp_path: Path, trainable: str, augmentation: str
+) -> None:
+    """The backup lies inside the second epoch, and again inside the third."""
+    plateau = small.training.plateau.model_copy(update={"patience": 1, "min_delta": 9.0})
+    stopping = small.training.early_stopping.model_copy(update={"patience": 3, "min_delta": 9.0})
+    training = small.training.model_copy(update={"plateau": plateau, "early_stopping": stopping})
+    params = small.model_copy(update={"training": training})
+    changes: dict[str, Any] = {"epochs": 9, "trainable": trainable, "augmentation": augmentation}
+    whole, history = _train(params, tmp_path / "whole", **changes)
+    for epochs in (2, 3):
+        with pytest.raises(_StopError):
+            _train(
+                params,
+                tmp_path / "parts",
+                backup_minutes=0,
+                listeners=[_stop_after(epochs)],
+                **changes,
+            )
+    told: list[int] = []
+    resumed, same = _train(
+        params, tmp_path / "parts", listeners=[lambda epoch, _: told.append(epoch)], **changes
+    )
+    assert told == [2, 3]
+    assert len(history.history) == 4, "it stops early"
+    assert same == history
+    _assert_same(resumed, whole)
+
+
+def test_worker_processes_change_nothing(small: Params, tmp_path: Path) -> None:
+    alone, history = _train(small, tmp_path / "a", augmentation="aggressive")
+    for workers in (1, 3):
+        folder = tmp_path / str(workers)
+        helped, same = _train(small, folder, augmentation="aggressive", workers=workers)
+        assert same == history
+        _assert_same(helped, alone)
+
+
+def test_features_computed_once_train_the_same_heads(
+    small: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached, history = _train(small, tmp_path / "a", trainable="heads", epochs=3)
+    name = "person_attributes.training.phase.has_constant_features"
+    monkeypatch.setattr(name, lambda phase, train: False)
+    plain, expected = _train(small, tmp_path / "b", trainable="heads", epochs=3)
+    assert (tmp_path / "a" / "p1").is_dir()
+    for ours, theirs in zip(cached.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    for ours, theirs in zip(history.history, expected.history, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_a_frozen_backbone_is_left_as_it_was(small: Params, tmp_path: Path) -> None:
+    before = _build(small).get_layer("backbone").get_weights()
+    for augmentation in ("none", "aggressive"):
+        folder = tmp_path / augmentation
+        trained, _ = _train(small, folder, trainable="heads", augmentation=augmentation)
+        for ours, theirs in zip(trained.get_layer("backbone").get_weights(), before, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_flat_adam_computes_what_keras_computes(random: np.random.Generator) -> None:
+    start = [random.normal(size=shape).astype(np.float32) for shape in ((3, 4), (5,), (2, 2, 2))]
+    ours, theirs = ([keras.Variable(value) for value in start] for _ in range(2))
+    flat, plain = FlatAdam(0.01), keras.optimizers.Adam(0.01)
+    for _ in range(20):
+        gradients = [random.normal(size=value.shape).astype(np.float32) for value in start]
+        for optimizer, variables in ((flat, ours), (plain, theirs)):
+            tensors = [keras.ops.convert_to_tensor(gradient) for gradient in gradients]
+            optimizer.apply(tensors, variables)
+    for our, their in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(np.array(our), np.array(their), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_trains_float32_weights(
+    small: Params, tmp_path: Path, precision: str
+) -> None:
+    training = small.training.model_copy(update={"precision": precision})
+    params = small.model_copy(update={"training": training})
+    configure_runtime(training)
+    try:
+        classifier, trained = _train(params, tmp_path / "a", augmentation="aggressive")
+    finally:
+        configure_runtime(small.training)
+    assert {str(weight.dtype) for weight in classifier.trainable_weights} == {"float32"}
+    assert classifier.get_layer("backbone").compute_dtype == precision
+    assert trained.history[-1]["val_loss"] < 10
+
+
+def test_a_full_disk_is_one_line_and_the_last_backup_stays(tmp_path: Path) -> None:
+    backup = Backup(tmp_path, "p1", "0" * 64)
+    with backup.hold():
+        backup.write(Progress(epoch=3, arrays={"network": [np.ones(10, np.float32)]}))
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        try:
+            with pytest.raises(TrainingError, match=r"p1: no room for a backup of 4 MB in .*Free"):
+                backup.write(Progress(epoch=4, arrays={"network": [np.ones(1_000_000, "f4")]}))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert backup.read().epoch == 3
+        assert [path.name for path in backup.folder.iterdir()] == ["state.npy"]
+
+
+def test_a_broken_backup_is_a_fresh_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup = Backup(tmp_path, "p1", "0" * 64)
+    with backup.hold():
+        backup.write(Progress(epoch=3, arrays={"network": [np.ones(10, np.float32)]}))
+        state = backup.folder / "state.npy"
+        state.write_bytes(state.read_bytes()[:100])
+        assert backup.read() == Progress()
+    assert "is broken; starts anew" in capsys.readouterr().out
+
+
+class _Hungry(keras.Model):
+    """Asks for more memory than there is."""
+
+    def test_step(self, *arguments: Any, **options: Any) -> Any:
+        keras.ops.ones((1 << 22, 1 << 20))
+        return super().test_step(*arguments, **options)
+
+
+def test_out_of_memory_is_one_line_that_says_what_to_lower(small: Params, tmp_path: Path) -> None:
+    classifier = _build(small)
+    hungry = _Hungry(classifier.input, classifier.output, name="hungry")
+    backup = Backup(tmp_path, "p1", "0" * 64)
+    with (
+        backup.hold(),
+        pytest.raises(TrainingError, match=r"p1: out of memory with batches of 8 .* Lower") as told,
+    ):
+        train_phase(
+            hungry,
+            _batches(1),
+            _batches(None),
+            small.phases["p1"],
+            small.training,
+            backup,
+            60,
+            [],
+        )
+    assert "\n" not in str(told.value)

@@ -1,16 +1,17 @@
 """Batches for Keras, drawn as a pure function of (seed, epoch, batch)."""
 
+import copy
 import math
 from collections.abc import Mapping
+from typing import Any, Self
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
 from person_attributes.data.augment import Augmenter
-from person_attributes.data.images import Images
 
-Batch = tuple[Images, dict[str, npt.NDArray[np.float32]]]
+Batch = tuple[npt.NDArray[Any], dict[str, npt.NDArray[np.float32]]]
 
 
 class ImageBatches(keras.utils.PyDataset):
@@ -19,17 +20,24 @@ class ImageBatches(keras.utils.PyDataset):
     Rows are shuffled here and not by `fit`: Keras shuffles by a counter that starts at zero after a
     resume, and peeks at two batches before the first epoch. Use with `shuffle=False` and set
     `epoch` before each epoch.
+
+    Attributes:
+        images: (n, ...), aligned with the pack: its images, or features in their place.
+        positions: The rows to serve.
+        batch_size: Images per batch; the last batch is smaller where rows do not divide.
+        first_batch: Where the epoch begins: set above 0 to go on inside an epoch.
     """
 
     def __init__(
         self,
-        images: Images,
+        images: npt.NDArray[Any],
         targets: Mapping[str, npt.NDArray[np.float32]],
         positions: npt.NDArray[np.intp],
         batch_size: int,
         *,
         augmenter: Augmenter | None,
         seed: int | None,
+        workers: int = 0,
     ) -> None:
         """Describes the batches; reads no image yet.
 
@@ -37,17 +45,20 @@ class ImageBatches(keras.utils.PyDataset):
             images: (n, size, size, 3) uint8, usually mapped from disk.
             targets: `{head: (n, classes) float32}`, aligned with `images`.
             positions: The rows to serve.
-            batch_size: Images per batch; the last batch is smaller where rows do not divide.
+            batch_size: Images per batch.
             augmenter: Changes the images, or None to leave them.
             seed: Shuffles and augments, or None to keep the order of `positions`.
+            workers: Processes that make batches ahead; 0 makes them in a thread of this one. It
+                changes nothing in the batches.
         """
-        super().__init__()
-        self._images = images
+        super().__init__(workers=max(workers, 1), use_multiprocessing=workers > 0)
+        self.images = images
         self._targets = targets
-        self._positions = positions
+        self.positions = positions
         self.batch_size = batch_size
         self._augmenter = augmenter
         self._seed = seed
+        self.first_batch = 0
         self.epoch = 0
 
     @property
@@ -58,21 +69,39 @@ class ImageBatches(keras.utils.PyDataset):
     @epoch.setter
     def epoch(self, epoch: int) -> None:
         self._epoch = epoch
-        self._order = self._positions
+        self._order = self.positions
         if self._seed is not None:
-            self._order = np.random.default_rng((self._seed, epoch)).permutation(self._positions)
+            self._order = np.random.default_rng((self._seed, epoch)).permutation(self.positions)
 
     @property
     def rows(self) -> int:
-        """Number of images in an epoch."""
-        return len(self._positions)
+        """Number of images in a whole epoch."""
+        return len(self.positions)
+
+    @property
+    def batches(self) -> int:
+        """Number of batches in a whole epoch."""
+        return math.ceil(len(self.positions) / self.batch_size)
+
+    @property
+    def is_augmented(self) -> bool:
+        """Whether an image differs from epoch to epoch."""
+        return self._augmenter is not None
+
+    def with_images(self, images: npt.NDArray[Any]) -> Self:
+        """Gives the same batches of other images, or of features, as they are."""
+        batches = copy.copy(self)
+        batches.images, batches._augmenter = images, None
+        batches.workers, batches.use_multiprocessing = 1, False
+        return batches
 
     def __len__(self) -> int:
-        return math.ceil(len(self._positions) / self.batch_size)
+        return self.batches - self.first_batch
 
     def __getitem__(self, index: int) -> Batch:
+        index += self.first_batch
         order = self._order[index * self.batch_size : (index + 1) * self.batch_size]
-        images = self._images[order]
+        images = self.images[order]
         if self._augmenter is not None:
             images = self._augmenter(images, self._batch_seed(index))
         return images, {head: target[order] for head, target in self._targets.items()}

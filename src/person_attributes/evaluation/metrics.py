@@ -80,15 +80,15 @@ def score(
     mean_low, mean_high = np.quantile(means.mean(axis=1), tails)
     rows = {}
     for number, (head, truth) in enumerate(y_true.items()):
-        shares = y_train[head].mean(axis=0)
+        majority = y_train[head].mean(axis=0).argmax()
         rows[head] = {
             "rows": len(truth),
             "accuracy": hits[number].mean(),
             "low": low[number],
             "high": high[number],
-            "majority": truth[:, shares.argmax()].mean(),
+            "majority": truth[:, majority].mean(),
             "loss": cross_entropy(truth, y_prob[head]),
-            "shares_loss": cross_entropy(truth, np.broadcast_to(shares, truth.shape)),
+            "shares_loss": shares_loss(truth, y_train[head]),
             "macro_f1": macro_f1(truth, y_prob[head]),
         }
     heads = pd.DataFrame.from_dict(rows, orient="index")
@@ -106,6 +106,11 @@ def cross_entropy(y_true: npt.NDArray[np.float32], y_prob: npt.NDArray[np.float3
     """Mean categorical cross-entropy of one head, in nats."""
     probabilities = np.clip(y_prob.astype(np.float64), _SMALLEST_PROBABILITY, 1)
     return float(-(y_true * np.log(probabilities)).sum(axis=1).mean())
+
+
+def shares_loss(y_true: npt.NDArray[np.float32], y_train: npt.NDArray[np.float32]) -> float:
+    """Cross-entropy of always saying the class shares of the training rows."""
+    return cross_entropy(y_true, np.broadcast_to(y_train.mean(axis=0), y_true.shape))
 
 
 def macro_f1(y_true: npt.NDArray[np.float32], y_prob: npt.NDArray[np.float32]) -> float:

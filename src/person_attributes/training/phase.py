@@ -1,23 +1,29 @@
 """Trains one phase, from the weights of the one before to the best weights of its own."""
 
-import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from person_attributes.config import PhaseParams, TrainingParams
 from person_attributes.data.batches import ImageBatches
 from person_attributes.errors import TrainingError
 from person_attributes.modeling.classifier import freeze
+from person_attributes.training.callbacks import (
+    BestWeights,
+    EpochListener,
+    ProgressBar,
+    Recorder,
+    name_figures,
+)
+from person_attributes.training.features import cache_features, split_off_towers
+from person_attributes.training.optimizer import FlatAdam
+from person_attributes.training.resume import Backup, Keeper, Progress, Signals
 
-EpochListener = Callable[[int, Mapping[str, float]], None]
-"""Told the number of an epoch, from 0, and its figures when it ends."""
+_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "ResourceExhausted", "OutOfMemory", "out of memory", "OOM ")
+"""How the backends name it; each has an exception of its own."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class TrainedPhase:
 
     Attributes:
         history: Figures of each epoch, in order.
-        best_epoch: The epoch whose weights were kept: the one of least validation loss.
+        best_epoch: The epoch whose weights were kept, from 0: the one of least validation loss.
     """
 
     history: list[dict[str, float]]
@@ -39,69 +45,130 @@ def train_phase(
     validation: ImageBatches,
     phase: PhaseParams,
     training: TrainingParams,
-    checkpoint: Path,
-    listeners: list[EpochListener],
+    backup: Backup,
+    backup_minutes: float,
+    listeners: Sequence[EpochListener],
 ) -> TrainedPhase:
-    """Trains and leaves the weights of the best epoch in `checkpoint`.
+    """Trains, from the backup where there is one, and leaves the best weights in the network.
 
     The recipe is the article's: Adam, categorical cross-entropy and accuracy per head, a lower
-    rate on a plateau, an early stop, and the weights of the least validation loss.
+    rate on a plateau, an early stop, and the weights of the least validation loss. Where the
+    backbone is frozen and nothing is augmented, its features are computed once.
 
     Args:
-        classifier: The network with the weights to start from.
+        classifier: The network with the weights to start from; it holds the best ones after.
         train: Training batches.
         validation: Validation batches.
         phase: What this phase trains, at which rate, and for how many epochs.
         training: What all phases share.
-        checkpoint: The `.weights.h5` file to write; it holds the optimizer's state too.
+        backup: Where a phase that was stopped goes on from.
+        backup_minutes: How often to back up, inside epochs as well.
         listeners: Told after each epoch.
 
     Returns:
         The figures of each epoch.
 
     Raises:
-        TrainingError: If the loss is not finite: lower the phase's learning rate. If Keras pairs
-            heads wrongly: install the locked version.
+        StoppedError: If Ctrl-C or SIGTERM came: it is backed up; run it again to go on.
+        TrainingError: If the loss is not finite: lower the phase's learning rate. If the memory or
+            the disk is full: the message says what to lower or to free. If Keras pairs heads
+            wrongly: install the locked version.
     """
     freeze(classifier, phase.trainable)
-    compile_classifier(classifier, phase.learning_rate, training.jit_compile)
-    check_pairing(classifier, validation)
-    recorder = _Recorder(train, listeners)
-    classifier.fit(
+    progress = backup.read()
+    is_cached = has_constant_features(phase, train)
+    network = split_off_towers(classifier) if is_cached else classifier
+    signals = Signals()
+    with signals.listening(), _telling_out_of_memory(backup.phase, phase, training):
+        if not progress.is_complete:
+            if is_cached:
+                path = backup.folder / "features.npy"
+                train, validation = cache_features(classifier, train, validation, path)
+            progress = _fit(
+                network,
+                train,
+                validation,
+                phase,
+                training,
+                backup,
+                progress,
+                backup_minutes,
+                listeners,
+                signals,
+            )
+    assert progress.best_epoch is not None, "a complete phase has trained an epoch"
+    network.set_weights(progress.arrays["best"])
+    return TrainedPhase(progress.history, progress.best_epoch)
+
+
+def has_constant_features(phase: PhaseParams, train: ImageBatches) -> bool:
+    """Says whether the backbone says the same of every image in every epoch."""
+    return phase.trainable == "heads" and not train.is_augmented
+
+
+def _fit(
+    network: keras.Model,
+    train: ImageBatches,
+    validation: ImageBatches,
+    phase: PhaseParams,
+    training: TrainingParams,
+    backup: Backup,
+    progress: Progress,
+    backup_minutes: float,
+    listeners: Sequence[EpochListener],
+    signals: Signals,
+) -> Progress:
+    """Runs `fit`, once, or twice where the backup lies inside an epoch; gives the end of it."""
+    compile_classifier(network, phase.learning_rate, training.jit_compile)
+    check_pairing(network, validation)
+    recorder, best = Recorder(train, listeners), BestWeights()
+    schedules = [
+        keras.callbacks.ReduceLROnPlateau(
+            monitor="val_loss",
+            factor=training.plateau.factor,
+            patience=training.plateau.patience,
+            min_delta=training.plateau.min_delta,
+            min_lr=training.plateau.min_learning_rate,
+        ),
+        keras.callbacks.EarlyStopping(
+            monitor="val_loss",
+            patience=training.early_stopping.patience,
+            min_delta=training.early_stopping.min_delta,
+        ),
+    ]
+    keeper = Keeper(
+        network,
         train,
-        validation_data=validation,
-        epochs=phase.epochs,
-        shuffle=False,
-        verbose=0,
-        callbacks=[
-            recorder,
-            _ProgressBar(train, phase.epochs),
-            keras.callbacks.ModelCheckpoint(
-                str(checkpoint), monitor="val_loss", save_best_only=True, save_weights_only=True
-            ),
-            keras.callbacks.ReduceLROnPlateau(
-                monitor="val_loss",
-                factor=training.plateau.factor,
-                patience=training.plateau.patience,
-                min_delta=training.plateau.min_delta,
-                min_lr=training.plateau.min_learning_rate,
-            ),
-            keras.callbacks.EarlyStopping(
-                monitor="val_loss",
-                patience=training.early_stopping.patience,
-                min_delta=training.early_stopping.min_delta,
-            ),
-        ],
+        recorder,
+        best,
+        schedules,
+        backup,
+        progress,
+        phase.epochs,
+        backup_minutes,
+        signals,
     )
-    losses = [epoch["val_loss"] for epoch in recorder.history]
-    return TrainedPhase(recorder.history, best_epoch=losses.index(min(losses)))
+    bar = ProgressBar(train, phase.epochs)
+    while not progress.is_complete:
+        # Keras counts the batches of an epoch once a fit, so a begun epoch is a fit of its own.
+        train.first_batch = progress.batch
+        network.fit(
+            train,
+            validation_data=validation,
+            initial_epoch=progress.epoch,
+            epochs=progress.epoch + 1 if progress.batch else phase.epochs,
+            shuffle=False,
+            verbose=0,
+            callbacks=[recorder, bar, best, *schedules, keeper],
+        )
+    return progress
 
 
 def compile_classifier(classifier: keras.Model, learning_rate: float, jit_compile: bool) -> None:
     """Gives every head categorical cross-entropy and accuracy, and the network Adam."""
     heads = list(classifier.output)
     classifier.compile(
-        optimizer=keras.optimizers.Adam(learning_rate),
+        optimizer=FlatAdam(learning_rate),
         loss=dict.fromkeys(heads, "categorical_crossentropy"),
         metrics={head: ["accuracy"] for head in heads},
         jit_compile=jit_compile,
@@ -112,8 +179,9 @@ def check_pairing(classifier: keras.Model, batches: ImageBatches) -> None:
     """Holds Keras' loss and accuracy of each head on one batch against NumPy's.
 
     Some releases of Keras pair losses or metrics with the wrong head, and nothing raises where
-    heads have as many classes. It also lets Keras build its metrics, so that `fit` traces the
-    training step once instead of twice.
+    heads have as many classes. It also lets Keras build its metrics and its optimizer, so that
+    `fit` traces the training step once instead of twice. The batch is computed eagerly: tracing
+    a network to run it once takes five times as long.
 
     Args:
         classifier: A compiled network.
@@ -123,9 +191,10 @@ def check_pairing(classifier: keras.Model, batches: ImageBatches) -> None:
         TrainingError: If they differ; names the head.
     """
     classifier.optimizer.build(classifier.trainable_variables)
-    logs = classifier.evaluate(batches, steps=1, return_dict=True, verbose=0)
-    said = _name_figures(logs, list(classifier.output))
     images, y_true = batches[0]
+    with _eagerly(classifier):
+        logs = classifier.test_on_batch(images, y_true, return_dict=True)
+    said = name_figures(logs, list(classifier.output))
     y_prob = classifier(images, training=False)
     for head, truth in y_true.items():
         probability = np.clip(keras.ops.convert_to_numpy(y_prob[head]), 1e-7, 1)
@@ -141,83 +210,29 @@ def check_pairing(classifier: keras.Model, batches: ImageBatches) -> None:
                 )
 
 
-class _Recorder(keras.callbacks.Callback):
-    """Tells the batches their epoch, refuses a loss that is not finite, and passes figures on."""
-
-    def __init__(self, train: ImageBatches, listeners: list[EpochListener]) -> None:
-        super().__init__()
-        self.history: list[dict[str, float]] = []
-        self._train = train
-        self._listeners = listeners
-        self._began = 0.0
-        self._trained = 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._train.epoch = epoch
-        self._began = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._trained = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        figures = _add_means(_name_figures(logs, list(self.model.output)))
-        for name in ("loss", "val_loss"):
-            if not math.isfinite(figures[name]):
-                raise TrainingError(
-                    f"epoch {epoch + 1}: {name} is {figures[name]}. Expected a finite number. "
-                    "Lower the phase's learning_rate in params.yaml."
-                )
-        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
-        figures["learning_rate"] = float(rate)
-        self.history.append(figures)
-        seconds = max(self._trained - self._began, 1e-9)
-        told = figures | {"images_per_second": self._train.rows / seconds}
-        for listener in self._listeners:
-            listener(epoch, told)
+@contextlib.contextmanager
+def _eagerly(classifier: keras.Model) -> Iterator[None]:
+    """Runs the network operation by operation in the block."""
+    classifier.run_eagerly = True
+    try:
+        yield
+    finally:
+        classifier.run_eagerly = False
+        classifier.test_function = None  # Keras would keep the eager one
 
 
-def _name_figures(logs: Mapping[str, Any], heads: Sequence[str]) -> dict[str, float]:
-    """Names figures by head; where there is one head alone, Keras leaves its name out."""
-    figures = {name: float(value) for name, value in logs.items()}
-    if len(heads) == 1:
-        for prefix in ("", "val_"):
-            if f"{prefix}loss" in figures:
-                figures[f"{prefix}{heads[0]}_loss"] = figures[f"{prefix}loss"]
-                figures[f"{prefix}{heads[0]}_accuracy"] = figures.pop(f"{prefix}accuracy")
-    return figures
-
-
-def _add_means(figures: dict[str, float]) -> dict[str, float]:
-    """Adds the mean accuracy over heads."""
-    for prefix in ("", "val_"):
-        accuracies = [
-            value
-            for name, value in figures.items()
-            if name.endswith("_accuracy") and name.startswith("val_") == bool(prefix)
-        ]
-        figures[f"{prefix}mean_accuracy"] = sum(accuracies) / len(accuracies)
-    return figures
-
-
-class _ProgressBar(keras.callbacks.Callback):
-    """Draws a bar inside each epoch, on terminals only."""
-
-    def __init__(self, train: ImageBatches, epochs: int) -> None:
-        super().__init__()
-        self._train = train
-        self._epochs = epochs
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._bar = tqdm(
-            total=self._train.rows,
-            desc=f"epoch {epoch + 1}/{self._epochs}",
-            unit="image",
-            leave=False,
-            disable=None,
-        )
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._bar.update(min(self._train.batch_size, self._train.rows - self._bar.n))
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._bar.close()
+@contextlib.contextmanager
+def _telling_out_of_memory(
+    name: str, phase: PhaseParams, training: TrainingParams
+) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        if not isinstance(error, MemoryError) and not any(word in text for word in _OUT_OF_MEMORY):
+            raise
+        raise TrainingError(
+            f"{name}: out of memory with batches of {training.batch_size} images of "
+            f"{phase.image_size} px. Lower training.batch_size, or the phase's image_size, and run "
+            "dvc repro. The last backup stays."
+        ) from None

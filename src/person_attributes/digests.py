@@ -1,0 +1,53 @@
+"""Digests of files and folders, computed as DVC computes them."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+
+def digest_paths(root: Path, paths: Sequence[Path]) -> dict[str, str]:
+    """Digests files and folders, so that they can be held against `dvc.lock`.
+
+    Args:
+        root: The project's folder; paths below it are named from there.
+        paths: What to digest; what is missing is left out, its stage itself tells better.
+
+    Returns:
+        MD5 digests by name.
+    """
+    digests = {}
+    for path in paths:
+        if path.exists():
+            name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+            digests[name] = digest_path(path)
+    return digests
+
+
+def digest_path(path: Path, pattern: str = "*") -> str:
+    """Digests a file, or those files of a folder whose names fit a pattern."""
+    if path.is_dir():
+        entries = [
+            {"md5": digest_path(file), "relpath": file.relative_to(path).as_posix()}
+            for file in path.rglob(pattern)
+            if file.is_file()
+        ]
+        entries.sort(key=lambda entry: entry["relpath"])
+        return f"{hashlib.md5(json.dumps(entries).encode(), usedforsecurity=False).hexdigest()}.dir"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def combine(content: Mapping[str, object]) -> str:
+    """Digests names and what they stand for, whatever their order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def read_recorded_outputs(lock: Path, stage: str) -> dict[str, str]:
+    """Reads from `dvc.lock` what DVC noted of a stage's outputs: digests by name."""
+    if not lock.exists():
+        return {}
+    stages = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]
+    return {out["path"]: out["md5"] for out in stages.get(stage, {}).get("outs", [])}

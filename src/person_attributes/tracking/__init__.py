@@ -1,0 +1,1 @@
+"""MLflow runs: one a stage, below one an execution of the pipeline."""

@@ -1,0 +1,218 @@
+"""The parent run: one execution of the pipeline.
+
+An execution is one `dvc repro`, one `dvc exp run` or one `mlflow run`; all stages below that
+process share its run. The next one of the same parameters goes on with one that was killed or
+failed. What DVC skips leaves no run, but the execution names the earlier runs that made those
+outputs, found by the digests of what they wrote.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from mlflow.entities import Param, RunStatus
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NAME,
+    MLFLOW_RUN_NOTE,
+)
+from ruamel.yaml import YAML
+
+from person_attributes.digests import combine
+from person_attributes.errors import StoppedError
+from person_attributes.workspace import Workspace
+
+STAGE, OUTPUTS, PROCESS = "dvc.stage", "dvc.outputs", "pipeline.process"
+_EXECUTION = "pipeline.execution"
+_PARAMS_PER_BATCH = 100
+_REUSED = "reused."
+"""In front of a stage's name; MLflow takes no `@` in the name of a tag."""
+
+
+def open_execution(
+    client: MlflowClient, experiment: str, workspace: Workspace, all_params: Mapping[str, Any]
+) -> tuple[str, bool]:
+    """Finds or creates the run of this execution; says whether it is ours to end.
+
+    `mlflow run` exports the id of the project's run, which `start_run` would re-open; it becomes
+    the parent instead.
+    """
+    project_run = os.environ.pop("MLFLOW_RUN_ID", None)
+    if project_run:
+        if "seed" not in client.get_run(project_run).data.params:
+            log_params(client, project_run, all_params)
+        return project_run, False
+    execution = identify(_find_execution())
+    found = client.search_runs([experiment], f"tags.`{_EXECUTION}` = '{execution}'", max_results=1)
+    if found:
+        return found[0].info.run_id, True
+    tags = {_EXECUTION: execution, PROCESS: execution, **git_tags(workspace)}
+    stopped = _find_stopped(client, experiment, all_params)
+    if stopped:
+        for key, value in tags.items():
+            client.set_tag(stopped, key, value)
+        return stopped, True
+    name = os.environ.get("DVC_EXP_NAME") or f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+    tags[MLFLOW_RUN_NAME] = name
+    run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
+    log_params(client, run_id, all_params)
+    return run_id, True
+
+
+def _find_stopped(
+    client: MlflowClient, experiment: str, all_params: Mapping[str, Any]
+) -> str | None:
+    """Finds the last execution, where it did not finish and had the same parameters."""
+    order = ["attributes.start_time DESC"]
+    last = client.search_runs(
+        [experiment], f"tags.`{_EXECUTION}` LIKE '%'", order_by=order, max_results=1
+    )
+    same = {key: str(value) for key, value in _flatten(all_params)}
+    if last and last[0].info.status in {"KILLED", "FAILED"} and last[0].data.params == same:
+        return str(last[0].info.run_id)
+    return None
+
+
+@contextlib.contextmanager
+def hold_open(client: MlflowClient, run_id: str, is_ours: bool) -> Iterator[None]:
+    """Holds the parent at RUNNING while a stage runs; a later stage opens it again."""
+    if not is_ours:
+        yield
+        return
+    client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+    try:
+        yield
+    except BaseException as error:
+        # Where the server is what failed, the next execution marks the run.
+        with contextlib.suppress(MlflowException):
+            client.set_terminated(run_id, end_status(error))
+        raise
+    client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED))
+
+
+def end_status(error: BaseException) -> str:
+    """Says how a run ends that an error ends: KILLED after a signal, else FAILED."""
+    is_stopped = isinstance(error, KeyboardInterrupt | StoppedError)
+    return str(RunStatus.to_string(RunStatus.KILLED if is_stopped else RunStatus.FAILED))
+
+
+def _find_execution() -> psutil.Process:
+    """Finds the process that all stages of one execution stand below: `dvc`, or this one."""
+    process = psutil.Process()
+    for ancestor in process.parents():
+        with contextlib.suppress(psutil.Error):
+            if any(Path(word).name == "dvc" for word in ancestor.cmdline()[:3]):
+                return ancestor
+    return process
+
+
+def identify(process: psutil.Process) -> str:
+    """Names a process for good: process numbers alone are used again."""
+    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+
+
+def end_abandoned_runs(client: MlflowClient, experiment: str) -> None:
+    """Marks runs as KILLED whose process on this host is gone, as after `kill -9`."""
+    running = client.search_runs([experiment], "attributes.status = 'RUNNING'")
+    for run in running:
+        host, _, rest = run.data.tags.get(PROCESS, "").partition(":")
+        if host != socket.gethostname():
+            continue
+        try:
+            is_alive = identify(psutil.Process(int(rest.partition(":")[0]))).endswith(rest)
+        except psutil.NoSuchProcess:
+            is_alive = False
+        if not is_alive:
+            client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+
+
+def git_tags(workspace: Workspace) -> dict[str, str]:
+    """Tags with the commit, where the project is a git repository."""
+    git = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        cwd=workspace.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {MLFLOW_GIT_COMMIT: git.stdout.strip()} if git.returncode == 0 else {}
+
+
+def log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
+    """Logs nested parameters under dotted names."""
+    flat = [Param(key, str(value)) for key, value in _flatten(params)]
+    for begin in range(0, len(flat), _PARAMS_PER_BATCH):
+        client.log_batch(run_id, params=flat[begin : begin + _PARAMS_PER_BATCH])
+
+
+def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def name_reused_runs(
+    client: MlflowClient,
+    experiment: str,
+    workspace: Workspace,
+    parent_id: str,
+    reads: Sequence[str],
+) -> None:
+    """Writes on the parent which earlier runs made what this execution did not have to make."""
+    if not workspace.dvc_lock.exists():
+        return
+    lock = YAML(typ="safe").load(workspace.dvc_lock.read_text(encoding="utf-8"))["stages"]
+    siblings = client.search_runs([experiment], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'")
+    executed = {run.data.tags.get(STAGE) for run in siblings}
+    everywhere = [known.experiment_id for known in client.search_experiments()]
+    for stage in sorted(_find_upstream(lock, reads) - executed):
+        outputs = {out["path"]: out["md5"] for out in lock[stage].get("outs", [])}
+        found = client.search_runs(
+            everywhere,
+            f"tags.`{STAGE}` = '{stage}' and tags.`{OUTPUTS}` = '{combine(outputs)}'",
+            max_results=1,
+        )
+        if found:
+            client.set_tag(parent_id, _REUSED + stage.replace("@", " "), found[0].info.run_id)
+    _describe_execution(client, parent_id)
+
+
+def _find_upstream(lock: Mapping[str, Any], wanted: Sequence[str]) -> set[str]:
+    """Walks `dvc.lock` from paths to all stages that they come from."""
+    makers = [
+        (Path(out["path"]), name) for name, entry in lock.items() for out in entry.get("outs", [])
+    ]
+    found: set[str] = set()
+    queue = [Path(path) for path in wanted]
+    while queue:
+        path = queue.pop()
+        for out, stage in makers:
+            # A path may lie inside an output, or be the folder of several.
+            overlaps = path.is_relative_to(out) or out.is_relative_to(path)
+            if overlaps and stage not in found:
+                found.add(stage)
+                queue += [Path(dep["path"]) for dep in lock[stage].get("deps", [])]
+    return found
+
+
+def _describe_execution(client: MlflowClient, parent_id: str) -> None:
+    tags = client.get_run(parent_id).data.tags
+    lines = [
+        f"- {key.removeprefix(_REUSED)}: run `{run_id}`"
+        for key, run_id in sorted(tags.items())
+        if key.startswith(_REUSED)
+    ]
+    if lines:
+        note = "Stages that DVC did not have to run, and the runs that made their outputs:\n\n"
+        client.set_tag(parent_id, MLFLOW_RUN_NOTE, note + "\n".join(lines))

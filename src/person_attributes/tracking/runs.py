@@ -1,0 +1,255 @@
+"""One stage's MLflow run."""
+
+import contextlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import psutil
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from person_attributes.digests import combine, digest_paths
+from person_attributes.errors import TrackingError
+from person_attributes.tracking.executions import (
+    OUTPUTS,
+    PROCESS,
+    STAGE,
+    end_abandoned_runs,
+    end_status,
+    git_tags,
+    hold_open,
+    identify,
+    log_params,
+    name_reused_runs,
+    open_execution,
+)
+from person_attributes.tracking.journal import Addressee, Journal, Outbox
+from person_attributes.workspace import Workspace
+
+_EXPERIMENT = "person-attributes"
+_FINGERPRINT = "pipeline.fingerprint"
+_PARTING_MINUTES = 0.05
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What lets a stage that was stopped go on in its run.
+
+    Attributes:
+        fingerprint: Names what the stage computes; a run that carries it and did not finish is
+            gone on with.
+        journal: The file of the points that were said.
+        patience_minutes: How long the end of the stage waits for a server that does not answer.
+    """
+
+    fingerprint: str
+    journal: Path
+    patience_minutes: float
+
+
+class Run:
+    """One stage's MLflow run, and the run of the execution that it belongs to."""
+
+    def __init__(self, client: MlflowClient, run_id: str, parent_id: str) -> None:
+        self._client = client
+        self._run_ids: dict[Addressee, str] = {"stage": run_id, "execution": parent_id}
+        self._log: Callable[[Addressee, Mapping[str, float], int], None] = self._log_now
+        self._flush: Callable[[], None] = lambda: None
+        self.run_id = run_id
+        self.parent_id = parent_id
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Logs numbers to the stage's run."""
+        self._log("stage", metrics, step)
+
+    def log_results(self, metrics: Mapping[str, float]) -> None:
+        """Logs numbers to the stage's run and to its execution, where executions are compared."""
+        self._log("stage", metrics, 0)
+        self._log("execution", metrics, 0)
+
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """Logs a file or a folder as an artifact."""
+        if path.is_dir():
+            self._client.log_artifacts(self.run_id, str(path), folder)
+        else:
+            self._client.log_artifact(self.run_id, str(path), folder)
+
+    def log_bytes(self, content: bytes, name: str) -> None:
+        """Logs bytes, such as a picture, as an artifact of that name."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_bytes(content)
+            self._client.log_artifact(self.run_id, str(path))
+
+    def log_dataset(self, table: pd.DataFrame, name: str, source: str, context: str) -> None:
+        """Logs which data the stage used, with MLflow's digest of it."""
+        with warnings.catch_warnings():
+            # Guesses at the kind of source and hints on integers: neither concerns the user.
+            warnings.simplefilter("ignore", UserWarning)
+            dataset = from_pandas(table, source=source, name=name)
+            mlflow.log_input(dataset, context=context)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Tags the stage's run and its execution."""
+        for run_id in (self.run_id, self.parent_id):
+            for key, value in tags.items():
+                self._client.set_tag(run_id, key, value)
+
+    @contextlib.contextmanager
+    def journaling(self, journal: Journal, patience_minutes: float) -> Iterator[None]:
+        """Logs through a journal in the block; what it holds already is sent again first."""
+        outbox = Outbox(self._client, self._run_ids)
+        for point in journal.points:
+            outbox.send(point)
+
+        def log(addressee: Addressee, metrics: Mapping[str, float], step: int) -> None:
+            point = journal.add(addressee, step, metrics)
+            if point:
+                outbox.send(point)
+
+        self._log = log
+        self._flush = lambda: outbox.flush(patience_minutes)
+        try:
+            yield
+        except BaseException:
+            # No time to wait for a server that is away: the journal has it all.
+            with contextlib.suppress(TrackingError):
+                outbox.flush(_PARTING_MINUTES)
+            raise
+        outbox.flush(patience_minutes)
+
+    def flush(self) -> None:
+        """Waits until the server has every number, before files are logged."""
+        self._flush()
+
+    def _log_now(self, addressee: Addressee, metrics: Mapping[str, float], step: int) -> None:
+        now = int(datetime.now().timestamp() * 1000)
+        points = [Metric(name, float(value), now, step) for name, value in metrics.items()]
+        self._client.log_batch(self._run_ids[addressee], metrics=points)
+
+
+@contextlib.contextmanager
+def open_run(
+    stage: str,
+    workspace: Workspace,
+    params: Mapping[str, Any],
+    all_params: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    writes: Sequence[Path],
+    continuation: Continuation | None = None,
+) -> Iterator[Run]:
+    """Opens the run of a stage below the run of its execution.
+
+    Args:
+        stage: Name in `dvc.yaml`, such as `train@p1`.
+        workspace: The project; holds the embedded store unless `MLFLOW_TRACKING_URI` names another.
+        params: The sections that the stage computes with.
+        all_params: All of `params.yaml`, for the execution.
+        inputs: Digests of the files and folders that the stage reads, by name.
+        writes: Files and folders that the stage writes; they exist when the block ends.
+        continuation: Where given, a run that was stopped goes on, and numbers are journaled.
+
+    Yields:
+        The run. It ends as FINISHED, as FAILED where the block raises, as KILLED after a signal.
+
+    Raises:
+        TrackingError: If the tracking store does not answer; start it or name another.
+    """
+    with _in_one_line():
+        client = connect(workspace)
+        experiment = _choose_experiment()
+        end_abandoned_runs(client, experiment)
+        parent_id, is_ours = open_execution(client, experiment, workspace, all_params)
+        tags = {
+            MLFLOW_PARENT_RUN_ID: parent_id,
+            STAGE: stage,
+            PROCESS: identify(psutil.Process()),
+            "dvc.inputs": json.dumps(inputs),
+            **git_tags(workspace),
+        }
+        with hold_open(client, parent_id, is_ours), contextlib.ExitStack() as stack:
+            journal = Journal(continuation.journal) if continuation else None
+            run_id = None
+            if continuation and journal:
+                tags[_FINGERPRINT] = continuation.fingerprint
+                run_id = _find_stopped(client, experiment, continuation.fingerprint, journal)
+            run = Run(client, stack.enter_context(_start_run(run_id, stage, tags)), parent_id)
+            log_params(client, run.run_id, params)
+            if continuation and journal:
+                stack.enter_context(run.journaling(journal, continuation.patience_minutes))
+            yield run
+            written = digest_paths(workspace.root, writes)
+            client.set_tag(run.run_id, "dvc.written", json.dumps(written))
+            client.set_tag(run.run_id, OUTPUTS, combine(written))
+            name_reused_runs(client, experiment, workspace, parent_id, list(inputs))
+
+
+def connect(workspace: Workspace) -> MlflowClient:
+    """Points MLflow at the project's own store, unless `MLFLOW_TRACKING_URI` names another."""
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        mlflow.set_tracking_uri(f"sqlite:///{workspace.tracking_database}")
+    return MlflowClient()
+
+
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Says in one line what MLflow says in many."""
+    try:
+        yield
+    except MlflowException as error:
+        raise TrackingError(
+            f"MLflow at {mlflow.get_tracking_uri()}: {' '.join(error.message.split())[:300]} "
+            "Start that server, or correct MLFLOW_TRACKING_URI, and run dvc repro."
+        ) from None
+
+
+def _choose_experiment() -> str:
+    """Takes the experiment that `mlflow run` or the user names, or the project's own."""
+    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if experiment_id:
+        return str(mlflow.set_experiment(experiment_id=experiment_id).experiment_id)
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
+    return str(mlflow.set_experiment(name).experiment_id)
+
+
+def _find_stopped(
+    client: MlflowClient, experiment: str, fingerprint: str, journal: Journal
+) -> str | None:
+    """Finds the run that the journal belongs to, or one that was stopped before it said anything.
+
+    A run with numbers and no journal is another matter, such as `dvc repro --force`.
+    """
+    found = client.search_runs(
+        [experiment],
+        f"tags.`{_FINGERPRINT}` = '{fingerprint}'",
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+    )
+    if found and (journal.points or not found[0].data.metrics):
+        return str(found[0].info.run_id)
+    return None
+
+
+@contextlib.contextmanager
+def _start_run(run_id: str | None, stage: str, tags: Mapping[str, str]) -> Iterator[str]:
+    """Starts a run, or goes on with one; MLflow's own block would hide why it ended."""
+    active = mlflow.start_run(run_id, run_name=stage, tags=dict(tags))
+    try:
+        yield active.info.run_id
+    except BaseException as error:
+        with contextlib.suppress(MlflowException):
+            mlflow.end_run(end_status(error))
+        raise
+    mlflow.end_run()

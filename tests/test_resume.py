@@ -1,0 +1,242 @@
+"""A phase that is stopped, in every way that it can be, goes on to the same result."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Project, change_params
+from mlflow.tracking import MlflowClient
+
+EPOCHS = 6
+TRAIN = (sys.executable, "-u", "-m", "person_attributes", "train", "p1")
+OUTPUTS = ("models/p1.weights.h5", "models/p1.json", "reports/phases/p1.csv")
+
+
+@pytest.fixture(scope="module")
+def prepared(make_project: Callable[[str], Project]) -> Project:
+    """A project that is ready to train its first phase; not to be changed."""
+    project = make_project("prepared")
+    changes = {
+        "phases.p1.epochs": EPOCHS,
+        "phases.p1.augmentation": "aggressive",
+        "training.batch_size": 8,
+        "training.plateau.patience": 1,
+        "training.plateau.min_delta": 9.0,
+        "runtime.backup_minutes": 0.0,
+    }
+    change_params(project.params_file, changes)
+    project.repro("initialize")
+    return project
+
+
+@pytest.fixture
+def project(prepared: Project, tmp_path: Path) -> Project:
+    return Project(Path(shutil.copytree(prepared.root, tmp_path / "project")))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What the phase writes when nothing stops it."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "project"
+    project = Project(Path(shutil.copytree(prepared.root, folder)))
+    project.run(*TRAIN)
+    return _read_outputs(project)
+
+
+def _read_outputs(project: Project) -> dict[str, bytes]:
+    return {name: (project.root / name).read_bytes() for name in OUTPUTS}
+
+
+def _check_runs(client: MlflowClient, epochs: int = EPOCHS) -> None:
+    """One run of the phase, finished, with every epoch once."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    (run,) = client.search_runs(experiments, "tags.`dvc.stage` = 'train@p1'")
+    assert run.info.status == "FINISHED"
+    for name in ("loss", "val_gender_accuracy", "learning_rate", "images_per_second"):
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
+        assert sorted(steps) == list(range(epochs)), name
+    for name in ("best_epoch", "p1_val_loss"):
+        assert len(client.get_metric_history(run.info.run_id, name)) == 1, name
+
+
+def _store(project: Project) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_a_phase_killed_at_random_moments_ends_as_one_that_was_not(
+    project: Project, uninterrupted: dict[str, bytes]
+) -> None:
+    """Kills before the first batch, inside and between epochs, and while a backup is written."""
+    moments = random.Random(7)
+    writing, journal = ".writing-state.npy", "points.jsonl"
+    for awaited, seconds in [(journal, 8.0), *[(writing, 0.02), (writing, 0.4)] * 3]:
+        process = project.start(*TRAIN)
+        _wait_for(project, awaited, process)
+        time.sleep(moments.uniform(0, seconds))
+        assert process.poll() is None, "killed too late to say anything"
+        _kill(process)
+    done = project.run(*TRAIN)
+    assert f"p1 {EPOCHS}/{EPOCHS}" in done.stdout
+    assert _read_outputs(project) == uninterrupted
+    _check_runs(_store(project))
+
+
+def _wait_for(project: Project, name: str, process: "subprocess.Popen[str]") -> None:
+    """Waits until the process has written a file of that name."""
+    began = time.time()
+    while process.poll() is None:
+        for path in project.root.rglob(name):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime > began:
+                    return
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_backs_up_and_says_how_to_go_on(
+    project: Project, uninterrupted: dict[str, bytes], number: signal.Signals
+) -> None:
+    change_params(project.params_file, {"runtime.backup_minutes": 60.0})
+    process = project.start(*TRAIN)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("p1 1/"):
+            break
+    process.send_signal(number)
+    said, _ = process.communicate()
+    assert process.returncode == 128 + number
+    assert said.splitlines()[-1].startswith(f"p1: stopped by {number.name} after epoch ")
+    assert said.splitlines()[-1].endswith("Run dvc repro to go on from there.")
+    assert "Traceback" not in said
+    done = project.run(*TRAIN)
+    assert "p1 1/" not in done.stdout
+    assert _read_outputs(project) == uninterrupted
+    _check_runs(_store(project))
+
+
+def test_a_changed_parameter_starts_anew(project: Project) -> None:
+    process = project.start(*TRAIN)
+    _wait_for(project, "state.npy", process)
+    _kill(process)
+    change_params(project.params_file, {"phases.p1.learning_rate": 2.0e-3})
+    assert "p1 1/" in project.run(*TRAIN).stdout
+
+
+def test_a_phase_that_dvc_had_not_noted_yet_stands_and_force_trains_again(
+    project: Project, uninterrupted: dict[str, bytes]
+) -> None:
+    project.run(*TRAIN)  # as where `dvc repro` is killed before it writes dvc.lock
+    assert "its outputs stand" in project.run("dvc", "repro", "train@p1").stdout
+    _check_runs(_store(project))
+    again = project.run("dvc", "repro", "--force", "--single-item", "train@p1")
+    assert "p1 1/" in again.stdout
+    assert _read_outputs(project) == uninterrupted
+
+
+def test_two_processes_do_not_train_one_phase(project: Project) -> None:
+    process = project.start(*TRAIN)
+    _wait_for(project, "points.jsonl", process)
+    refused = project.run(*TRAIN, code=2)
+    assert refused.stderr.startswith("p1: another process is training this phase.")
+    assert refused.stderr.count("\n") == 1
+    _kill(process)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator["Server"]:
+    server = Server(tmp_path / "server")
+    server.start()
+    yield server
+    server.end()
+
+
+class Server:
+    """A real tracking server on loopback, to be ended and started."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self._port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self._port)]
+        store = f"sqlite:///{self._folder / 'mlflow.db'}"
+        self._process = subprocess.Popen(
+            [*command, "--workers", "1", "--backend-store-uri", store],
+            cwd=self._folder,
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for _ in range(240):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.address}/health"):
+                return
+            time.sleep(0.25)
+        raise TimeoutError(self.address)
+
+    def end(self) -> None:
+        if self._process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+def test_training_outlasts_its_tracking_server_and_every_point_arrives(
+    project: Project, server: Server, uninterrupted: dict[str, bytes]
+) -> None:
+    process = project.start(*TRAIN, MLFLOW_TRACKING_URI=server.address)
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("p1 1/"):
+            server.end()
+        if line.startswith("MLflow does not answer"):
+            break
+    assert any(line.startswith(f"p1 {EPOCHS}/{EPOCHS}") for line in said), said
+    server.start()
+    rest, _ = process.communicate()
+    assert process.returncode == 0, rest
+    assert _read_outputs(project) == uninterrupted
+    _check_runs(MlflowClient(server.address))
+
+
+def test_a_server_that_stays_away_costs_no_training(
+    project: Project, server: Server, uninterrupted: dict[str, bytes]
+) -> None:
+    change_params(project.params_file, {"runtime.tracking_minutes": 0.02})
+    process = project.start(*TRAIN, MLFLOW_TRACKING_URI=server.address)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("p1 1/"):
+            server.end()
+    process.communicate()
+    assert process.returncode == 2
+    server.start()
+    command = project.start(*TRAIN, MLFLOW_TRACKING_URI=server.address)
+    said, _ = command.communicate()
+    assert command.returncode == 0, said
+    assert "p1 1/" not in said
+    assert _read_outputs(project) == uninterrupted
+    _check_runs(MlflowClient(server.address))
