@@ -43,9 +43,12 @@ class Augmenter:
         """
         if self._pipeline is not None:
             self._pipeline.seed_(seed)
-            images = self._pipeline.augment_images(images)
+            # A list: imgaug copies an array several times on its way.
+            images = np.stack(self._pipeline.augment_images(list(images)))
+        else:
+            images = images.copy()
         if self._policy.erase:
-            images = _erase(images, self._policy, np.random.default_rng(seed))
+            _erase(images, self._policy, np.random.default_rng(seed))
         return images
 
 
@@ -80,19 +83,17 @@ def _build_pipeline(policy: AugmentationParams) -> Any:
     return augmenters.Sequential(steps)
 
 
-def _erase(images: Images, policy: AugmentationParams, random: np.random.Generator) -> Images:
-    """Fills a random rectangle of some images with noise (Zhong et al. 2017)."""
-    erased = images.copy()
+def _erase(images: Images, policy: AugmentationParams, random: np.random.Generator) -> None:
+    """Fills a random rectangle of some images with noise, in place (Zhong et al. 2017)."""
     height, width = images.shape[1:3]
-    for position in np.flatnonzero(random.random(len(erased)) < policy.erase):
+    for position in np.flatnonzero(random.random(len(images)) < policy.erase):
         area = random.uniform(*policy.erase_area) * height * width
         aspect = random.uniform(*policy.erase_aspect)
         box = _fit_box(area, aspect, height, width)
         top = random.integers(0, height - box[0] + 1)
         left = random.integers(0, width - box[1] + 1)
         noise = random.integers(0, 256, (*box, 3), dtype=np.uint8)
-        erased[position, top : top + box[0], left : left + box[1]] = noise
-    return erased
+        images[position, top : top + box[0], left : left + box[1]] = noise
 
 
 def _fit_box(area: float, aspect: float, height: int, width: int) -> tuple[int, int]:

@@ -142,8 +142,8 @@ class Backup:
             megabytes = sum(array.nbytes for array in arrays) / 1e6
             raise TrainingError(
                 f"{self.phase}: no room for a backup of {megabytes:.0f} MB in {self.folder} "
-                f"({error.strerror or error}). The one before stays. Free some room and run dvc repro, "
-                "which goes on from there."
+                f"({error.strerror or error}). The one before stays. Free some room and run "
+                "dvc repro, which goes on from there."
             ) from None
 
     def finish(self, outputs: Mapping[str, str]) -> None:

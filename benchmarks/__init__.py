@@ -1,0 +1,1 @@
+"""Speed, each figure beside a rival's of the same run."""

@@ -1,0 +1,78 @@
+"""Memory of a training process by the number of images: packs are mapped, never loaded."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.figures import Figure
+
+_MANY, _FEW, _IMAGE_SIZE = 13_573, 1_357, 100
+
+
+def measure() -> Iterator[Figure]:
+    """Compares an epoch over the article's number of images with one over a tenth of it."""
+    peaks = {}
+    for count in (_FEW, _MANY):
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.memory", str(count)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=True,
+        )
+        peaks[count] = json.loads(done.stdout.splitlines()[-1])
+    what = f"peak memory of a phase, {_MANY:,} images against {_FEW:,}"
+    yield Figure(what, peaks[_MANY], peaks[_FEW], "MB", peaks[_FEW] / peaks[_MANY], 0.95)
+
+
+def _run(count: int) -> None:
+    """Prints the peak of the process's own memory in MB; pages of mapped files are not its own."""
+    import keras
+    import numpy as np
+
+    from benchmarks.people import RECIPE
+    from person_attributes.data.augment import Augmenter
+    from person_attributes.data.batches import ImageBatches
+    from person_attributes.data.packs import open_pack
+    from person_attributes.modeling.classifier import Normalization, build_classifier
+    from person_attributes.training.phase import check_pairing, compile_classifier
+
+    peak = 0.0
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+            nonlocal peak
+            status = Path("/proc/self/status").read_text(encoding="utf-8")
+            line = next(line for line in status.splitlines() if line.startswith("RssAnon"))
+            peak = max(peak, int(line.split()[1]) / 1e3)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pack.npy"
+        shape = (count, _IMAGE_SIZE, _IMAGE_SIZE, 3)
+        np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).flush()
+        targets = {
+            head: np.eye(len(section.classes), dtype=np.float32)[
+                np.arange(count) % len(section.classes)
+            ]
+            for head, section in RECIPE.heads.items()
+        }
+        model = RECIPE.model.model_copy(update={"blocks": (1, 1, 1, 1)})
+        counts = {head: target.shape[1] for head, target in targets.items()}
+        network = build_classifier(
+            _IMAGE_SIZE, counts, model, Normalization([128.0] * 3, [64.0] * 3)
+        )
+        compile_classifier(network, 1e-3, jit_compile=False)
+        policy = RECIPE.augmentation["standard"]
+        batches = ImageBatches(
+            open_pack(path), targets, np.arange(count), 32, augmenter=Augmenter(policy), seed=1
+        )
+        check_pairing(network, batches)
+        network.fit(batches, shuffle=False, verbose=0, callbacks=[Watch()])
+    print(peak)
+
+
+if __name__ == "__main__":
+    _run(int(sys.argv[1]))

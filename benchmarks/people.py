@@ -1,0 +1,70 @@
+"""The data that benchmarks run on: drawn people, as files and as packs."""
+
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from person_attributes.config import Params, read_params
+from person_attributes.data.archive import open_source
+from person_attributes.data.packs import open_pack, pack_images
+from person_attributes.data.sample import draw_sample
+from person_attributes.labels import LabelMap
+from person_attributes.modeling.classifier import Normalization, build_classifier
+
+RECIPE = read_params(Path(__file__).parent.parent / "recipes" / "hvc.yaml")
+"""The article's network and schedule."""
+
+
+@dataclass(frozen=True)
+class People:
+    """Drawn people of 224 px.
+
+    Attributes:
+        folder: Holds the images and the annotations.
+        table: The annotations, one row an image.
+        targets: `{head: (n, classes) float32}`.
+    """
+
+    folder: Path
+    table: pd.DataFrame
+    targets: dict[str, npt.NDArray[np.float32]]
+
+    def pack(self, image_size: int) -> npt.NDArray[np.uint8]:
+        """Packs the images in a size; made once."""
+        path = self.folder / f"{image_size}.npy"
+        if not path.exists():
+            pack_images(open_source(self.folder), list(self.table["image_path"]), image_size, path)
+        return open_pack(path)
+
+
+@cache
+def draw_people(count: int) -> People:
+    """Draws people into a temporary folder, once a process."""
+    folder = Path(tempfile.mkdtemp(prefix="people-"))
+    draw_sample(folder, count, 224, seed=1)
+    table = pd.read_csv(folder / "hvc_annotations.csv", keep_default_na=False)
+    return People(folder, table, encode(RECIPE, table))
+
+
+def encode(params: Params, table: pd.DataFrame) -> dict[str, npt.NDArray[np.float32]]:
+    """Makes the one-hot targets of a table of annotations."""
+    label_map = LabelMap(
+        classes={name: head.classes for name, head in params.heads.items()},
+        columns={name: head.column for name, head in params.heads.items()},
+    )
+    records = table.rename(columns={head.column: name for name, head in params.heads.items()})
+    return dict(label_map.encode(records))
+
+
+def build_network(image_size: int) -> keras.Model:
+    """Builds the recipe's network with random weights."""
+    counts = {head: len(section.classes) for head, section in RECIPE.heads.items()}
+    return build_classifier(
+        image_size, counts, RECIPE.model, Normalization([128.0] * 3, [64.0] * 3)
+    )

@@ -1,0 +1,74 @@
+"""Steps of DenseNet121 in lower precision, and the price of operations that must repeat."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from benchmarks.figures import Figure
+
+_IMAGE_SIZES = (100, 200)
+_CHANGES = {
+    "bfloat16": {"precision": "bfloat16"},
+    "float16": {"precision": "float16"},
+    "XLA": {"jit_compile": True},
+    "deterministic": {"deterministic": True},
+}
+
+
+def measure() -> Iterator[Figure]:
+    """Compares with float32 at 100 px here; all sizes and XLA on a GPU, where they belong."""
+    is_gpu = bool(os.environ.get("BENCHMARK_GPU"))
+    for image_size in _IMAGE_SIZES if is_gpu else _IMAGE_SIZES[:1]:
+        base = _time(image_size, {})
+        for name, change in _CHANGES.items():
+            if name in {"XLA", "float16"} and not is_gpu:
+                continue
+            rate = _time(image_size, change)
+            what = f"DenseNet121 at {image_size} px, {name} against float32"
+            yield Figure(what, rate, base, "images/s", rate / base, None)
+
+
+def _time(image_size: int, change: dict[str, object]) -> float:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.precision", str(image_size), json.dumps(change)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout.splitlines()[-1])
+
+
+def _run(image_size: int, change: dict[str, object]) -> None:
+    """Prints images a second on a batch that stands in memory."""
+    import time
+
+    import numpy as np
+
+    from benchmarks.people import RECIPE, build_network
+    from person_attributes.training.phase import compile_classifier
+    from person_attributes.training.runtime import configure_runtime
+
+    training = RECIPE.training.model_copy(update=change)
+    configure_runtime(training)
+    network = build_network(image_size)
+    compile_classifier(network, 1e-3, training.jit_compile)
+    size = training.batch_size
+    images = np.zeros((size, image_size, image_size, 3), np.uint8)
+    targets = {
+        head: np.eye(len(section.classes), dtype=np.float32)[np.arange(size) % 2]
+        for head, section in RECIPE.heads.items()
+    }
+    rates = []
+    for step in range(10):
+        began = time.perf_counter()
+        network.train_on_batch(images, targets)
+        if step > 1:
+            rates.append(size / (time.perf_counter() - began))
+    print(max(rates))
+
+
+if __name__ == "__main__":
+    _run(int(sys.argv[1]), json.loads(sys.argv[2]))

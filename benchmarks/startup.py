@@ -1,0 +1,98 @@
+"""Seconds from the start of a process to its first training step, DenseNet121 at 100 px.
+
+The rival is the plain way: the same imports, the network with its weights, `compile` with Keras'
+Adam, `fit`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figures import Figure
+
+_IMAGE_SIZE, _ROWS = 100, 64
+
+
+def measure() -> Iterator[Figure]:
+    """Compares two processes, one after the other."""
+    seconds = {}
+    for way in ("ours", "rival"):
+        began = time.time()
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.startup", way],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=True,
+        )
+        seconds[way] = json.loads(done.stdout.splitlines()[-1]) - began
+    yield Figure(
+        "start of a phase process until its first step",
+        seconds["ours"],
+        seconds["rival"],
+        "s",
+        seconds["rival"] / seconds["ours"],
+        2,
+    )
+
+
+def _run(way: str) -> None:
+    """Prints when the first step was done, as seconds since 1970."""
+    import keras
+    import mlflow  # noqa: F401
+    import numpy as np
+
+    from benchmarks.people import RECIPE
+    from person_attributes.data.batches import ImageBatches
+    from person_attributes.modeling.classifier import Normalization, build_classifier
+    from person_attributes.training.callbacks import Recorder
+    from person_attributes.training.phase import train_phase
+    from person_attributes.training.resume import Backup
+
+    class FirstStep(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            print(time.time(), flush=True)
+            os._exit(0)
+
+    counts = {head: len(section.classes) for head, section in RECIPE.heads.items()}
+    classifier = build_classifier(
+        _IMAGE_SIZE, counts, RECIPE.model, Normalization([128.0] * 3, [64.0] * 3)
+    )
+    images = np.zeros((_ROWS, _IMAGE_SIZE, _IMAGE_SIZE, 3), np.uint8)
+    targets = {
+        head: np.eye(count, dtype=np.float32)[np.arange(_ROWS) % count]
+        for head, count in counts.items()
+    }
+    batches = ImageBatches(images, targets, np.arange(_ROWS), 32, augmenter=None, seed=1)
+    if way == "rival":
+        classifier.compile(
+            optimizer=keras.optimizers.Adam(1e-3),
+            loss=dict.fromkeys(counts, "categorical_crossentropy"),
+            metrics={head: ["accuracy"] for head in counts},
+            jit_compile=False,
+        )
+        classifier.fit(batches, shuffle=False, verbose=0, callbacks=[FirstStep()])
+    Recorder.on_train_batch_end = FirstStep.on_train_batch_end  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as folder:
+        backup = Backup(Path(folder), "p1", "benchmark")
+        with backup.hold():
+            train_phase(
+                classifier,
+                batches,
+                batches,
+                RECIPE.phases["p1"],
+                RECIPE.training,
+                backup,
+                60,
+                listeners=[],
+            )
+
+
+if __name__ == "__main__":
+    _run(sys.argv[1])
