@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env gpu repro test lint lock
+.PHONY: help env gpu repro test lint lock benchmarks backends
 
 help:
 	@echo "make repro   environment, the whole pipeline, the results"
 	@echo "make test    environment, ruff, mypy, pytest"
 	@echo "make env     the environment alone; make gpu adds CUDA to it"
 	@echo "make lock    resolve the versions anew"
+	@echo "make benchmarks  speed, beside the article's way; quarter of an hour or more"
+	@echo "make backends    the training tests on Keras' JAX and PyTorch backends"
 
 env: $(VENV)/installed
 
@@ -40,6 +42,20 @@ lint: env
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+benchmarks: env
+	$(BIN)/python -m benchmarks $(NAMES)
+
+# An environment of its own: JAX needs NumPy 2. Its warnings on fork and both backends' on NumPy are theirs.
+backends:
+	$(PYTHON) -m venv --clear .venv-backends
+	.venv-backends/bin/pip install --quiet -r requirements-backends.txt
+	.venv-backends/bin/pip install --quiet --no-deps imgaug==0.4.0
+	for backend in jax torch; do \
+		KERAS_BACKEND=$$backend PYTHONPATH=src .venv-backends/bin/python -m pytest tests/training \
+			-p no:cacheprovider -W ignore::DeprecationWarning -W "ignore:os.fork" \
+			-W "ignore::pytest.PytestUnraisableExceptionWarning" || exit; \
+	done
 
 lock: env
 	$(BIN)/python scripts/lock.py

@@ -51,8 +51,9 @@ def _write_params(folder: Path, source: Path) -> None:
 
 
 def _call(folder: Path, command: list[str]) -> None:
-    nowhere = subprocess.DEVNULL
-    subprocess.run(command, cwd=folder, stdout=nowhere, stderr=nowhere, check=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{command}: {done.stderr}")
 
 
 def _run(folder: Path) -> None:

@@ -141,7 +141,8 @@ def test_a_changed_parameter_starts_anew(project: Project) -> None:
 def test_a_phase_that_dvc_had_not_noted_yet_stands_and_force_trains_again(
     project: Project, uninterrupted: dict[str, bytes]
 ) -> None:
-    project.run(*TRAIN)  # as where `dvc repro` is killed before it writes dvc.lock
+    done = project.run(*TRAIN)  # as where `dvc repro` is killed before it writes dvc.lock
+    assert "p1: learned nothing of " in done.stdout
     assert "its outputs stand" in project.run("dvc", "repro", "train@p1").stdout
     _check_runs(_store(project))
     again = project.run("dvc", "repro", "--force", "--single-item", "train@p1")

@@ -142,3 +142,5 @@ def _quieten_libraries() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     # tf2onnx and MLflow look for names that NumPy took away, and warn about it.
     warnings.filterwarnings("ignore", category=FutureWarning)
+    # JAX warns of worker processes; ours augment with NumPy and OpenCV and never touch JAX.
+    warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)

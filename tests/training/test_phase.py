@@ -120,6 +120,16 @@ def test_heads_that_are_paired_wrongly_are_refused(small: Params) -> None:
         check_pairing(crossed, _batches(None))
 
 
+def test_sure_and_wrong_heads_are_not_taken_for_crossed_ones(small: Params) -> None:
+    """As after few steps, when running statistics lag: probabilities of zero, losses of 60."""
+    classifier = _build(small)
+    for head in CLASSES:
+        kernel, _ = classifier.get_layer(head).get_weights()
+        classifier.get_layer(head).set_weights([kernel, np.array([60.0, 0.0, -60.0])])
+    compile_classifier(classifier, learning_rate=1e-3, jit_compile=False)
+    check_pairing(classifier, _batches(None))
+
+
 def test_a_single_head_trains_too(small: Params, tmp_path: Path) -> None:
     normalization = Normalization([128.0] * 3, [64.0] * 3)
     classifier = build_classifier(32, {"only": 3}, small.model, normalization)

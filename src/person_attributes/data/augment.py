@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+import cv2
 import numpy as np
 
 from person_attributes.config import AugmentationParams
@@ -10,10 +11,16 @@ from person_attributes.data.images import Images
 
 
 def _import_imgaug() -> Any:
-    """Imports imgaug 0.4.0, which still uses names that NumPy 1.24 took away."""
-    for name, alias in (("bool", bool), ("int", int), ("float", float), ("complex", complex)):
+    """Imports imgaug 0.4.0, which still uses names that NumPy 1.24 and 2 took away."""
+    kinds = {
+        "float": [np.float16, np.float32, np.float64],
+        "int": [np.int8, np.int16, np.int32, np.int64],
+        "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
+    }
+    old = {"bool": bool, "int": int, "float": float, "complex": complex, "sctypes": kinds}
+    for name, value in old.items():
         if name not in np.__dict__:  # hasattr would warn
-            setattr(np, name, alias)
+            setattr(np, name, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import imgaug
@@ -60,6 +67,8 @@ def _build_pipeline(policy: AugmentationParams) -> Any:
     if not (policy.horizontal_flip or warps or policy.brightness):
         return None
     augmenters = _import_imgaug().augmenters
+    # A pool of threads would not outlive the fork of a worker process, and images are small.
+    cv2.setNumThreads(0)
     steps: list[Any] = []
     if policy.horizontal_flip:
         steps.append(augmenters.Fliplr(policy.horizontal_flip))

@@ -1,5 +1,6 @@
 """The multi-head classifier."""
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -30,7 +31,8 @@ def build_classifier(
     """Builds the multi-head classifier with random weights.
 
     The graph is `rescale → backbone → neck → a tower and a softmax per head`. Normalising is part
-    of it: feed raw pixels. Weights do not depend on `image_size`.
+    of it: feed raw pixels. Weights do not depend on `image_size`. What is drawn, weights and the
+    seeds of dropout, follows `keras.utils.set_random_seed`.
 
     Args:
         image_size: Height and width of the input, in pixels.
@@ -67,7 +69,9 @@ def _add_tower(
     normalize = layers.BatchNormalization(
         momentum=model.batch_norm_momentum, name=f"{head}_batch_norm"
     )
-    hidden = layers.Dropout(model.dropout, name=f"{head}_dropout")(normalize(vector))
+    # With no seed given, PyTorch's dropout draws from its global generator, which no backup holds.
+    seed = random.randint(1, 10**9)
+    hidden = layers.Dropout(model.dropout, seed=seed, name=f"{head}_dropout")(normalize(vector))
     hidden = layers.Dense(model.tower_units, "relu", name=f"{head}_dense")(hidden)
     # The softmax stays float32 where a precision policy computes in less.
     return layers.Dense(classes, "softmax", dtype="float32", name=head)(hidden)

@@ -22,7 +22,13 @@ from person_attributes.training.features import cache_features, split_off_towers
 from person_attributes.training.optimizer import FlatAdam
 from person_attributes.training.resume import Backup, Keeper, Progress, Signals
 
-_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "ResourceExhausted", "OutOfMemory", "out of memory", "OOM ")
+_OUT_OF_MEMORY = (
+    "RESOURCE_EXHAUSTED",
+    "ResourceExhausted",
+    "OutOfMemory",
+    "out of memory",
+    "allocate memory",
+)
 """How the backends name it; each has an exception of its own."""
 
 
@@ -202,8 +208,11 @@ def check_pairing(classifier: keras.Model, batches: ImageBatches) -> None:
             f"{head}_loss": -(truth * np.log(probability)).sum(axis=1).mean(),
             f"{head}_accuracy": (probability.argmax(axis=1) == truth.argmax(axis=1)).mean(),
         }
+        # Keras takes the loss from logits, which go on where a probability ends at zero.
+        is_clipped = bool(((truth * probability).sum(axis=1) < 1e-6).any())
         for name, value in expected.items():
-            if not np.isclose(said[name], value, rtol=0.02, atol=0.02):
+            is_beyond = is_clipped and name.endswith("_loss") and said[name] > value
+            if not is_beyond and not np.isclose(said[name], value, rtol=0.02, atol=0.02):
                 raise TrainingError(
                     f"{name}: Keras {keras.__version__} says {said[name]:.4f} on a batch. Expected "
                     f"{value:.4f}. It pairs heads wrongly: install the version of the lock file."

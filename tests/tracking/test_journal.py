@@ -1,0 +1,63 @@
+import math
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from person_attributes.errors import TrackingError
+from person_attributes.tracking.journal import Journal, Outbox
+
+
+def test_a_journal_says_nothing_twice_in_the_next_process_either(tmp_path: Path) -> None:
+    path = tmp_path / "points.jsonl"
+    first = Journal(path)
+    assert first.add("stage", 0, {"loss": 2.0, "val_loss": math.nan})
+    assert first.add("execution", 0, {"loss": 2.0})
+    again = Journal(path)
+    assert [point.timestamp for point in again.points] == [
+        point.timestamp for point in first.points
+    ]
+    assert again.add("stage", 0, {"loss": 1.0}) is None
+    fresh = again.add("stage", 0, {"loss": 1.0, "rate": 3.0})
+    assert fresh is not None
+    assert fresh.metrics == {"rate": 3.0}
+
+
+def test_a_line_that_a_kill_cut_off_is_dropped_and_said_again(tmp_path: Path) -> None:
+    path = tmp_path / "points.jsonl"
+    journal = Journal(path)
+    journal.add("stage", 0, {"loss": 2.0})
+    journal.add("stage", 1, {"loss": 1.5})
+    path.write_bytes(path.read_bytes()[:-9])
+    again = Journal(path)
+    assert [point.step for point in again.points] == [0]
+    assert again.add("stage", 1, {"loss": 1.5})
+    assert [point.step for point in Journal(path).points] == [0, 1]
+
+
+def test_points_that_are_sent_twice_are_stored_once(tmp_path: Path) -> None:
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    run_id = client.create_run(client.create_experiment("e")).info.run_id
+    journal = Journal(tmp_path / "points.jsonl")
+    points = [journal.add("stage", step, {"loss": 1 / (step + 1)}) for step in range(5)]
+    for _ in range(2):
+        outbox = Outbox(client, {"stage": run_id})
+        for point in points:
+            assert point
+            outbox.send(point)
+        outbox.flush(patience_minutes=1)
+    history = client.get_metric_history(run_id, "loss")
+    assert [(point.step, point.value) for point in history] == [
+        (step, 1 / (step + 1)) for step in range(5)
+    ]
+
+
+def test_a_run_that_someone_deleted_is_said_at_once(tmp_path: Path) -> None:
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client.create_experiment("e")
+    point = Journal(tmp_path / "points.jsonl").add("stage", 0, {"loss": 1.0})
+    assert point
+    outbox = Outbox(client, {"stage": "0" * 32})
+    outbox.send(point)
+    with pytest.raises(TrackingError, match=r"did not take 1 points.*Nothing is lost"):
+        outbox.flush(patience_minutes=1)
