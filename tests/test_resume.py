@@ -108,18 +108,20 @@ def _wait_for(project: Project, name: str, process: "subprocess.Popen[str]") -> 
         time.sleep(0.001)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGINT, 2)])
 def test_a_signal_backs_up_and_says_how_to_go_on(
-    project: Project, uninterrupted: dict[str, bytes], number: signal.Signals
+    project: Project, uninterrupted: dict[str, bytes], number: signal.Signals, workers: int
 ) -> None:
-    change_params(project.params_file, {"runtime.backup_minutes": 60.0})
+    """Told to the whole group, workers included, as a terminal and a supervisor do."""
+    runtime = {"runtime.backup_minutes": 60.0, "runtime.workers": workers}
+    change_params(project.params_file, runtime)
     process = project.start(*TRAIN)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("p1 1/"):
             break
-    process.send_signal(number)
-    said, _ = process.communicate()
+    os.killpg(process.pid, number)
+    said, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert said.splitlines()[-1].startswith(f"p1: stopped by {number.name} after epoch ")
     assert said.splitlines()[-1].endswith("Run dvc repro to go on from there.")

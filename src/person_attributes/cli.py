@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand.
 
     Returns:
-        0, or 2 where the user has something to mend.
+        0, 2 where the user has something to mend, or 128 and the number of a signal.
     """
     options = _parse(arguments)
     _quieten_libraries()
@@ -59,15 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = _HINTS.get(error.errno or 0, "")
         print(f"{where}{error.strerror or error}. {hint}".rstrip(), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted: nothing was overwritten; run the command again.", file=sys.stderr)
-        return 130
+        return 128 + (error.args[0] if error.args else signal.SIGINT)
     return 0
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """Ends a command at SIGTERM as at Ctrl-C: runs are closed, temporary files removed."""
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(number)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -136,10 +136,11 @@ def _quieten_libraries() -> None:
     """Keeps libraries from talking over the project; what matters is printed by the stages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # Seconds instead of minutes until a server that is away is said to be; training waits for none.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     # tf2onnx and MLflow look for names that NumPy took away, and warn about it.
     warnings.filterwarnings("ignore", category=FutureWarning)
     # JAX warns of worker processes; ours augment with NumPy and OpenCV and never touch JAX.

@@ -13,7 +13,7 @@ PersonAttributesError
 └── RegistryError          a model cannot be exported, checked or registered
 
 A message says where, what, what was expected, what was received, and what to do. The command line
-prints one line for each and exits with 2.
+prints one line for each and exits with 2; after a signal with 128 and its number.
 """
 
 

@@ -73,13 +73,17 @@ def _open_run(
     workspace: Workspace,
     params: Params,
     sections: set[str],
-    reads: list[Path],
+    reads: list[Path] | dict[str, str],
     writes: list[Path],
     *,
     shown: Params | None = None,
     continuation: "Continuation | None" = None,
 ) -> Iterator["Run"]:
-    """Opens the run of a stage; `shown` holds its parameters where it uses but a part of them."""
+    """Opens the run of a stage.
+
+    `reads` are paths, or their digests where they are known already; `shown` holds the stage's
+    parameters where it uses but a part of a section.
+    """
     from person_attributes.tracking.runs import open_run
 
     with open_run(
@@ -87,7 +91,7 @@ def _open_run(
         workspace,
         (shown or params).model_dump(include=sections),
         params.model_dump(),
-        digest_paths(workspace.root, reads),
+        reads if isinstance(reads, dict) else digest_paths(workspace.root, reads),
         writes,
         continuation,
     ) as run:
@@ -263,9 +267,10 @@ def train(workspace: Workspace, params: Params, phase: str) -> None:
         }
     )
     sections = {"seed", "model", "training", "phases", "augmentation"}
-    fingerprint = _fingerprint(workspace, shown.model_dump(include=sections), reads)
+    inputs = digest_paths(workspace.root, reads)
+    fingerprint = _fingerprint(shown.model_dump(include=sections), inputs)
     backup = Backup(workspace.backups, phase, fingerprint)
-    with backup.hold():
+    with backup.hold(waits=workspace.is_copy):
         if _stands(workspace, f"train@{phase}", writes, backup):
             print(f"{phase}: was done when it was stopped; its outputs stand")
             return
@@ -275,7 +280,7 @@ def train(workspace: Workspace, params: Params, phase: str) -> None:
             workspace,
             params,
             sections,
-            reads,
+            inputs,
             writes,
             shown=shown,
             continuation=continuation,
@@ -370,7 +375,7 @@ def _make_batches(
     return train, validation
 
 
-def _fingerprint(workspace: Workspace, params: dict[str, Any], reads: list[Path]) -> str:
+def _fingerprint(params: dict[str, Any], inputs: dict[str, str]) -> str:
     """Names everything that a phase's result depends on: numbers, inputs, code and libraries."""
     import keras
 
@@ -379,7 +384,7 @@ def _fingerprint(workspace: Workspace, params: dict[str, Any], reads: list[Path]
     return combine(
         {
             "params": params,
-            "inputs": digest_paths(workspace.root, reads),
+            "inputs": inputs,
             "code": {name: digest_path(package / name, "*.py") for name in code},
             "libraries": [keras.backend.backend(), keras.__version__, np.__version__],
         }

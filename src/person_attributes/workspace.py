@@ -31,6 +31,11 @@ class Workspace:
         return self.root
 
     @property
+    def is_copy(self) -> bool:
+        """Whether DVC runs an experiment in a copy, perhaps one of several at once."""
+        return self.home != self.root
+
+    @property
     def tracking_database(self) -> Path:
         """The embedded MLflow store."""
         return self.home / "mlflow.db"

@@ -1,5 +1,6 @@
 """Images decoded once into a row-aligned array per size, mapped into memory by training."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,7 @@ def pack_images(source: Source, names: Sequence[str], image_size: int, path: Pat
         ImageError: If an image cannot be decoded any more; run ingest again.
     """
     shape = (len(names), image_size, image_size, 3)
-    pack: np.memmap[Any, np.dtype[np.uint8]] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-        path, mode="w+", dtype=np.uint8, shape=shape
-    )
+    pack = create_array(path, np.uint8, shape)
     rows: Iterator[str] = iter(tqdm(names, f"packing {image_size} px", unit="image", disable=None))
     for position, name in enumerate(rows):
         try:
@@ -36,6 +35,23 @@ def pack_images(source: Source, names: Sequence[str], image_size: int, path: Pat
         except ImageError as error:
             raise ImageError(f"{name}: {error}. Run the stage ingest again.") from None
     pack.flush()
+
+
+def create_array(
+    path: Path, dtype: type[np.generic], shape: tuple[int, ...]
+) -> "np.memmap[Any, np.dtype[Any]]":
+    """Makes an `.npy` file that is mapped into memory, with its room on the disk.
+
+    Raises:
+        OSError: If the disk has no room; written page by page, a full disk would end the process.
+    """
+    array: np.memmap[Any, np.dtype[Any]] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        path, mode="w+", dtype=dtype, shape=shape
+    )
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def open_pack(path: Path) -> Images:

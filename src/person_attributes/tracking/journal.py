@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import queue
 import threading
 import time
@@ -79,6 +80,8 @@ class Journal:
         self.points.append(point)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(point)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         return point
 
     def _write(self) -> None:
@@ -96,7 +99,8 @@ class Outbox:
         self._run_ids = run_ids
         self._queue: queue.Queue[Point] = queue.Queue()
         self._waiting = threading.Event()
-        self._refusal = ""
+        self._is_refused = False
+        self._last_error = ""
         threading.Thread(target=self._work, daemon=True).start()
 
     def send(self, point: Point) -> None:
@@ -114,7 +118,7 @@ class Outbox:
         """
         deadline = time.monotonic() + 60 * patience_minutes
         is_told = False
-        while self._queue.unfinished_tasks and time.monotonic() < deadline and not self._refusal:
+        while self._queue.unfinished_tasks and time.monotonic() < deadline and not self._is_refused:
             if self._waiting.is_set() and not is_told:
                 print(
                     f"MLflow does not answer; {self._queue.unfinished_tasks} points wait for it, "
@@ -126,19 +130,19 @@ class Outbox:
         if self._queue.unfinished_tasks:
             raise TrackingError(
                 f"MLflow did not take {self._queue.unfinished_tasks} points. "
-                f"{self._refusal or 'The server stayed away.'} Nothing is lost: start the server, "
+                f"It said: {self._last_error[:200]} Nothing is lost: mend that, start the server "
                 "or correct MLFLOW_TRACKING_URI, and run dvc repro; what was trained is kept."
             )
 
     def _work(self) -> None:
-        while not self._refusal:
+        while not self._is_refused:
             point = self._queue.get()
             pause = 0.5
-            while not self._try(point) and not self._refusal:
+            while not self._try(point) and not self._is_refused:
                 self._waiting.set()
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            if not self._refusal:
+            if not self._is_refused:
                 self._waiting.clear()
                 self._queue.task_done()
 
@@ -149,10 +153,8 @@ class Outbox:
         ]
         try:
             self._client.log_batch(self._run_ids[point.addressee], metrics=metrics)
-        except MlflowException as error:
-            if error.error_code in _HOPELESS:
-                self._refusal = " ".join(error.message.split())[:300]
-            return False
-        except OSError:
+        except (MlflowException, OSError) as error:
+            self._last_error = " ".join(str(error).split())
+            self._is_refused = getattr(error, "error_code", None) in _HOPELESS
             return False
         return True

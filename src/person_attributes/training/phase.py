@@ -85,8 +85,8 @@ def train_phase(
     is_cached = has_constant_features(phase, train)
     network = split_off_towers(classifier) if is_cached else classifier
     signals = Signals()
-    with signals.listening(), _telling_out_of_memory(backup.phase, phase, training):
-        if not progress.is_complete:
+    if not progress.is_complete:
+        with _telling_out_of_memory(backup.phase, phase, training):
             if is_cached:
                 path = backup.folder / "features.npy"
                 train, validation = cache_features(classifier, train, validation, path)
@@ -102,6 +102,7 @@ def train_phase(
                 listeners,
                 signals,
             )
+    signals.stop_if_told(backup.phase, "at its end")
     assert progress.best_epoch is not None, "a complete phase has trained an epoch"
     network.set_weights(progress.arrays["best"])
     return TrainedPhase(progress.history, progress.best_epoch)
@@ -155,18 +156,19 @@ def _fit(
         signals,
     )
     bar = ProgressBar(train, phase.epochs)
-    while not progress.is_complete:
-        # Keras counts the batches of an epoch once a fit, so a begun epoch is a fit of its own.
-        train.first_batch = progress.batch
-        network.fit(
-            train,
-            validation_data=validation,
-            initial_epoch=progress.epoch,
-            epochs=progress.epoch + 1 if progress.batch else phase.epochs,
-            shuffle=False,
-            verbose=0,
-            callbacks=[recorder, bar, best, *schedules, keeper],
-        )
+    with signals.listening():
+        while not progress.is_complete:
+            # Keras counts the batches of an epoch once a fit: a begun epoch is a fit of its own.
+            train.first_batch = progress.batch
+            network.fit(
+                train,
+                validation_data=validation,
+                initial_epoch=progress.epoch,
+                epochs=progress.epoch + 1 if progress.batch else phase.epochs,
+                shuffle=False,
+                verbose=0,
+                callbacks=[recorder, bar, best, *schedules, keeper],
+            )
     return progress
 
 

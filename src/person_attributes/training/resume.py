@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -83,22 +84,26 @@ class Backup:
         return self.folder / "state.npy"
 
     @contextlib.contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self, *, waits: bool = False) -> Iterator[None]:
         """Keeps other processes away from the phase.
 
+        Args:
+            waits: Whether to wait for a process that trains it, as experiments of one queue do.
+
         Raises:
-            TrainingError: If another process trains it.
+            TrainingError: If another process trains it, and this one does not wait.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.folder.with_suffix(".lock"))
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=-1 if waits else 0)
         except filelock.Timeout:
             raise TrainingError(
                 f"{self.phase}: another process is training this phase. Wait for it, or end it "
                 "and run dvc repro, which goes on from its backup."
             ) from None
         with lock:
+            self.folder.mkdir(exist_ok=True)
             yield
 
     def read(self) -> Progress:
@@ -153,15 +158,19 @@ class Backup:
             outputs: Digests of what the stage wrote, by name.
         """
         temporary = self._finished.with_suffix(".writing")
-        temporary.write_text(json.dumps(dict(outputs)), encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(dict(outputs), file)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(self._finished)
         shutil.rmtree(self.folder)
 
     def finished_outputs(self) -> dict[str, str] | None:
         """Gives what `finish` noted, or None."""
-        if not self._finished.exists():
+        try:
+            outputs: dict[str, str] = json.loads(self._finished.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
             return None
-        outputs: dict[str, str] = json.loads(self._finished.read_text(encoding="utf-8"))
         return outputs
 
     def forget(self) -> None:
@@ -181,6 +190,7 @@ class Signals:
     def __init__(self) -> None:
         self.received: int | None = None
         self._process = os.getpid()
+        self._is_over = multiprocessing.Value("b", False)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -191,14 +201,32 @@ class Signals:
         try:
             yield
         finally:
+            self._is_over.value = 1
             for number, handler in earlier.items():
                 signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a worker that inherited this handler
-            os._exit(128 + number)
+    def stop_if_told(self, phase: str, where: str) -> None:
+        """Raises where a signal came.
+
+        Raises:
+            StoppedError: Says where the phase was stopped and how to go on.
+        """
         if self.received is not None:
-            raise KeyboardInterrupt
+            raise StoppedError(
+                f"{phase}: stopped by {signal.Signals(self.received).name} {where}, and backed up. "
+                "Run dvc repro to go on from there.",
+                self.received,
+            )
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            # A worker inherits this handler and hears what a terminal tells the whole group. It
+            # works on: the batch that it makes is waited for. Its pool ends it by SIGTERM later.
+            if self._is_over.value:
+                os._exit(128 + number)
+            return
+        if self.received is not None:
+            raise KeyboardInterrupt(number)
         self.received = number
 
 
@@ -286,17 +314,10 @@ class Keeper(keras.callbacks.Callback):
         self._written = time.monotonic()
 
     def _leave_if_told(self) -> None:
-        if self._signals.received is None:
-            return
-        name = signal.Signals(self._signals.received).name
         where = f"after epoch {self.progress.epoch} of {self._epochs}"
         if self.progress.batch:
             where += f" and {self.progress.batch} of {self._train.batches} batches"
-        raise StoppedError(
-            f"{self._backup.phase}: stopped by {name} {where}, and backed up. "
-            "Run dvc repro to go on from there.",
-            self._signals.received,
-        )
+        self._signals.stop_if_told(self._backup.phase, where)
 
 
 def _read(variables: Sequence[Any]) -> list[npt.NDArray[Any]]:
