@@ -36,7 +36,7 @@ def _run(count: int) -> None:
     from benchmarks.people import RECIPE
     from person_attributes.data.augment import Augmenter
     from person_attributes.data.batches import ImageBatches
-    from person_attributes.data.packs import open_pack
+    from person_attributes.data.packs import create_array, open_pack
     from person_attributes.modeling.classifier import Normalization, build_classifier
     from person_attributes.training.phase import check_pairing, compile_classifier
 
@@ -52,7 +52,7 @@ def _run(count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pack.npy"
         shape = (count, _IMAGE_SIZE, _IMAGE_SIZE, 3)
-        np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).flush()
+        create_array(path, np.uint8, shape).flush()
         targets = {
             head: np.eye(len(section.classes), dtype=np.float32)[
                 np.arange(count) % len(section.classes)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from benchmarks.figures import Figure
 
 _IMAGE_SIZES = (100, 200)
-_CHANGES = {
+_CHANGES: dict[str, dict[str, object]] = {
     "bfloat16": {"precision": "bfloat16"},
     "float16": {"precision": "float16"},
     "XLA": {"jit_compile": True},

@@ -80,7 +80,7 @@ def _run(way: str) -> None:
         classifier.fit(batches, shuffle=False, verbose=0, callbacks=[FirstStep()])
     Recorder.on_train_batch_end = FirstStep.on_train_batch_end  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
-        backup = Backup(Path(folder), "p1", "benchmark")
+        backup = Backup(Path(folder), "p1", "benchmark", minutes=60)
         with backup.hold():
             train_phase(
                 classifier,
@@ -89,7 +89,6 @@ def _run(way: str) -> None:
                 RECIPE.phases["p1"],
                 RECIPE.training,
                 backup,
-                60,
                 listeners=[],
             )
 

@@ -127,6 +127,7 @@ def test_a_signal_backs_up_and_says_how_to_go_on(
     assert said.splitlines()[-1].endswith("Run dvc repro to go on from there.")
     assert "Traceback" not in said
     done = project.run(*TRAIN)
+    assert "p1: goes on from its backup, after epoch " in done.stdout
     assert "p1 1/" not in done.stdout
     assert _read_outputs(project) == uninterrupted
     _check_runs(_store(project))

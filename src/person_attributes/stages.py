@@ -269,7 +269,7 @@ def train(workspace: Workspace, params: Params, phase: str) -> None:
     sections = {"seed", "model", "training", "phases", "augmentation"}
     inputs = digest_paths(workspace.root, reads)
     fingerprint = _fingerprint(shown.model_dump(include=sections), inputs)
-    backup = Backup(workspace.backups, phase, fingerprint)
+    backup = Backup(workspace.backups, phase, fingerprint, params.runtime.backup_minutes)
     with backup.hold(waits=workspace.is_copy):
         if _stands(workspace, f"train@{phase}", writes, backup):
             print(f"{phase}: was done when it was stopped; its outputs stand")
@@ -314,7 +314,6 @@ def _train(workspace: Workspace, params: Params, phase: str, backup: "Backup", r
         section,
         params.training,
         backup,
-        params.runtime.backup_minutes,
         listeners=[
             lambda epoch, figures: run.log_metrics(figures, step=epoch),
             lambda epoch, figures: _print_epoch(phase, epoch, section.epochs, figures),

@@ -67,7 +67,7 @@ def _train(
     classifier = _build(params)
     policy = params.augmentation[phase.augmentation]
     augmenter = None if policy.is_identity else Augmenter(policy)
-    backup = Backup(folder, "p1", "0" * 64)
+    backup = Backup(folder, "p1", "0" * 64, backup_minutes)
     with backup.hold():
         trained = train_phase(
             classifier,
@@ -76,7 +76,6 @@ def _train(
             phase,
             params.training,
             backup,
-            backup_minutes,
             listeners,
         )
     return classifier, trained
@@ -137,9 +136,9 @@ def test_a_single_head_trains_too(small: Params, tmp_path: Path) -> None:
     targets = {"only": np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2, 0, 1]]}
     batches = ImageBatches(images, targets, np.arange(8), 8, augmenter=None, seed=None)
     phase = small.phases["p1"].model_copy(update={"epochs": 1})
-    backup = Backup(tmp_path, "p1", "0" * 64)
+    backup = Backup(tmp_path, "p1", "0" * 64, 60)
     with backup.hold():
-        trained = train_phase(classifier, batches, batches, phase, small.training, backup, 60, [])
+        trained = train_phase(classifier, batches, batches, phase, small.training, backup, [])
     assert {"only_accuracy", "val_only_loss", "val_mean_accuracy"} <= set(trained.history[0])
 
 
@@ -297,7 +296,7 @@ def test_lower_precision_trains_float32_weights(
 
 
 def test_a_full_disk_is_one_line_and_the_last_backup_stays(tmp_path: Path) -> None:
-    backup = Backup(tmp_path, "p1", "0" * 64)
+    backup = Backup(tmp_path, "p1", "0" * 64, 60)
     with backup.hold():
         backup.write(Progress(epoch=3, arrays={"network": [np.ones(10, np.float32)]}))
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -314,7 +313,7 @@ def test_a_full_disk_is_one_line_and_the_last_backup_stays(tmp_path: Path) -> No
 def test_a_broken_backup_is_a_fresh_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    backup = Backup(tmp_path, "p1", "0" * 64)
+    backup = Backup(tmp_path, "p1", "0" * 64, 60)
     with backup.hold():
         backup.write(Progress(epoch=3, arrays={"network": [np.ones(10, np.float32)]}))
         state = backup.folder / "state.npy"
@@ -334,7 +333,7 @@ class _Hungry(keras.Model):
 def test_out_of_memory_is_one_line_that_says_what_to_lower(small: Params, tmp_path: Path) -> None:
     classifier = _build(small)
     hungry = _Hungry(classifier.input, classifier.output, name="hungry")
-    backup = Backup(tmp_path, "p1", "0" * 64)
+    backup = Backup(tmp_path, "p1", "0" * 64, 60)
     with (
         backup.hold(),
         pytest.raises(TrainingError, match=r"p1: out of memory with batches of 8 .* Lower") as told,
@@ -346,7 +345,6 @@ def test_out_of_memory_is_one_line_that_says_what_to_lower(small: Params, tmp_pa
             small.phases["p1"],
             small.training,
             backup,
-            60,
             [],
         )
     assert "\n" not in str(told.value)

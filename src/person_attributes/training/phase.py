@@ -52,7 +52,6 @@ def train_phase(
     phase: PhaseParams,
     training: TrainingParams,
     backup: Backup,
-    backup_minutes: float,
     listeners: Sequence[EpochListener],
 ) -> TrainedPhase:
     """Trains, from the backup where there is one, and leaves the best weights in the network.
@@ -68,7 +67,6 @@ def train_phase(
         phase: What this phase trains, at which rate, and for how many epochs.
         training: What all phases share.
         backup: Where a phase that was stopped goes on from.
-        backup_minutes: How often to back up, inside epochs as well.
         listeners: Told after each epoch.
 
     Returns:
@@ -84,7 +82,6 @@ def train_phase(
     progress = backup.read()
     is_cached = has_constant_features(phase, train)
     network = split_off_towers(classifier) if is_cached else classifier
-    signals = Signals()
     if not progress.is_complete:
         with _telling_out_of_memory(backup.phase, phase, training):
             if is_cached:
@@ -98,11 +95,8 @@ def train_phase(
                 training,
                 backup,
                 progress,
-                backup_minutes,
                 listeners,
-                signals,
             )
-    signals.stop_if_told(backup.phase, "at its end")
     assert progress.best_epoch is not None, "a complete phase has trained an epoch"
     network.set_weights(progress.arrays["best"])
     return TrainedPhase(progress.history, progress.best_epoch)
@@ -121,14 +115,12 @@ def _fit(
     training: TrainingParams,
     backup: Backup,
     progress: Progress,
-    backup_minutes: float,
     listeners: Sequence[EpochListener],
-    signals: Signals,
 ) -> Progress:
     """Runs `fit`, once, or twice where the backup lies inside an epoch; gives the end of it."""
     compile_classifier(network, phase.learning_rate, training.jit_compile)
     check_pairing(network, validation)
-    recorder, best = Recorder(train, listeners), BestWeights()
+    recorder, best, signals = Recorder(train, listeners), BestWeights(), Signals()
     schedules = [
         keras.callbacks.ReduceLROnPlateau(
             monitor="val_loss",
@@ -152,7 +144,6 @@ def _fit(
         backup,
         progress,
         phase.epochs,
-        backup_minutes,
         signals,
     )
     bar = ProgressBar(train, phase.epochs)
@@ -169,6 +160,7 @@ def _fit(
                 verbose=0,
                 callbacks=[recorder, bar, best, *schedules, keeper],
             )
+    signals.stop_if_told(backup.phase, "at its end")
     return progress
 
 

@@ -59,10 +59,11 @@ class Backup:
 
     Attributes:
         phase: Whose backup it is.
+        minutes: How often to write it, inside epochs as well.
         folder: Holds the backup, the journal of its run, and what training writes on the way.
     """
 
-    def __init__(self, phases: Path, phase: str, fingerprint: str) -> None:
+    def __init__(self, phases: Path, phase: str, fingerprint: str, minutes: float) -> None:
         """Names the place; makes nothing yet.
 
         Args:
@@ -70,8 +71,10 @@ class Backup:
             phase: The phase.
             fingerprint: Digest of everything that its result depends on, so that a changed
                 parameter finds no backup.
+            minutes: How often to write it.
         """
         self.phase = phase
+        self.minutes = minutes
         self.folder = phases / phase / fingerprint[:16]
         self._finished = phases / phase / f"{fingerprint[:16]}.json"
 
@@ -115,12 +118,15 @@ class Backup:
                     group: [np.load(file, allow_pickle=False) for _ in range(count)]
                     for group, count in content["arrays"].items()
                 }
-                return Progress(**content)
+                progress = Progress(**content)
         except FileNotFoundError:
             return Progress()
         except (OSError, EOFError, ValueError, KeyError, TypeError):
             print(f"{self.phase}: the backup {self._state} is broken; starts anew.", flush=True)
             return Progress()
+        where = f"after epoch {progress.epoch} and {progress.batch} batches"
+        print(f"{self.phase}: goes on from its backup, {where}", flush=True)
+        return progress
 
     def write(self, progress: Progress) -> None:
         """Replaces the backup in one step.
@@ -243,7 +249,6 @@ class Keeper(keras.callbacks.Callback):
         backup: Backup,
         progress: Progress,
         epochs: int,
-        backup_minutes: float,
         signals: Signals,
     ) -> None:
         super().__init__()
@@ -253,7 +258,6 @@ class Keeper(keras.callbacks.Callback):
         self._schedules = schedules
         self._backup = backup
         self._epochs = epochs
-        self._backup_seconds = 60 * backup_minutes
         self._signals = signals
         self._written = time.monotonic()
         self.progress = progress
@@ -290,7 +294,7 @@ class Keeper(keras.callbacks.Callback):
         self._leave_if_told()
 
     def _is_due(self) -> bool:
-        is_old = time.monotonic() - self._written >= self._backup_seconds
+        is_old = time.monotonic() - self._written >= 60 * self._backup.minutes
         return is_old or self._signals.received is not None
 
     def _note(self, epoch: int, batch: int) -> None:
