@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from benchmarks.figures import Figure
 from benchmarks.people import RECIPE, draw_people
 
-PEOPLE, EPOCHS = 512, 2
+PEOPLE, EPOCHS = 256, 2
 _COMMAND = [sys.executable, "-m", "person_attributes"]
 
 
