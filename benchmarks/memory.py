@@ -1,13 +1,11 @@
 """Memory of a training process by the number of images: packs are mapped, never loaded."""
 
-import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.figures import Figure
+from benchmarks.figures import Figure, ask_process
 
 _MANY, _FEW, _IMAGE_SIZE = 13_573, 1_357, 100
 
@@ -16,14 +14,7 @@ def measure() -> Iterator[Figure]:
     """Compares an epoch over the article's number of images with one over a tenth of it."""
     peaks = {}
     for count in (_FEW, _MANY):
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.memory", str(count)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            check=True,
-        )
-        peaks[count] = json.loads(done.stdout.splitlines()[-1])
+        peaks[count] = ask_process("benchmarks.memory", str(count))
     what = f"peak memory of a phase, {_MANY:,} images against {_FEW:,}"
     yield Figure(what, peaks[_MANY], peaks[_FEW], "MB", peaks[_FEW] / peaks[_MANY], 0.95)
 

@@ -14,8 +14,8 @@ from person_attributes.config import Params, read_params
 from person_attributes.data.archive import open_source
 from person_attributes.data.packs import open_pack, pack_images
 from person_attributes.data.sample import draw_sample
-from person_attributes.labels import LabelMap
 from person_attributes.modeling.classifier import Normalization, build_classifier
+from person_attributes.stages import make_label_map
 
 RECIPE = read_params(Path(__file__).parent.parent / "recipes" / "hvc.yaml")
 """The article's network and schedule."""
@@ -54,12 +54,8 @@ def draw_people(count: int) -> People:
 
 def encode(params: Params, table: pd.DataFrame) -> dict[str, npt.NDArray[np.float32]]:
     """Makes the one-hot targets of a table of annotations."""
-    label_map = LabelMap(
-        classes={name: head.classes for name, head in params.heads.items()},
-        columns={name: head.column for name, head in params.heads.items()},
-    )
     records = table.rename(columns={head.column: name for name, head in params.heads.items()})
-    return dict(label_map.encode(records))
+    return dict(make_label_map(params).encode(records))
 
 
 def build_network(image_size: int) -> keras.Model:

@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 
-from benchmarks.figures import Figure
+from benchmarks.figures import Figure, ask_process
 
 _IMAGE_SIZES = (100, 200)
 _CHANGES: dict[str, dict[str, object]] = {
@@ -31,14 +30,7 @@ def measure() -> Iterator[Figure]:
 
 
 def _time(image_size: int, change: dict[str, object]) -> float:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.precision", str(image_size), json.dumps(change)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        check=True,
-    )
-    return float(done.stdout.splitlines()[-1])
+    return ask_process("benchmarks.precision", str(image_size), json.dumps(change))
 
 
 def _run(image_size: int, change: dict[str, object]) -> None:

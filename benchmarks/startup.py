@@ -4,9 +4,7 @@ The rival is the plain way: the same imports, the network with its weights, `com
 Adam, `fit`.
 """
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import Figure
+from benchmarks.figures import Figure, ask_process
 
 _IMAGE_SIZE, _ROWS = 100, 64
 
@@ -24,14 +22,7 @@ def measure() -> Iterator[Figure]:
     seconds = {}
     for way in ("ours", "rival"):
         began = time.time()
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.startup", way],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            check=True,
-        )
-        seconds[way] = json.loads(done.stdout.splitlines()[-1]) - began
+        seconds[way] = ask_process("benchmarks.startup", way) - began
     yield Figure(
         "start of a phase process until its first step",
         seconds["ours"],
@@ -48,9 +39,8 @@ def _run(way: str) -> None:
     import mlflow  # noqa: F401
     import numpy as np
 
-    from benchmarks.people import RECIPE
+    from benchmarks.people import RECIPE, build_network
     from person_attributes.data.batches import ImageBatches
-    from person_attributes.modeling.classifier import Normalization, build_classifier
     from person_attributes.training.callbacks import Recorder
     from person_attributes.training.phase import train_phase
     from person_attributes.training.resume import Backup
@@ -61,9 +51,7 @@ def _run(way: str) -> None:
             os._exit(0)
 
     counts = {head: len(section.classes) for head, section in RECIPE.heads.items()}
-    classifier = build_classifier(
-        _IMAGE_SIZE, counts, RECIPE.model, Normalization([128.0] * 3, [64.0] * 3)
-    )
+    classifier = build_network(_IMAGE_SIZE)
     images = np.zeros((_ROWS, _IMAGE_SIZE, _IMAGE_SIZE, 3), np.uint8)
     targets = {
         head: np.eye(count, dtype=np.float32)[np.arange(_ROWS) % count]

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from person_attributes.config import Params, read_params
 from person_attributes.data.sample import draw_sample
 from person_attributes.labels import LabelMap
+from person_attributes.stages import make_label_map
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -31,10 +32,7 @@ def params() -> Params:
 
 @pytest.fixture(scope="session")
 def label_map(params: Params) -> LabelMap:
-    return LabelMap(
-        classes={name: head.classes for name, head in params.heads.items()},
-        columns={name: head.column for name, head in params.heads.items()},
-    )
+    return make_label_map(params)
 
 
 @pytest.fixture(scope="session")

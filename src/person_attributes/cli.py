@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from person_attributes.config import Params, read_params
-from person_attributes.errors import ParamsError, PersonAttributesError, StoppedError
+from person_attributes.errors import ParamsError, PersonAttributesError
 from person_attributes.workspace import Workspace
 
 _COMMANDS = {
@@ -48,12 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         _run(options, workspace)
-    except StoppedError as error:
-        print(error, file=sys.stderr)
-        return 128 + error.signal_number
     except PersonAttributesError as error:
         print(error, file=sys.stderr)
-        return 2
+        return error.exit_code
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         hint = _HINTS.get(error.errno or 0, "")

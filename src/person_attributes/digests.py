@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -45,9 +46,14 @@ def combine(content: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def read_recorded_outputs(lock: Path, stage: str) -> dict[str, str]:
-    """Reads from `dvc.lock` what DVC noted of a stage's outputs: digests by name."""
-    if not lock.exists():
+def read_lock(path: Path) -> dict[str, Any]:
+    """Reads the stages of `dvc.lock`; none where DVC has not run yet."""
+    if not path.exists():
         return {}
-    stages = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]
-    return {out["path"]: out["md5"] for out in stages.get(stage, {}).get("outs", [])}
+    stages: dict[str, Any] = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"]
+    return stages
+
+
+def recorded_outputs(lock: Mapping[str, Any], stage: str) -> dict[str, str]:
+    """Gives what DVC noted of a stage's outputs: digests by name."""
+    return {out["path"]: out["md5"] for out in lock.get(stage, {}).get("outs", [])}

@@ -18,7 +18,13 @@ prints one line for each and exits with 2; after a signal with 128 and its numbe
 
 
 class PersonAttributesError(Exception):
-    """Base of all errors that a user can mend."""
+    """Base of all errors that a user can mend.
+
+    Attributes:
+        exit_code: Of the command that it ends.
+    """
+
+    exit_code = 2
 
 
 class ParamsError(PersonAttributesError):
@@ -50,15 +56,11 @@ class TrainingError(PersonAttributesError):
 
 
 class StoppedError(TrainingError):
-    """A signal ended a phase, after a backup.
-
-    Attributes:
-        signal_number: Which one; the exit code is 128 more, as shells have it.
-    """
+    """A signal ended a phase, after a backup; the exit code is 128 more, as shells have it."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
-        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
 
 
 class TrackingError(PersonAttributesError):

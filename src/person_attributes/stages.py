@@ -23,7 +23,13 @@ from person_attributes.data.archive import open_source
 from person_attributes.data.packs import channel_statistics, open_pack, pack_images
 from person_attributes.data.sample import draw_sample
 from person_attributes.data.split import Split, find_positions, split_records
-from person_attributes.digests import combine, digest_path, digest_paths, read_recorded_outputs
+from person_attributes.digests import (
+    combine,
+    digest_path,
+    digest_paths,
+    read_lock,
+    recorded_outputs,
+)
 from person_attributes.errors import SplitError
 from person_attributes.labels import LabelMap
 from person_attributes.workspace import Workspace
@@ -35,7 +41,7 @@ if TYPE_CHECKING:
     from person_attributes.evaluation.metrics import Scores
     from person_attributes.evaluation.predictions import Probabilities
     from person_attributes.modeling.classifier import Normalization
-    from person_attributes.tracking.runs import Continuation, Run
+    from person_attributes.tracking.runs import Run
     from person_attributes.training.resume import Backup
 
 _GRID_IMAGES = 18
@@ -73,27 +79,18 @@ def _open_run(
     workspace: Workspace,
     params: Params,
     sections: set[str],
-    reads: list[Path] | dict[str, str],
+    reads: list[Path],
     writes: list[Path],
-    *,
-    shown: Params | None = None,
-    continuation: "Continuation | None" = None,
 ) -> Iterator["Run"]:
-    """Opens the run of a stage.
-
-    `reads` are paths, or their digests where they are known already; `shown` holds the stage's
-    parameters where it uses but a part of a section.
-    """
     from person_attributes.tracking.runs import open_run
 
     with open_run(
         stage,
         workspace,
-        (shown or params).model_dump(include=sections),
+        params.model_dump(include=sections),
         params.model_dump(),
-        reads if isinstance(reads, dict) else digest_paths(workspace.root, reads),
+        digest_paths(workspace.root, reads),
         writes,
-        continuation,
     ) as run:
         yield run
 
@@ -123,7 +120,7 @@ def ingest(workspace: Workspace, params: Params) -> None:
             write_records(ingested.records, path)
         with _writing(workspace.quarantine) as path:
             ingested.quarantine.to_csv(path, index=False, lineterminator="\n")
-        shares = _class_shares(ingested.records, _label_map(params))
+        shares = _class_shares(ingested.records, make_label_map(params))
         run.log_metrics({"records": len(ingested.records), "quarantined": len(ingested.quarantine)})
         run.log_metrics(_name_shares(shares))
         run.log_dataset(
@@ -142,7 +139,7 @@ def encode(workspace: Workspace, params: Params) -> None:
     """Makes the one-hot columns and the label map."""
     writes = [workspace.one_hot, workspace.label_map]
     with _open_run("encode", workspace, params, {"heads"}, [workspace.records], writes) as run:
-        records, label_map = read_records(workspace.records), _label_map(params)
+        records, label_map = read_records(workspace.records), make_label_map(params)
         matrix = np.concatenate(list(label_map.encode(records).values()), axis=1).astype(np.uint8)
         one_hot = pd.DataFrame(matrix, columns=label_map.one_hot_columns, index=records.index)
         with _writing(workspace.one_hot) as path:
@@ -169,7 +166,7 @@ def split(workspace: Workspace, params: Params) -> None:
             drawn.write(path)
         for context, rows in (("training", drawn.train), ("validation", drawn.validation)):
             part = records.loc[list(rows)]
-            shares = _class_shares(part, _label_map(params))
+            shares = _class_shares(part, make_label_map(params))
             run.log_metrics({f"{context}_rows": len(rows)})
             run.log_metrics(_name_shares(shares, f"{context}_"))
             run.log_dataset(part.reset_index(), context, params.data.source, context=context)
@@ -246,7 +243,8 @@ def initialize(workspace: Workspace, params: Params) -> None:
 
 def train(workspace: Workspace, params: Params, phase: str) -> None:
     """Trains one phase from the best weights of the one that it starts from."""
-    from person_attributes.tracking.runs import Continuation
+    from person_attributes.tracking.journal import Journal
+    from person_attributes.tracking.runs import Continuation, open_run
     from person_attributes.training.resume import Backup
 
     section = params.phases[phase]
@@ -265,25 +263,19 @@ def train(workspace: Workspace, params: Params, phase: str) -> None:
             "phases": {phase: section},
             "augmentation": {section.augmentation: params.augmentation[section.augmentation]},
         }
-    )
-    sections = {"seed", "model", "training", "phases", "augmentation"}
+    ).model_dump(include={"seed", "model", "training", "phases", "augmentation"})
     inputs = digest_paths(workspace.root, reads)
-    fingerprint = _fingerprint(shown.model_dump(include=sections), inputs)
+    fingerprint = _fingerprint(shown, inputs)
     backup = Backup(workspace.backups, phase, fingerprint, params.runtime.backup_minutes)
     with backup.hold(waits=workspace.is_copy):
         if _stands(workspace, f"train@{phase}", writes, backup):
             print(f"{phase}: was done when it was stopped; its outputs stand")
             return
-        continuation = Continuation(fingerprint, backup.journal, params.runtime.tracking_minutes)
-        with _open_run(
-            f"train@{phase}",
-            workspace,
-            params,
-            sections,
-            inputs,
-            writes,
-            shown=shown,
-            continuation=continuation,
+        continuation = Continuation(
+            fingerprint, Journal(backup.journal), params.runtime.tracking_minutes
+        )
+        with open_run(
+            f"train@{phase}", workspace, shown, params.model_dump(), inputs, writes, continuation
         ) as run:
             _train(workspace, params, phase, backup, run)
         backup.finish(digest_paths(workspace.root, writes))
@@ -302,7 +294,12 @@ def _train(workspace: Workspace, params: Params, phase: str, backup: "Backup", r
     drawn = Split.read(workspace.split)
     classifier = _build(workspace, params, section.image_size)
     classifier.load_weights(workspace.weights(section.starts_from))
-    train_batches, validation_batches = _make_batches(workspace, params, phase, drawn)
+    records, targets = read_records(workspace.records), _read_targets(workspace)
+    training_rows = find_positions(records, drawn.train)
+    validation_rows = find_positions(records, drawn.validation)
+    train_batches, validation_batches = _make_batches(
+        workspace, params, phase, targets, training_rows, validation_rows
+    )
     is_cached = has_constant_features(section, train_batches)
     if is_cached:
         print(f"{phase}: the backbone is frozen, nothing augmented: features are computed once")
@@ -334,7 +331,9 @@ def _train(workspace: Workspace, params: Params, phase: str, backup: "Backup", r
         f"{phase}: kept epoch {trained.best_epoch + 1} of {len(history)}, validation loss "
         f"{best['val_loss']:.3f}, mean accuracy {best['val_mean_accuracy']:.3f}"
     )
-    idle = _find_idle_heads(workspace, drawn, best, params.training.least_progress)
+    idle = _find_idle_heads(
+        targets, training_rows, validation_rows, best, params.training.least_progress
+    )
     run.set_tags({f"{phase}.learned_nothing": ", ".join(idle)})
     if idle:
         print(
@@ -345,19 +344,24 @@ def _train(workspace: Workspace, params: Params, phase: str, backup: "Backup", r
 
 
 def _make_batches(
-    workspace: Workspace, params: Params, phase: str, drawn: Split
+    workspace: Workspace,
+    params: Params,
+    phase: str,
+    targets: dict[str, npt.NDArray[np.float32]],
+    training_rows: npt.NDArray[np.intp],
+    validation_rows: npt.NDArray[np.intp],
 ) -> tuple["ImageBatches", "ImageBatches"]:
     """Makes the training and the validation batches of a phase."""
     from person_attributes.data.augment import Augmenter
     from person_attributes.data.batches import ImageBatches
 
-    section, records = params.phases[phase], read_records(workspace.records)
-    images, targets = open_pack(workspace.pack(section.image_size)), _read_targets(workspace)
+    section = params.phases[phase]
+    images = open_pack(workspace.pack(section.image_size))
     policy = params.augmentation[section.augmentation]
     train = ImageBatches(
         images,
         targets,
-        find_positions(records, drawn.train),
+        training_rows,
         params.training.batch_size,
         augmenter=None if policy.is_identity else Augmenter(policy),
         seed=_phase_seed(params.seed, phase),
@@ -366,7 +370,7 @@ def _make_batches(
     validation = ImageBatches(
         images,
         targets,
-        find_positions(records, drawn.validation),
+        validation_rows,
         params.training.batch_size,
         augmenter=None,
         seed=None,
@@ -399,7 +403,8 @@ def _stands(workspace: Workspace, stage: str, writes: list[Path], backup: "Backu
     if outputs is None:
         return False
     written = digest_paths(workspace.root, writes)
-    if outputs == written and outputs != read_recorded_outputs(workspace.dvc_lock, stage):
+    recorded = recorded_outputs(read_lock(workspace.dvc_lock), stage)
+    if outputs == written and outputs != recorded:
         return True
     backup.forget()
     return False
@@ -560,7 +565,8 @@ def summarize(workspace: Workspace, params: Params) -> None:
     print(f"serve the model   mlflow models serve -m models:/{name}@{alias} --env-manager uv")
 
 
-def _label_map(params: Params) -> LabelMap:
+def make_label_map(params: Params) -> LabelMap:
+    """Makes the label map of the declared heads."""
     return LabelMap(
         classes={name: head.classes for name, head in params.heads.items()},
         columns={name: head.column for name, head in params.heads.items()},
@@ -642,18 +648,20 @@ def _write_weights(run: "Run", workspace: Workspace, phase: str, classifier: "ke
 
 
 def _find_idle_heads(
-    workspace: Workspace, drawn: Split, best: dict[str, float], least_progress: float
+    targets: dict[str, npt.NDArray[np.float32]],
+    training_rows: npt.NDArray[np.intp],
+    validation_rows: npt.NDArray[np.intp],
+    best: dict[str, float],
+    least_progress: float,
 ) -> list[str]:
     """Lists the heads whose validation loss is about that of always saying the class shares."""
     from person_attributes.evaluation.metrics import shares_loss
 
-    records = read_records(workspace.records)
-    train, validation = (find_positions(records, rows) for rows in (drawn.train, drawn.validation))
     return [
         head
-        for head, target in _read_targets(workspace).items()
+        for head, target in targets.items()
         if best[f"val_{head}_loss"]
-        > (1 - least_progress) * shares_loss(target[validation], target[train])
+        > (1 - least_progress) * shares_loss(target[validation_rows], target[training_rows])
     ]
 
 

@@ -25,9 +25,8 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_RUN_NAME,
     MLFLOW_RUN_NOTE,
 )
-from ruamel.yaml import YAML
 
-from person_attributes.digests import combine
+from person_attributes.digests import combine, read_lock, recorded_outputs
 from person_attributes.errors import StoppedError
 from person_attributes.workspace import Workspace
 
@@ -170,14 +169,14 @@ def name_reused_runs(
     reads: Sequence[str],
 ) -> None:
     """Writes on the parent which earlier runs made what this execution did not have to make."""
-    if not workspace.dvc_lock.exists():
+    lock = read_lock(workspace.dvc_lock)
+    if not lock:
         return
-    lock = YAML(typ="safe").load(workspace.dvc_lock.read_text(encoding="utf-8"))["stages"]
     siblings = client.search_runs([experiment], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'")
     executed = {run.data.tags.get(STAGE) for run in siblings}
     everywhere = [known.experiment_id for known in client.search_experiments()]
     for stage in sorted(_find_upstream(lock, reads) - executed):
-        outputs = {out["path"]: out["md5"] for out in lock[stage].get("outs", [])}
+        outputs = recorded_outputs(lock, stage)
         found = client.search_runs(
             everywhere,
             f"tags.`{STAGE}` = '{stage}' and tags.`{OUTPUTS}` = '{combine(outputs)}'",

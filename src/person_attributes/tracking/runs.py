@@ -49,12 +49,12 @@ class Continuation:
 
     Attributes:
         fingerprint: Names what the stage computes; the run that carries it goes on.
-        journal: The file of the points that were said.
+        journal: The points that were said.
         patience_minutes: How long the end of the stage waits for a server that does not answer.
     """
 
     fingerprint: str
-    journal: Path
+    journal: Journal
     patience_minutes: float
 
 
@@ -107,8 +107,9 @@ class Run:
                 self._client.set_tag(run_id, key, value)
 
     @contextlib.contextmanager
-    def journaling(self, journal: Journal, patience_minutes: float) -> Iterator[None]:
+    def journaling(self, continuation: Continuation) -> Iterator[None]:
         """Logs through a journal in the block; what it holds already is sent again first."""
+        journal = continuation.journal
         outbox = Outbox(self._client, self._run_ids)
         for point in journal.points:
             outbox.send(point)
@@ -119,7 +120,7 @@ class Run:
                 outbox.send(point)
 
         self._log = log
-        self._flush = lambda: outbox.flush(patience_minutes)
+        self._flush = lambda: outbox.flush(continuation.patience_minutes)
         try:
             yield
         except BaseException:
@@ -127,7 +128,7 @@ class Run:
             with contextlib.suppress(TrackingError):
                 outbox.flush(_PARTING_MINUTES)
             raise
-        outbox.flush(patience_minutes)
+        self._flush()
 
     def flush(self) -> None:
         """Waits until the server has every number, before files are logged."""
@@ -179,15 +180,14 @@ def open_run(
             **git_tags(workspace),
         }
         with hold_open(client, parent_id, is_ours), contextlib.ExitStack() as stack:
-            journal = Journal(continuation.journal) if continuation else None
             run_id = None
-            if continuation and journal:
+            if continuation:
                 tags[_FINGERPRINT] = continuation.fingerprint
-                run_id = _find_stopped(client, experiment, continuation.fingerprint, journal)
+                run_id = _find_stopped(client, experiment, continuation)
             run = Run(client, stack.enter_context(_start_run(run_id, stage, tags)), parent_id)
             log_params(client, run.run_id, params)
-            if continuation and journal:
-                stack.enter_context(run.journaling(journal, continuation.patience_minutes))
+            if continuation:
+                stack.enter_context(run.journaling(continuation))
             yield run
             written = digest_paths(workspace.root, writes)
             client.set_tag(run.run_id, "dvc.written", json.dumps(written))
@@ -223,20 +223,18 @@ def _choose_experiment() -> str:
     return str(mlflow.set_experiment(name).experiment_id)
 
 
-def _find_stopped(
-    client: MlflowClient, experiment: str, fingerprint: str, journal: Journal
-) -> str | None:
+def _find_stopped(client: MlflowClient, experiment: str, continuation: Continuation) -> str | None:
     """Finds the run that the journal belongs to, or one that was stopped before it said anything.
 
     A run with numbers and no journal is another matter, such as `dvc repro --force`.
     """
     found = client.search_runs(
         [experiment],
-        f"tags.`{_FINGERPRINT}` = '{fingerprint}'",
+        f"tags.`{_FINGERPRINT}` = '{continuation.fingerprint}'",
         order_by=["attributes.start_time DESC"],
         max_results=1,
     )
-    if found and (journal.points or not found[0].data.metrics):
+    if found and (continuation.journal.points or not found[0].data.metrics):
         return str(found[0].info.run_id)
     return None
 
