@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env gpu repro test lint lock benchmarks backends
+.PHONY: help env gpu repro test lint lock benchmarks fuzz backends
 
 help:
 	@echo "make repro   environment, the whole pipeline, the results"
@@ -12,6 +12,7 @@ help:
 	@echo "make env     the environment alone; make gpu adds CUDA to it"
 	@echo "make lock    resolve the versions anew"
 	@echo "make benchmarks  speed, beside the article's way; quarter of an hour or more"
+	@echo "make fuzz    broken archives, annotations and images, SECONDS=60 of each"
 	@echo "make backends    the training tests on Keras' JAX and PyTorch backends"
 
 env: $(VENV)/installed
@@ -45,6 +46,13 @@ lint: env
 
 benchmarks: env
 	$(BIN)/python -m benchmarks $(NAMES)
+
+SECONDS := 60
+fuzz: env
+	for target in annotations archives images; do \
+		$(BIN)/python -m fuzzing $$target $(SECONDS) 2>&1 | grep -v "REDUCE\|NEW\|Uses:\|INFO:"; \
+		test $${PIPESTATUS[0]} -eq 0 || exit 1; \
+	done
 
 # An environment of its own: JAX needs NumPy 2. Its warnings on fork and both backends' on NumPy are theirs.
 backends:

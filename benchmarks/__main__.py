@@ -4,7 +4,16 @@ import importlib
 import os
 import sys
 
-NAMES = ("data_path", "feeding", "frozen_phase", "startup", "phases", "memory", "precision")
+NAMES = (
+    "data_path",
+    "feeding",
+    "frozen_phase",
+    "startup",
+    "phases",
+    "memory",
+    "precision",
+    "ingest",
+)
 
 
 def main(names: list[str]) -> int:

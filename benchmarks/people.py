@@ -15,7 +15,7 @@ from person_attributes.data.archive import open_source
 from person_attributes.data.packs import open_pack, pack_images
 from person_attributes.data.sample import draw_sample
 from person_attributes.modeling.classifier import Normalization, build_classifier
-from person_attributes.stages import make_label_map
+from person_attributes.stages.wiring import make_label_map
 
 RECIPE = read_params(Path(__file__).parent.parent / "recipes" / "hvc.yaml")
 """The article's network and schedule."""
@@ -39,7 +39,9 @@ class People:
         """Packs the images in a size; made once."""
         path = self.folder / f"{image_size}.npy"
         if not path.exists():
-            pack_images(open_source(self.folder), list(self.table["image_path"]), image_size, path)
+            limits = RECIPE.data.limits
+            source = open_source(self.folder, limits)
+            pack_images(source, list(self.table["image_path"]), image_size, limits, path)
         return open_pack(path)
 
 

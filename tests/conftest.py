@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from person_attributes.config import Params, read_params
 from person_attributes.data.sample import draw_sample
 from person_attributes.labels import LabelMap
-from person_attributes.stages import make_label_map
+from person_attributes.stages.wiring import make_label_map
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -15,7 +15,8 @@ FLOORS = [
     {"errors"},
     {"config", "digests", "labels", "workspace"},
     {"data", "modeling"},
-    {"training", "evaluation"},
+    {"drawing"},
+    {"training", "evaluation", "inspection"},
     {"tracking", "serving"},
     {"registry", "scoring", "served_model"},
     {"stages"},
@@ -118,7 +119,17 @@ def test_mlproject_names_the_conda_file_and_known_commands() -> None:
 
     project = read_yaml(ROOT / "MLproject")
     assert project["conda_env"] == "conda.yaml"
-    stages = {"ingest", "encode", "split", "pack", "initialize", "train", "evaluate", "register"}
+    stages = {
+        "ingest",
+        "encode",
+        "split",
+        "pack",
+        "inspect",
+        "initialize",
+        "train",
+        "evaluate",
+        "register",
+    }
     assert stages < set(project["entry_points"])
     for name in stages:
         with pytest.raises(SystemExit) as ended:

@@ -81,6 +81,13 @@ def test_every_number_is_required(params_file: Path) -> None:
         ({"heads.age.classes": ["a", "a"]}, r"heads\.age\.classes: class 'a' is listed twice"),
         ({"heads.age.column": "gender"}, r"heads\.age\.column: column 'gender' is already used"),
         ({"heads": {"image": {"column": "a", "classes": ["b", "c"]}}}, r"heads\.image: the name"),
+        ({"heads.age.classes": ["a", " b"]}, r"heads\.age\.classes: class ' b' is empty or has"),
+        ({"data.keep_columns": ["age"]}, r"data\.keep_columns: the name 'age' is taken"),
+        ({"data.limits.image_megapixels": 500}, r"data\.limits\.image_megapixels: expected .* 89"),
+        ({"split.stratify_by": ["shoes"]}, r"split\.stratify_by: expected one of gender.* shoes"),
+        ({"split.method": "grouped"}, r"split\.group_by\.column: .* 'filename'; add it to data"),
+        ({"split.group_by.pattern": "("}, r"split\.group_by\.pattern: not a regular expression"),
+        ({"split.test_share": 0.9}, r"split: validation_share and test_share leave no training"),
         ({"report.colour": "blue"}, r"report\.colour: .*'blue'"),
     ],
 )

@@ -32,7 +32,7 @@ def test_columns_are_those_of_get_dummies(label_map: LabelMap, people: Path) -> 
 
 def test_decoding_undoes_encoding(label_map: LabelMap) -> None:
     labels = pd.DataFrame(
-        {head: [names[0], names[-1]] for head, names in label_map.classes.items()}
+        {head: [names[0], "", names[-1]] for head, names in label_map.classes.items()}
     )
     pd.testing.assert_frame_equal(label_map.decode(label_map.encode(labels)), labels)
 

@@ -29,7 +29,7 @@ from PIL import Image
 from person_attributes.config import Params, read_params
 
 STAGES = [
-    "sample", "ingest", "encode", "split", "pack@32", "pack@40", "initialize",
+    "sample", "ingest", "encode", "split", "pack@32", "pack@40", "inspect", "initialize",
     "train@p1", "train@p2", "train@p3", "train@p4", "train@p5", "evaluate", "register",
 ]  # fmt: skip
 
@@ -126,7 +126,9 @@ def test_data_stages_log_their_data_and_pictures(finished: Project) -> None:
     for stage, picture in (
         ("ingest", "class_shares.png"),
         ("split", "class_shares_validation.png"),
+        ("split", "near_duplicates.csv"),
         ("pack@32", "labelled_images.png"),
+        ("inspect", "index.html"),
         ("initialize", "network.png"),
         ("evaluate", "confusions.png"),
     ):
@@ -145,11 +147,12 @@ def test_all_validation_rows_are_scored_and_no_training_row(finished: Project) -
     assert not set(predictions["row"]) & set(split["train"])
 
 
-def test_the_report_page_asks_for_nothing_outside_itself(finished: Project) -> None:
-    page = (finished.root / "reports/evaluation/index.html").read_text()
+@pytest.mark.parametrize("folder", ["data", "evaluation"])
+def test_pages_ask_for_nothing_outside_themselves(finished: Project, folder: str) -> None:
+    page = (finished.root / f"reports/{folder}/index.html").read_text()
     assert "http://" not in page
     assert "https://" not in page
-    assert page.count("data:image/png;base64,") > 3
+    assert page.count("data:image/png;base64,") >= 3
 
 
 def test_dvc_shows_figures_of_each_head(finished: Project) -> None:
@@ -178,13 +181,14 @@ def test_a_changed_rate_runs_its_phase_and_what_follows(project: Project) -> Non
         for key, value in parent.data.tags.items()
         if key.startswith("reused.")
     }
-    assert reused == {stage: stage for stage in STAGES[:10]}
+    upstream = [stage for stage in STAGES[:11] if stage != "inspect"]
+    assert reused == {stage: stage for stage in upstream}
     assert parent.data.params["phases.p4.learning_rate"] == "0.0005"
 
 
 def test_a_changed_colour_trains_nothing(project: Project) -> None:
     change_params(project.params_file, {"report.colour": "#aa3355"})
-    assert project.repro() == ["evaluate"]
+    assert sorted(project.repro()) == ["evaluate", "inspect"]
 
 
 def test_exp_run_changes_a_number_and_shows_it(project: Project) -> None:
@@ -220,11 +224,38 @@ def test_bad_input_is_one_line_and_exit_2_and_nothing_is_lost(
     change_params(project.params_file, changes)
     failed = project.cli("ingest", code=2)
     assert message in failed.stderr
-    assert failed.stderr.count("\n") == 1
+    assert failed.stderr.count("\n") <= 2  # a line, and one for each kind of fault in the rows
     through_dvc = project.run("dvc", "repro", code=None)
     assert through_dvc.returncode != 0
     assert "Traceback" not in through_dvc.stdout + through_dvc.stderr
     assert outputs() == before
+
+
+def test_bad_rows_are_listed_and_the_share_to_raise_is_named(project: Project) -> None:
+    image = project.root / "data/sample/resized/3.jpg"
+    kept = image.read_bytes()
+    image.write_bytes(kept[:1000])
+    failed = project.cli("ingest", code=2)
+    assert "1 of 60 rows are bad" in failed.stderr
+    assert "raise data.max_quarantined_share in params.yaml" in failed.stderr
+    rejected = pd.read_csv(project.root / "data/rejected.csv")
+    assert rejected[["line", "image"]].to_numpy().tolist() == [[4, "resized/3.jpg"]]
+    change_params(project.params_file, {"data.max_quarantined_share": 0.02})
+    assert "59 records, 1 rows quarantined" in project.cli("ingest").stdout
+    assert not (project.root / "data/rejected.csv").exists()
+    quarantine = pd.read_csv(project.root / "data/records/quarantine.csv")
+    pd.testing.assert_frame_equal(quarantine, rejected)
+    assert image.read_bytes() == kept[:1000]
+
+
+def test_a_split_drawn_anew_between_phases_is_refused(project: Project) -> None:
+    """Or rows that p4 trained on would be among those that p5 is scored on."""
+    change_params(project.params_file, {"seed": 43})
+    project.cli("split")
+    for command in (("train", "p5"), ("evaluate",)):
+        failed = project.cli(*command, code=2)
+        assert "was trained under another split" in failed.stderr
+        assert failed.stderr.count("\n") == 1
 
 
 def test_force_leaves_every_output_as_it_was(project: Project) -> None:
@@ -350,9 +381,9 @@ def test_class_names_come_back_whole(finished: Project, served: str, params: Par
     ("value", "reason"),
     [
         ("%%%", "row 1: not valid base64"),
-        (base64.b64encode(b"no image" * 40).decode(), "row 1: not an image of a known format"),
+        (base64.b64encode(b"no image" * 40).decode(), "row 1: not a JPEG, PNG, WebP"),
         (None, "row 1: expected an image as base64 string"),
-        ("", "row 1: not an image of a known format"),
+        ("", "row 1: an empty file"),
     ],
 )
 def test_a_bad_request_gets_a_short_reason_without_its_input(
@@ -379,7 +410,7 @@ def test_predict_labels_a_folder_and_says_what_it_could_not_read(
     finished.cli("predict", str(folder.parent), str(output), "--model", model)
     with output.open(encoding="utf-8", newline="") as file:
         good, broken = csv.DictReader(file)
-    assert broken["error"] == "not an image of a known format. Send a whole JPEG or PNG file."
+    assert broken["error"] == "not a JPEG, PNG, WebP or BMP image. Send a whole image file."
     assert broken["gender"] == good["error"] == ""
     _, (answer,) = _ask(served, {"dataframe_records": [{"image": _encode(folder / "a.jpg")}]})
     assert {head: said["label"] for head, said in answer.items()} == {
@@ -405,9 +436,14 @@ def test_the_registered_model_brings_code_and_no_pickle(finished: Project) -> No
 
 
 def test_other_data_needs_other_parameters_alone(make_project: Callable[[str], Project]) -> None:
+    """With missing labels, a stratified split, and test rows."""
     project = make_project("other")
     _draw_signs(project.root / "signs")
     changes = {
+        "split.method": "stratified",
+        "split.near_duplicates.across_parts": "report",  # the signs are all alike
+        "split.validation_share": 0.2,
+        "split.test_share": 0.25,
         "data.source": "signs",
         "data.annotations": "labels.csv",
         "data.image_column": "file",
@@ -422,13 +458,22 @@ def test_other_data_needs_other_parameters_alone(make_project: Callable[[str], P
     metrics = json.loads((project.root / "reports/metrics.json").read_text())
     assert {"shape_accuracy", "paint_accuracy", "mean_accuracy"} <= set(metrics)
     assert "gender_accuracy" not in metrics
+    split = json.loads((project.root / "data/split.json").read_text())
+    assert [len(split[part]) for part in ("train", "validation", "test")] == [22, 8, 10]
+    assert metrics["test_rows"] == 10
+    labels = pd.read_csv(project.root / "signs/labels.csv", keep_default_na=False)
+    labelled = (labels["paint"] != "").loc[split["validation"]].sum()
+    heads = pd.read_csv(project.root / "reports/heads.csv", index_col="head")
+    assert 0 < labelled < 8
+    assert heads["rows"].to_dict() == {"shape": 8, "paint": labelled}
     summary = project.cli("summarize").stdout
     assert "signs version 1" in summary
     assert "shape" in summary
+    assert "10 test rows, which nothing saw before" in summary
 
 
 def _draw_signs(folder: Path) -> None:
-    """Draws tall PNG and wide BMP pictures with a CSV of other columns."""
+    """Draws tall PNG and wide BMP pictures with a CSV of other columns; some labels are empty."""
     folder.mkdir()
     random = np.random.default_rng(0)
     rows = []
@@ -438,6 +483,7 @@ def _draw_signs(folder: Path) -> None:
         pixels[10:40, 10:40, paint] = 255
         name = f"{number}.{'png' if number % 2 else 'bmp'}"
         Image.fromarray(pixels).save(folder / name)
-        rows.append((name, ["red", "green", "blue"][paint], ["round/oval", "None"][number % 2]))
+        label = "" if number % 4 == 0 else ["red", "green", "blue"][paint]
+        rows.append((name, label, ["round/oval", "None"][number % 2]))
     table = pd.DataFrame(rows, columns=["file", "paint", "form"])
     table.to_csv(folder / "labels.csv", index=False)

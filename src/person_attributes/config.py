@@ -5,6 +5,7 @@ number that can change a result, and DVC sees each of them.
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeGuard, get_args
 
@@ -54,12 +55,26 @@ class SampleParams(_Section):
     image_size: _ImageSize
 
 
+class LimitsParams(_Section):
+    """What the data may not exceed: how much an archive holds, how large an image is."""
+
+    members: _Count
+    unpacked_gigabytes: _Positive
+    image_megabytes: _Positive
+    image_megapixels: Annotated[float, Field(gt=0, le=89)]  # beyond that, Pillow itself refuses
+
+
 class DataParams(_Section):
-    """Where the annotated images lie and which sizes they are packed in."""
+    """Where the annotated images lie and which sizes they are packed in.
+
+    `keep_columns` are columns that records carry along: for the split, and for people.
+    """
 
     source: str
     annotations: str
     image_column: str
+    keep_columns: Annotated[tuple[str, ...], _FROM_LIST]
+    limits: LimitsParams
     image_sizes: Annotated[tuple[_ImageSize, ...], _FROM_LIST, Field(min_length=1)]
     max_quarantined_share: _Share
 
@@ -76,13 +91,74 @@ class HeadParams(_Section):
         repeated = sorted({name for name in classes if classes.count(name) > 1})
         if repeated:
             raise ValueError(f"class {repeated[0]!r} is listed twice; remove one")
+        blank = [name for name in classes if not name or name != name.strip()]
+        if blank:
+            raise ValueError(f"class {blank[0]!r} is empty or has blanks around it; rename it")
         return classes
 
 
-class SplitParams(_Section):
-    """How rows are divided into training and validation."""
+class GroupParams(_Section):
+    """What rows belong together: those that are equal in a column, or in a pattern's groups."""
 
+    column: str
+    pattern: str
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_regular_expression(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}; mend it") from None
+        return pattern
+
+
+class NearDuplicateParams(_Section):
+    """Which images are one picture, or one person a moment later, and what is done about it.
+
+    `hash_distance` is how many of 64 bits of two perceptual hashes may differ for a second look,
+    `similarity` the correlation of the edges of two images from which they count as one. Where
+    such images lie in different parts, `across_parts` reports it, moves them all into training,
+    or fails.
+    """
+
+    hash_distance: Annotated[int, Field(ge=0, le=32)]
+    similarity: Annotated[float, Field(gt=0, le=1)]
+    across_parts: Literal["report", "move", "fail"]
+
+
+class SplitParams(_Section):
+    """How rows are divided into training, validation and test.
+
+    `random` draws rows, `stratified` balances the heads of `stratify_by` (all where it names none),
+    `grouped` keeps rows together as `group_by` says.
+    """
+
+    method: Literal["random", "stratified", "grouped"]
     validation_share: Annotated[float, Field(gt=0, lt=1)]
+    test_share: Annotated[float, Field(ge=0, lt=1)]
+    stratify_by: Annotated[tuple[str, ...], _FROM_LIST]
+    group_by: GroupParams
+    near_duplicates: NearDuplicateParams
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> Self:
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share and test_share leave no training rows; lower one")
+        return self
+
+
+class InspectionParams(_Section):
+    """How much the page about the data shows.
+
+    `images` in each strip, `unusual_pairs` of classes, pairs of `near_duplicates`, and `faults` of
+    each kind.
+    """
+
+    images: _Count
+    unusual_pairs: Annotated[int, Field(ge=0)]
+    near_duplicates: Annotated[int, Field(ge=0)]
+    faults: Annotated[int, Field(ge=0)]
 
 
 class AugmentationParams(_Section):
@@ -213,6 +289,7 @@ class Params(_Section):
     data: DataParams
     heads: Annotated[dict[_Identifier, HeadParams], Field(min_length=1)]
     split: SplitParams
+    inspection: InspectionParams
     augmentation: Annotated[dict[str, AugmentationParams], Field(min_length=1)]
     model: ModelParams
     training: TrainingParams
@@ -231,6 +308,12 @@ class Params(_Section):
     @model_validator(mode="after")
     def _columns_are_unique(self) -> Self:
         columns: dict[str, str] = {self.data.image_column: "data.image_column"}
+        for column in self.data.keep_columns:
+            if column in columns or column in {"row", "line", "image", *self.heads}:
+                raise ValueError(
+                    f"data.keep_columns: the name {column!r} is taken; rename the column or a head"
+                )
+            columns[column] = "data.keep_columns"
         for name, head in self.heads.items():
             if head.column in columns:
                 raise ValueError(
@@ -238,6 +321,21 @@ class Params(_Section):
                     f"{columns[head.column]}; give each its own column"
                 )
             columns[head.column] = f"heads.{name}"
+        return self
+
+    @model_validator(mode="after")
+    def _split_names_what_is_there(self) -> Self:
+        for head in self.split.stratify_by:
+            _require_known("split.stratify_by", head, list(self.heads))
+        column = self.split.group_by.column
+        if self.split.method == "grouped" and column not in (
+            self.data.image_column,
+            *self.data.keep_columns,
+        ):
+            raise ValueError(
+                f"split.group_by.column: records have no column {column!r}; add it to "
+                "data.keep_columns"
+            )
         return self
 
     @model_validator(mode="after")

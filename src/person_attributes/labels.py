@@ -41,10 +41,10 @@ class LabelMap:
         """One-hot encodes label columns.
 
         Args:
-            labels: One column of class names for each head, named by head.
+            labels: One column of class names for each head, named by head; empty: no label.
 
         Returns:
-            `{head: (n, number of classes) float32}` of zeros and ones.
+            `{head: (n, number of classes) float32}` of zeros and ones; all zeros: no label.
         """
         return {
             head: (labels[head].to_numpy()[:, None] == np.array(names, dtype=object)).astype(
@@ -57,13 +57,20 @@ class LabelMap:
         """Names the most probable class of each head.
 
         Args:
-            y_prob: `{head: (n, number of classes)}` of probabilities.
+            y_prob: `{head: (n, number of classes)}` of probabilities, or of one-hot labels.
 
         Returns:
-            One column of class names for each head, n rows.
+            One column of class names for each head, n rows; empty where all numbers are zero.
         """
         return pd.DataFrame(
-            {head: np.array(self.classes[head])[y_prob[head].argmax(axis=1)] for head in self.heads}
+            {
+                head: np.where(
+                    y_prob[head].any(axis=1),
+                    np.array(self.classes[head])[y_prob[head].argmax(axis=1)],
+                    "",
+                )
+                for head in self.heads
+            }
         )
 
     def write(self, path: Path) -> None:

@@ -24,7 +24,7 @@ from person_attributes.config import RegistryParams
 from person_attributes.data.images import Images
 from person_attributes.errors import RegistryError
 from person_attributes.labels import LabelMap
-from person_attributes.serving import INPUT_COLUMN, load_network, run_network
+from person_attributes.serving import INPUT_COLUMN, MAX_MEGAPIXELS, load_network, run_network
 
 _SERVING_PACKAGES = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 _EXPORT_BATCH = 64
@@ -101,13 +101,16 @@ def check_export(
     return largest
 
 
-def log_model(network: Path, label_map: Path, weights: Path, name: str) -> str:
+def log_model(
+    network: Path, label_map: Path, weights: Path, max_megapixels: float, name: str
+) -> str:
     """Logs the servable model to the active run and registers it.
 
     Args:
         network: The checked `.onnx` file.
         label_map: The label map's file.
         weights: The Keras weights, for further training.
+        max_megapixels: Of an image that the model accepts, in millions.
         name: The registered model's name.
 
     Returns:
@@ -121,6 +124,7 @@ def log_model(network: Path, label_map: Path, weights: Path, name: str) -> str:
             "label_map": str(label_map),
             "weights": str(weights),
         },
+        model_config={MAX_MEGAPIXELS: max_megapixels},
         code_paths=[str(Path(person_attributes.__file__).parent)],
         pip_requirements=[f"{package}=={version(package)}" for package in _SERVING_PACKAGES],
         signature=_build_signature(LabelMap.read(label_map)),

@@ -22,6 +22,9 @@ from person_attributes.labels import LabelMap
 
 INPUT_COLUMN = "image"
 
+MAX_MEGAPIXELS = "max_megapixels"
+"""Of an image that is accepted; a key of the model's configuration."""
+
 
 class InvalidImageRequest(MlflowException):
     """A request that cannot be answered, with a text that is safe to send back.
@@ -49,6 +52,7 @@ class ServedClassifier(PythonModel):
     def load_context(self, context: Any) -> None:
         """Loads the network and its labels, and answers once so that the first request is fast."""
         self._session = load_network(context.artifacts["network"])
+        self._max_megapixels = float(context.model_config[MAX_MEGAPIXELS])
         self._label_map = LabelMap.read(Path(context.artifacts["label_map"]))
         self._image_size = int(self._session.get_inputs()[0].shape[1])
         blank = np.zeros((1, self._image_size, self._image_size, 3), np.uint8)
@@ -95,15 +99,14 @@ class ServedClassifier(PythonModel):
         encoded = value.partition(",")[2] if value.startswith("data:") else value
         try:
             content = base64.b64decode("".join(encoded.split()), validate=True)
-            return resize_image(decode_image(content), self._image_size)
+            image = decode_image(content, self._max_megapixels)
+            return resize_image(image, self._image_size)
         except (binascii.Error, ValueError):
             raise InvalidImageRequest(
                 f"row {row}: not valid base64. Encode the image file."
             ) from None
         except ImageError as error:
-            raise InvalidImageRequest(
-                f"row {row}: {error}. Send a whole JPEG or PNG file."
-            ) from None
+            raise InvalidImageRequest(f"row {row}: {error}. Send a whole image file.") from None
 
 
 def load_network(path: str) -> onnxruntime.InferenceSession:

@@ -58,6 +58,30 @@ class Workspace:
         return self.root / "data" / "records" / "quarantine.csv"
 
     @property
+    def rejected(self) -> Path:
+        """The bad rows of a source that was refused; no output, earlier ones stay as they were."""
+        return self.root / "data" / "rejected.csv"
+
+    @property
+    def appearances(self) -> Path:
+        """Size, light, sharpness and perceptual hash of each record's image."""
+        return self.root / "data" / "records" / "appearances.csv"
+
+    @property
+    def thumbnails(self) -> Path:
+        """Small grey images without their padding, rows in the order of the records."""
+        return self.root / "data" / "records" / "thumbnails.npy"
+
+    @property
+    def near_duplicates(self) -> Path:
+        """Pairs of images that show nearly the same, and in which parts of the split they lie."""
+        return self.root / "data" / "near_duplicates.csv"
+
+    @property
+    def data_page(self) -> Path:
+        return self.root / "reports" / "data" / "index.html"
+
+    @property
     def one_hot(self) -> Path:
         return self.root / "data" / "encoded" / "one_hot.csv"
 
@@ -121,7 +145,7 @@ class Workspace:
         return self.root / "models" / f"{phase}.weights.h5"
 
     def provenance(self, phase: str) -> Path:
-        """What a phase was trained on: the digest of its split and the number of its rows."""
+        """What weights were trained on: the digest of their split and the number of its rows."""
         return self.root / "models" / f"{phase}.json"
 
     def history(self, phase: str) -> Path:

@@ -1,5 +1,5 @@
-import io
-import zipfile
+"""What people's annotation files look like, and what is said about them."""
+
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,124 +8,158 @@ import pytest
 
 from person_attributes.config import DataParams, HeadParams, Params
 from person_attributes.data.annotations import (
-    Ingested,
-    ingest_annotations,
+    Annotations,
+    read_annotations,
     read_records,
     write_records,
 )
 from person_attributes.data.archive import open_source
-from person_attributes.errors import AnnotationsError, SourceError
+from person_attributes.errors import AnnotationsError
 
-
-class Data:
-    """An editable copy of the drawn people."""
-
-    def __init__(self, folder: Path, params: Params) -> None:
-        self.folder = folder
-        self.heads: Mapping[str, HeadParams] = params.heads
-        self.params: DataParams = params.data
-        self.csv = folder / params.data.annotations
-        self.table = pd.read_csv(self.csv, dtype=str, keep_default_na=False)
-
-    def accept(self, share: float) -> "Data":
-        self.params = self.params.model_copy(update={"max_quarantined_share": share})
-        return self
-
-    def ingest(self) -> Ingested:
-        self.table.to_csv(self.csv, index=False)
-        return ingest_annotations(open_source(self.folder), self.params, self.heads)
+HEADS = {
+    "bag": HeadParams(column="carryingbag", classes=("Plastic/Paper", "None")),
+    "age": HeadParams(column="age", classes=("15-25", "25-35")),
+}
+TEXT = """note,path,carryingbag,age
+first,1.jpg,None,15-25
+second,2.jpg,Plastic/Paper,25-35
+"""
 
 
 @pytest.fixture
-def data(people: Path, params: Params, tmp_path: Path) -> Data:
-    import shutil
-
-    shutil.copytree(people, tmp_path / "data")
-    return Data(tmp_path / "data", params)
-
-
-def test_good_rows_become_records_and_none_is_a_class(data: Data) -> None:
-    ingested = data.ingest()
-    assert len(ingested.records) == 24
-    assert ingested.quarantine.empty
-    assert list(ingested.records.columns) == ["image", *data.heads]
-    assert (ingested.records["bag"] == "None").any()
-
-
-def test_records_survive_writing_and_reading(data: Data, tmp_path: Path) -> None:
-    records = data.ingest().records.drop(index=[0, 5])
-    write_records(records, tmp_path / "records.csv")
-    pd.testing.assert_frame_equal(read_records(tmp_path / "records.csv"), records)
-
-
-def test_a_zip_is_read_like_its_folder(data: Data, tmp_path: Path) -> None:
-    for top in ("", "some folder/"):
-        with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
-            for path in data.folder.rglob("*"):
-                archive.write(path, f"{top}{path.relative_to(data.folder)}")
-        zipped = ingest_annotations(open_source(tmp_path / "data.zip"), data.params, data.heads)
-        pd.testing.assert_frame_equal(zipped.records, data.ingest().records)
-
-
-def test_bad_images_are_quarantined_with_a_reason(data: Data) -> None:
-    (data.folder / "resized/1.jpg").unlink()
-    whole = (data.folder / "resized/2.jpg").read_bytes()
-    (data.folder / "resized/2.jpg").write_bytes(whole[: len(whole) // 2])
-    (data.folder / "resized/3.jpg").write_bytes(b"not an image")
-    data.table.loc[4, "image_path"] = "resized/4.jpg"
-    ingested = data.accept(0.2).ingest()
-    assert ingested.quarantine["line"].tolist() == [2, 3, 4, 6]
-    for reason, expected in zip(
-        ingested.quarantine["reason"],
-        ("no such image", "truncated", "not an image", "the same image as line 5"),
-        strict=True,
-    ):
-        assert expected in reason
-    assert ingested.records.index.tolist() == [3, *range(5, 24)]
-
-
-def test_too_many_bad_images_stop_the_stage(data: Data) -> None:
-    (data.folder / "resized/1.jpg").unlink()
-    with pytest.raises(AnnotationsError, match=r"hvc_annotations\.csv:2: resized/1\.jpg: no such"):
-        data.accept(0.04).ingest()
-    assert len(data.accept(0.05).ingest().records) == 23
-
-
-def test_nothing_outside_the_source_is_read(data: Data, tmp_path: Path) -> None:
-    (tmp_path / "secret.jpg").write_bytes((data.folder / "resized/1.jpg").read_bytes())
-    data.table.loc[0, "image_path"] = "../secret.jpg"
-    data.table.loc[1, "image_path"] = str(tmp_path / "secret.jpg")
-    assert data.accept(0.2).ingest().quarantine["reason"].tolist() == ["no such image"] * 2
-
-
-def test_an_unknown_class_is_named_with_its_line_and_the_nearest_one(data: Data) -> None:
-    data.table.loc[[6, 9], "age"] = "18-25"
-    with pytest.raises(AnnotationsError) as raised:
-        data.ingest()
-    assert str(raised.value) == (
-        "hvc_annotations.csv:8: unknown age '18-25' (2 rows). Did you mean '15-25'? Expected one "
-        "of 15-25, 25-35, 35-45, 45-55, 55+. Fix the rows or add the class to params.yaml."
+def data(params: Params) -> DataParams:
+    return params.data.model_copy(
+        update={"annotations": "a.csv", "image_column": "path", "keep_columns": ("note",)}
     )
 
 
-def test_a_missing_column_is_named_with_the_nearest_one(data: Data) -> None:
-    data.table = data.table.rename(columns={"bodypose": "body_pose"})
-    with pytest.raises(AnnotationsError, match=r":1: no column 'bodypose'.* 'body_pose'"):
-        data.ingest()
+def _read(
+    content: str | bytes,
+    data: DataParams,
+    folder: Path,
+    heads: Mapping[str, HeadParams] = HEADS,
+) -> Annotations:
+    raw = content.encode() if isinstance(content, str) else content
+    (folder / "a.csv").write_bytes(raw)
+    return read_annotations(open_source(folder, data.limits), data, heads)
 
 
-def test_a_missing_or_empty_annotations_file_is_one_line(data: Data) -> None:
-    data.table = data.table.head(0)
-    with pytest.raises(AnnotationsError, match="no rows below the header"):
-        data.ingest()
-    data.csv.unlink()
-    with pytest.raises(AnnotationsError, match=r"no file 'hvc_annotations\.csv'"):
-        ingest_annotations(open_source(data.folder), data.params, data.heads)
+def _told(annotations: Annotations) -> list[tuple[int, str, str]]:
+    faults = annotations.faults.sort_values(["line", "kind"])
+    return list(faults[["line", "kind", "reason"]].itertuples(index=False, name=None))
 
 
-def test_a_wrong_source_says_what_was_found(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"expected a folder or a \.zip file\. Received: nothing"):
-        open_source(tmp_path / "nowhere")
-    (tmp_path / "broken.zip").write_bytes(io.BytesIO(b"PK no").getvalue())
-    with pytest.raises(SourceError, match="not a readable zip archive"):
-        open_source(tmp_path / "broken.zip")
+def test_none_is_a_class_and_other_columns_are_left_out(data: DataParams, tmp_path: Path) -> None:
+    annotations = _read(TEXT, data, tmp_path)
+    assert list(annotations.table.columns) == ["line", "image", "note", "bag", "age"]
+    assert annotations.table["bag"].tolist() == ["None", "Plastic/Paper"]
+    assert annotations.table["line"].tolist() == [2, 3]
+    assert annotations.faults.empty
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT.encode("utf-8-sig"),
+        TEXT.encode("utf-16"),
+        b"\xfe\xff" + TEXT.encode("utf-16-be"),
+        TEXT.replace(",", ";").encode(),
+        TEXT.replace(",", "\t").encode(),
+        TEXT.replace(",", "|").encode(),
+        TEXT.replace("\n", "\r\n").encode(),
+        TEXT.replace(",", " , ").encode(),
+        ("\n" + TEXT.replace("second", "\n\nsecond") + "\n\n").encode(),
+        TEXT.replace("first", '"first"').encode(),
+    ],
+    ids=["bom", "utf16", "utf16be", ";", "tab", "|", "windows", "blanks", "blank lines", "quotes"],
+)
+def test_every_usual_way_of_writing_it_reads_the_same(
+    content: bytes, data: DataParams, tmp_path: Path
+) -> None:
+    expected = _read(TEXT, data, tmp_path).table.drop(columns="line")
+    annotations = _read(content, data, tmp_path)
+    assert annotations.faults.empty
+    pd.testing.assert_frame_equal(annotations.table.drop(columns="line"), expected)
+
+
+def test_lines_are_counted_over_quoted_newlines(data: DataParams, tmp_path: Path) -> None:
+    text = TEXT.replace("first", '"first\nand\nmore"') + "three,3.jpg,Nothing,15-25\n"
+    annotations = _read(text, data, tmp_path)
+    assert annotations.table["note"].iloc[0] == "first\nand\nmore"
+    assert annotations.table["line"].tolist() == [2, 5, 6]
+    assert _told(annotations)[0][:2] == (6, "unknown class")
+
+
+def test_all_faults_are_told_together_with_their_lines(data: DataParams, tmp_path: Path) -> None:
+    text = TEXT + (
+        "three,3.jpg,none,15-24\n"  # 4: two unknown classes
+        "four,,None,15-25\n"  # 5: no image named
+        "five,5.jpg,,\n"  # 6: no label
+        "six,6.jpg,None\n"  # 7: too few values
+        "seven,7.jpg,None,15-25,more\n"  # 8: too many
+        "eight,2.jpg,Plastic/Paper,25-35\n"  # 9: line 3 again
+        "nine,1.jpg,Plastic/Paper,15-25\n"  # 10: line 2 with another bag
+    )
+    expected = "Expected one of"
+    assert _told(_read(text, data, tmp_path)) == [
+        (2, "conflicting labels", "the same image as line 10, with another carryingbag"),
+        (4, "unknown class", f"unknown carryingbag 'none'. Did you mean 'None'? {expected} "
+         "Plastic/Paper, None"),
+        (4, "unknown class", f"unknown age '15-24'. Did you mean '15-25'? {expected} 15-25, 25-35"),
+        (5, "no image named", "the cell is empty"),
+        (6, "no label", "all labels are empty"),
+        (7, "malformed row", "3 values; the header has 4"),
+        (8, "malformed row", "5 values; the header has 4"),
+        (9, "repeated image", "the same image as line 3"),
+        (10, "conflicting labels", "the same image as line 2, with another carryingbag"),
+    ]  # fmt: skip
+
+
+def test_an_empty_label_is_missing_and_no_fault(data: DataParams, tmp_path: Path) -> None:
+    annotations = _read(TEXT.replace("None", "  "), data, tmp_path)
+    assert annotations.faults.empty
+    assert annotations.table["bag"].tolist() == ["", "Plastic/Paper"]
+
+
+def test_a_label_and_its_absence_do_not_conflict(data: DataParams, tmp_path: Path) -> None:
+    annotations = _read(TEXT + "again,1.jpg,,15-25\n", data, tmp_path)
+    assert _told(annotations) == [(4, "repeated image", "the same image as line 2")]
+
+
+def test_the_needed_columns_choose_the_delimiter(data: DataParams, tmp_path: Path) -> None:
+    header, *rows = TEXT.replace(",", ";").splitlines()
+    text = "\n".join([f"{header};a,b,c,d,e", *(f"{row};" for row in rows)])
+    assert _read(text, data, tmp_path).table["age"].tolist() == ["15-25", "25-35"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (TEXT.replace("age", "agee"), r"a\.csv:1: no column 'age'\. Did you mean 'agee'\?"),
+        (TEXT.replace("note", "age"), r"a\.csv:1: column 'age' is there 2 times"),
+        (TEXT.splitlines()[0], r"a\.csv: no rows below the header"),
+        ("", r"a\.csv: empty\. Expected a header"),
+        (TEXT.encode() + b"\xe9,3.jpg,None,15-25", r"a\.csv:4: not UTF-8 text"),
+        (TEXT.encode("utf-16-le"), r"a\.csv:1: no column|a\.csv:\d+: not"),
+        (TEXT + '"open,3.jpg\n' + "x" * 200_000, r"a\.csv:\d+: not a CSV file: field larger"),
+    ],
+    ids=["misspelled", "twice", "header only", "empty", "latin", "no mark", "open quote"],
+)
+def test_what_cannot_be_read_at_all_is_one_line(
+    content: str | bytes, message: str, data: DataParams, tmp_path: Path
+) -> None:
+    with pytest.raises(AnnotationsError, match=message) as raised:
+        _read(content, data.model_copy(update={"keep_columns": ()}), tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_is_one_line(data: DataParams, tmp_path: Path) -> None:
+    with pytest.raises(AnnotationsError, match=r"no file 'a\.csv' in it"):
+        read_annotations(open_source(tmp_path, data.limits), data, HEADS)
+
+
+def test_records_survive_writing_and_reading(data: DataParams, tmp_path: Path) -> None:
+    text = TEXT.replace("second", '"a, ""b""\n"').replace("None", "")
+    table = _read(text, data, tmp_path).table.drop(columns="line").drop(index=[0])
+    write_records(table, tmp_path / "records.csv")
+    pd.testing.assert_frame_equal(read_records(tmp_path / "records.csv"), table)

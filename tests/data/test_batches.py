@@ -23,7 +23,7 @@ def _read(batches: ImageBatches, epoch: int) -> list[tuple[npt.NDArray[np.uint8]
     batches.epoch = epoch
     return [
         (images, targets["number"][:, 0].astype(int).tolist())
-        for images, targets in (batches[index] for index in range(len(batches)))
+        for images, targets, _ in (batches[index] for index in range(len(batches)))
     ]
 
 
@@ -131,5 +131,5 @@ class _Unpacked(keras.utils.PyDataset):
         return len(self._batches)
 
     def __getitem__(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-        images, targets = self._batches[index]
+        images, targets, _ = self._batches[index]
         return images, targets["number"]

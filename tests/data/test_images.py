@@ -1,11 +1,15 @@
 import io
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from person_attributes.data.images import decode_image
 from person_attributes.errors import ImageError
+
+MEGAPIXELS = 1.0
 
 
 def _encode(image: Image.Image, format: str, **options: object) -> bytes:
@@ -14,30 +18,88 @@ def _encode(image: Image.Image, format: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+def _decode(content: bytes) -> Image.Image:
+    return decode_image(content, MEGAPIXELS)
+
+
+WHOLE = _encode(Image.effect_noise((64, 64), 50).convert("RGB"), "JPEG")
+
+
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP"])
 def test_formats_decode_to_the_same_rgb(format: str) -> None:
     image = Image.new("RGB", (20, 30), (200, 100, 50))
-    decoded = decode_image(_encode(image, format))
+    decoded = _decode(_encode(image, format))
     assert (decoded.mode, decoded.size) == ("RGB", (20, 30))
     assert np.abs(np.asarray(decoded).astype(int) - (200, 100, 50)).max() <= 4
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1"])
 def test_other_modes_become_rgb(mode: str) -> None:
     image = Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode)
-    assert np.asarray(decode_image(_encode(image, "PNG"))).min() == 255
+    decoded = _decode(_encode(image, "PNG"))
+    assert decoded.mode == "RGB"
+    assert np.asarray(decoded).min() == 255
 
 
-def test_exif_orientation_is_applied() -> None:
+def test_cmyk_keeps_its_colours() -> None:
+    image = Image.new("RGB", (16, 16), (200, 30, 60))
+    decoded = np.asarray(_decode(_encode(image.convert("CMYK"), "JPEG"))).astype(int)
+    assert np.abs(decoded - (200, 30, 60)).max() <= 6
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_are_scaled_and_not_clipped(channels: int) -> None:
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    content = cv2.imencode(".png", np.dstack([ramp] * channels).squeeze())[1].tobytes()
+    decoded = np.asarray(_decode(content)).astype(int)
+    expected = np.repeat((ramp // 257)[:, :, None], 3, axis=2)
+    assert np.abs(decoded - expected).max() <= 1
+
+
+def test_transparent_pixels_are_white_whatever_colour_hides_there() -> None:
+    image = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
+    image.paste((10, 20, 30, 255), (0, 0, 4, 8))
+    decoded = np.asarray(_decode(_encode(image, "PNG")))
+    assert (decoded[:, :4] == (10, 20, 30)).all()
+    assert (decoded[:, 4:] == 255).all()
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_exif_orientation_is_applied(format: str) -> None:
     image = Image.new("RGB", (40, 20))
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
-    assert decode_image(_encode(image, "JPEG", exif=exif.tobytes())).size == (20, 40)
+    assert _decode(_encode(image, format, exif=exif.tobytes())).size == (20, 40)
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"text", _encode(Image.new("RGB", (64, 64)), "JPEG")[:300]]
+    ("content", "reason"),
+    [
+        (b"", "an empty file"),
+        (b"text", "not a JPEG, PNG, WebP or BMP image"),
+        (_encode(Image.new("RGB", (8, 8)), "GIF"), "not a JPEG, PNG, WebP or BMP image"),
+        (WHOLE[: len(WHOLE) // 2], "truncated"),
+        (WHOLE[:-40], "truncated"),
+        (_encode(Image.new("RGB", (1200, 1000)), "PNG"), "1200 x 1000 pixels, more than 1 million"),
+        (_encode(Image.new("1", (20000, 20000)), "PNG"), "more than 1 million pixels"),
+    ],
+    ids=["empty", "text", "gif", "half", "last bytes", "large", "bomb"],
 )
-def test_what_is_no_whole_image_is_refused(content: bytes) -> None:
-    with pytest.raises(ImageError):
-        decode_image(content)
+def test_what_is_no_whole_image_has_a_reason(content: bytes, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        _decode(content)
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_animations_are_refused(format: str) -> None:
+    frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (0, 255)]
+    content = _encode(frames[0], format, save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageError, match="animated"):
+        _decode(content)
+
+
+def test_a_decoded_file_is_as_it_was(people: Path) -> None:
+    path = people / "resized/1.jpg"
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    _decode(before[0])
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before

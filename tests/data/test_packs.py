@@ -1,21 +1,40 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
+from PIL import Image
 
+from person_attributes.config import Params
 from person_attributes.data.archive import open_source
 from person_attributes.data.images import decode_image, resize_image
 from person_attributes.data.packs import channel_statistics, open_pack, pack_images
+from person_attributes.errors import ImageError
 
 
-def test_a_pack_holds_the_rows_in_order(people: Path, tmp_path: Path) -> None:
+def test_a_pack_holds_the_rows_in_order(people: Path, params: Params, tmp_path: Path) -> None:
+    limits = params.data.limits
     names = ["resized/3.jpg", "resized/1.jpg"]
-    pack_images(open_source(people), names, 32, tmp_path / "pack.npy")
+    pack_images(open_source(people, limits), names, 32, limits, tmp_path / "pack.npy")
     pack = open_pack(tmp_path / "pack.npy")
     assert (pack.shape, str(pack.dtype)) == ((2, 32, 32, 3), "uint8")
     for row, name in zip(pack, names, strict=True):
-        expected = resize_image(decode_image((people / name).read_bytes()), 32)
-        np.testing.assert_array_equal(row, expected)
+        image = decode_image((people / name).read_bytes(), limits.image_megapixels)
+        np.testing.assert_array_equal(row, resize_image(image, 32))
     assert isinstance(pack, np.memmap)
+
+
+def test_an_image_that_broke_after_ingest_is_named(params: Params, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"gone")
+    limits = params.data.limits
+    with pytest.raises(ImageError, match=r"bad\.png: not a JPEG.* Run the stage ingest again"):
+        pack_images(
+            open_source(tmp_path, limits),
+            ["good.png", "bad.png"],
+            32,
+            limits,
+            tmp_path / "pack.npy",
+        )
 
 
 def test_channel_statistics_see_the_given_rows_alone(random: np.random.Generator) -> None:

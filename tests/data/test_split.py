@@ -1,55 +1,168 @@
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from sklearn.model_selection import train_test_split
 
-from person_attributes.data.split import Split, find_positions, split_records
+from person_attributes.config import GroupParams, Params, SplitParams
+from person_attributes.data.split import (
+    Split,
+    check_labels,
+    draw_split,
+    find_groups,
+    find_positions,
+)
 from person_attributes.errors import SplitError
 
 
 def _records(rows: int) -> pd.DataFrame:
-    return pd.DataFrame({"image": [str(row) for row in range(rows)]})
+    numbers = range(rows)
+    return pd.DataFrame(
+        {
+            "image": [f"{number}.jpg" for number in numbers],
+            "filename": [f"images/Set1/{number // 4 * 30}_{number % 4}.jpg" for number in numbers],
+        },
+        index=pd.RangeIndex(rows, name="row"),
+    )
 
 
-def test_the_full_data_set_splits_into_the_articles_rows() -> None:
-    split = split_records(_records(13_573), validation_share=0.15, seed=42)
+def _targets(rows: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Two heads; the second has a class of 2 %."""
+    random = np.random.default_rng(3)
+    one = random.integers(0, 2, rows)
+    rare = random.choice(3, rows, p=[0.6, 0.38, 0.02])
+    return {"gender": np.eye(2, dtype=np.float32)[one], "age": np.eye(3, dtype=np.float32)[rare]}
+
+
+@pytest.fixture
+def draw(params: Params) -> Any:
+    def draw(
+        records: pd.DataFrame,
+        method: str = "random",
+        annotated: list[int] | None = None,
+        targets: Mapping[str, npt.NDArray[np.float32]] | None = None,
+        seed: int = 42,
+        **changes: object,
+    ) -> Split:
+        section: SplitParams = params.split.model_copy(update={"method": method, **changes})
+        rows = annotated or records.index.tolist()
+        return draw_split(records, rows, targets or _targets(len(records)), section, seed)
+
+    return draw
+
+
+def test_the_full_data_set_splits_into_the_articles_rows(draw: Any) -> None:
+    split = draw(_records(13_573))
     assert (len(split.train), len(split.validation)) == (11_537, 2_036)
-    _, validation = train_test_split(range(13_573), test_size=0.15, random_state=42)
-    assert list(split.validation) == validation
+    train, validation = train_test_split(range(13_573), test_size=0.15, random_state=42)
+    assert [list(split.train), list(split.validation)] == [train, validation]
 
 
-def test_every_row_is_in_one_part() -> None:
-    split = split_records(_records(100), 0.15, seed=1)
-    assert sorted(split.train + split.validation) == list(range(100))
-    assert split.digest == split_records(_records(100), 0.15, seed=1).digest
-    assert split.digest != split_records(_records(100), 0.15, seed=2).digest
+def test_a_quarantined_row_moves_no_other(draw: Any) -> None:
+    whole = draw(_records(200))
+    fewer = draw(_records(200).drop(index=[3, 77, 78]), annotated=list(range(200)))
+    for part, rows in whole.parts.items():
+        assert fewer.parts[part] == tuple(row for row in rows if row not in {3, 77, 78})
 
 
-def test_an_edited_split_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["random", "stratified", "grouped"])
+def test_every_row_is_in_one_part_and_the_draw_repeats(draw: Any, method: str) -> None:
+    split = draw(_records(400), method, test_share=0.1)
+    assert sorted(split.train + split.validation + split.test) == list(range(400))
+    assert len(split.validation) == pytest.approx(60, abs=1)
+    assert len(split.test) == pytest.approx(40, abs=1)
+    assert split.digest == draw(_records(400), method, test_share=0.1).digest
+    assert split.digest != draw(_records(400), method, test_share=0.1, seed=1).digest
+
+
+def test_stratified_parts_have_the_same_shares_of_every_head(draw: Any) -> None:
+    targets = _targets(2000)
+    split = draw(_records(2000), "stratified", targets=targets, test_share=0.15)
+    for target in targets.values():
+        for rows in (split.validation, split.test):
+            difference = target[list(rows)].mean(axis=0) - target.mean(axis=0)
+            assert np.abs(difference).max() < 0.005
+    drawn = draw(_records(2000), "random", targets=targets, test_share=0.15)
+    worst = max(
+        np.abs(target[list(drawn.validation)].mean(axis=0) - target.mean(axis=0)).max()
+        for target in targets.values()
+    )
+    assert worst > 0.005
+
+
+def test_rows_without_a_label_are_stratified_by_their_other_heads(draw: Any) -> None:
+    targets = _targets(500)
+    targets["age"][:100] = 0
+    split = draw(_records(500), "stratified", targets=targets)
+    assert len(split.validation) == 75
+
+
+def test_groups_stay_together(draw: Any, params: Params) -> None:
+    records = _records(400)
+    split = draw(records, "grouped", test_share=0.2)
+    groups = find_groups(records, params.split.group_by)
+    assert groups.nunique() == 100
+    parts = [set(groups.loc[list(rows)]) for rows in split.parts.values()]
+    assert not (parts[0] & parts[1])
+    assert not (parts[0] & parts[2])
+    assert not (parts[1] & parts[2])
+
+
+def test_a_pattern_names_groups_and_what_it_misses_stands_alone() -> None:
+    names = [
+        "images/Set1/4200_3.jpg",
+        "images/Set1/4200_1 (2).jpg",
+        "images/Set2/4200_3.jpg",
+        "IMG (1)",
+        "IMG (2)",
+    ]
+    records = pd.DataFrame({"image": names, "place": ["a", "b", "a", "b", ""]})
+    by_pattern = find_groups(records, GroupParams(column="image", pattern=r"(Set\d+)/(\d+)_"))
+    assert by_pattern.groupby(by_pattern).ngroup().tolist() == [0, 0, 1, 2, 3]
+    by_match = find_groups(records, GroupParams(column="image", pattern=r"Set\d+"))
+    assert by_match.nunique() == 4
+    by_value = find_groups(records, GroupParams(column="place", pattern=""))
+    assert by_value.tolist() == ["a", "b", "a", "b", ""]
+
+
+def test_moved_rows_train_and_the_others_keep_their_order() -> None:
+    split = Split(train=(5, 1), validation=(2, 9, 4), test=(7, 8))
+    moved = split.move([9, 5, 7])
+    assert moved == Split(train=(5, 1, 9, 7), validation=(2, 4), test=(8,))
+    assert moved.digest != split.digest
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_an_edited_split_is_refused(draw: Any, tmp_path: Path, part: str) -> None:
     path = tmp_path / "split.json"
-    split_records(_records(20), 0.2, seed=1).write(path)
-    assert Split.read(path).validation
+    split = draw(_records(20), test_share=0.2)
+    split.write(path)
+    assert Split.read(path) == split
     content = json.loads(path.read_text())
-    content["train"].append(content["validation"].pop())
+    content["train"].append(content[part].pop())
     path.write_text(json.dumps(content))
     with pytest.raises(SplitError, match="its rows do not fit its digest"):
         Split.read(path)
 
 
-def test_a_truncated_split_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["", "[1]", '{"train": 1}', '{"digest": "x"', "null"])
+def test_a_broken_split_is_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "split.json"
-    split_records(_records(20), 0.2, seed=1).write(path)
-    path.write_text(path.read_text()[:40])
+    path.write_text(content)
     with pytest.raises(SplitError, match=r"split\.json: not a split"):
         Split.read(path)
 
 
-def test_a_row_in_both_parts_is_refused() -> None:
-    with pytest.raises(SplitError, match="row 2 is in both parts"):
+def test_a_row_in_two_parts_is_refused() -> None:
+    with pytest.raises(SplitError, match="row 2 is in two parts"):
         Split(train=(1, 2), validation=(2, 3))
+    with pytest.raises(SplitError, match="row 3 is in two parts"):
+        Split(train=(1, 2), validation=(3,), test=(4, 3))
 
 
 def test_positions_follow_the_rows_that_were_kept() -> None:
@@ -59,6 +172,17 @@ def test_positions_follow_the_rows_that_were_kept() -> None:
         find_positions(records, (1, 4))
 
 
-def test_too_few_records_are_one_line() -> None:
-    with pytest.raises(SplitError, match="1 records cannot be divided"):
-        split_records(_records(1), 0.15, seed=1)
+def test_too_few_records_are_one_line(draw: Any) -> None:
+    with pytest.raises(SplitError, match="1 rows or groups cannot be divided"):
+        draw(_records(1))
+    whole = draw(_records(20))
+    with pytest.raises(SplitError, match="no record is left for the part 'validation'"):
+        draw(_records(20).drop(index=list(whole.validation)), annotated=list(range(20)))
+
+
+def test_a_head_that_a_part_cannot_score_is_named() -> None:
+    records = pd.DataFrame({"age": ["a", "b", "", ""], "bag": ["x", "", "y", ""]})
+    split = Split(train=(0, 1), validation=(2, 3))
+    check_labels(split, records, ["bag"])
+    with pytest.raises(SplitError, match="none of the 2 rows for validation has a label of age"):
+        check_labels(split, records, ["bag", "age"])

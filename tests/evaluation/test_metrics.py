@@ -92,3 +92,28 @@ def test_every_figure_has_its_name() -> None:
     assert metrics["a_accuracy"] == metrics["mean_accuracy"] == 1
     assert metrics["rows"] == 2
     assert {"loss", "a_loss", "a_macro_f1", "a_majority", "mean_accuracy_low"} <= set(metrics)
+
+
+def test_rows_without_a_label_count_nowhere(random: np.random.Generator) -> None:
+    whole = _one_hot(list(random.integers(0, 3, 60)), 3)
+    y_prob = {head: random.dirichlet([1, 1, 1], 60).astype(np.float32) for head in ("a", "b")}
+    masked = whole.copy()
+    masked[20:] = 0
+    scores = _score({"a": masked, "b": whole}, y_prob, {"a": masked, "b": whole})
+    alone = _score({"a": whole[:20]}, {"a": y_prob["a"][:20]})
+    for name in ("rows", "accuracy", "majority", "loss", "shares_loss", "macro_f1"):
+        assert scores.heads.loc["a", name] == pytest.approx(alone.heads.loc["a", name])
+    assert scores.heads.loc["b", "rows"] == 60
+    assert scores.mean_accuracy == pytest.approx(scores.heads["accuracy"].mean())
+    head = scores.heads.loc["a"]
+    assert head["low"] < head["high"]
+    assert confusion(masked, y_prob["a"]).sum() == 20
+
+
+def test_an_interval_needs_one_label_alone() -> None:
+    """Most bootstrap draws miss the row that has it."""
+    y_true = np.zeros((30, 2), np.float32)
+    y_true[4, 1] = 1
+    other = _one_hot([0, 1] * 15, 2)
+    scores = _score({"a": y_true, "b": other}, {"a": other, "b": other}, {"a": other, "b": other})
+    assert np.isfinite(scores.heads[["accuracy", "low", "high", "loss"]].to_numpy()).all()

@@ -101,6 +101,71 @@ def test_keras_pairs_losses_and_accuracies_with_their_heads(small: Params) -> No
     assert said["left_loss"] != pytest.approx(said["right_loss"])
 
 
+def _mask(batches: ImageBatches, head: str, rows: Sequence[int]) -> ImageBatches:
+    """Takes away the labels that some rows have of a head."""
+    targets = {name: target.copy() for name, target in batches.targets.items()}
+    targets[head][list(rows)] = 0
+    return ImageBatches(batches.images, targets, np.arange(ROWS), 8, augmenter=None, seed=None)
+
+
+def test_losses_and_accuracies_are_means_over_the_labels_alone(small: Params) -> None:
+    """However the missing ones fall into batches: here one batch of three has no label at all."""
+    classifier, missing = _build(small), [*range(8), 9, 20]
+    batches = _mask(_batches(None), "left", missing)
+    compile_classifier(classifier, learning_rate=1e-3, jit_compile=False)
+    check_pairing(classifier, batches)
+    said = classifier.evaluate(batches, return_dict=True, verbose=0)
+    y_prob = predict_batches(classifier, batches)
+    for head, kept in (("left", np.delete(np.arange(ROWS), missing)), ("right", np.arange(ROWS))):
+        y_true = batches.targets[head][kept]
+        loss = cross_entropy(y_true, y_prob[head][kept])
+        assert said[f"{head}_loss"] == pytest.approx(loss, rel=1e-4)
+        hits = y_true.argmax(axis=1) == y_prob[head][kept].argmax(axis=1)
+        assert said[f"{head}_accuracy"] == pytest.approx(hits.mean())
+    assert said["loss"] == pytest.approx(said["left_loss"] + said["right_loss"], rel=1e-4)
+
+
+def test_a_missing_label_adds_nothing_to_the_gradient(small: Params) -> None:
+    """One step of plain gradient descent, held against the gradient of the labelled rows."""
+    model = small.model.model_copy(update={"dropout": 0.0})
+    classifier = _build(small.model_copy(update={"model": model}))
+    batches = _mask(_batches(None), "left", [0, 3, 5])
+    images, y_true, weights = batches[0]
+    for head in CLASSES:
+        layer = classifier.get_layer(head)
+        hidden = keras.Model(classifier.input, layer.input)
+        h = keras.ops.convert_to_numpy(hidden(images, training=True))
+        p = keras.ops.convert_to_numpy(classifier(images, training=True)[head])
+        kept = y_true[head].any(axis=1)
+        gradient = h[kept].T @ (p - y_true[head])[kept]
+        # Over an epoch, a head's weights add up to its rows: 24 rows share what 21 labels have.
+        expected = layer.get_weights()[0] - gradient * weights[head].max() / len(images)
+        network = keras.models.clone_model(classifier)
+        network.set_weights(classifier.get_weights())
+        compile_classifier(network, learning_rate=1e-3, jit_compile=False)
+        network.optimizer = keras.optimizers.SGD(1.0)
+        network.train_on_batch(images, y_true, weights)
+        np.testing.assert_allclose(
+            network.get_layer(head).get_weights()[0], expected, rtol=1e-3, atol=1e-5
+        )
+
+
+def test_a_head_without_labels_keeps_its_weights(small: Params, tmp_path: Path) -> None:
+    before, classifier = _build(small), _build(small)
+    batches = _mask(_batches(None), "left", range(ROWS))
+    phase = small.phases["p1"].model_copy(update={"epochs": 1})
+    backup = Backup(tmp_path, "p1", "0" * 64, 60)
+    with backup.hold():
+        train_phase(classifier, batches, batches, phase, small.training, backup, [])
+    for name, is_same in (("left", True), ("left_dense", True), ("right", False)):
+        pairs = zip(
+            classifier.get_layer(name).get_weights(),
+            before.get_layer(name).get_weights(),
+            strict=True,
+        )
+        assert all(np.array_equal(after, start) for after, start in pairs) is is_same
+
+
 class _Crossed(keras.Model):
     """Reports each head's loss under the other's name, as broken releases of Keras did."""
 

@@ -1,152 +1,279 @@
-"""From an annotations CSV to checked records and a quarantine list."""
+"""From an annotations CSV to a checked table, every fault with its line."""
 
+import codecs
+import csv
 import difflib
 import io
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from person_attributes.config import DataParams, HeadParams
 from person_attributes.data.archive import Source
-from person_attributes.data.images import decode_image
-from person_attributes.errors import AnnotationsError, ImageError
+from person_attributes.errors import AnnotationsError
 
-_FIRST_LINE = 2
-"""The line of row 0: the header is line 1."""
+_DELIMITERS = ",;\t|"
+
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+_HAS_LABEL = "has_label"
+
+FAULT_COLUMNS = ["row", "line", "image", "kind", "reason"]
 
 
 @dataclass(frozen=True)
-class Ingested:
-    """What came of an annotations file.
+class Annotations:
+    """What an annotations file says.
 
     Attributes:
-        records: The good rows: index `row` (0 for the first line below the header), column
-            `image` (name in the source), then a column of class names for each head.
-        quarantine: The bad rows: columns `line`, `image` and `reason`.
+        table: All rows: index `row` (0 for the first below the header), columns `line` (where it
+            begins in the file), `image`, the kept columns, then a class name for each head, empty
+            where there is no label.
+        faults: What is wrong with rows: columns `row`, `line`, `image`, `kind` and `reason`; a row
+            may have several.
     """
 
-    records: pd.DataFrame
-    quarantine: pd.DataFrame
+    table: pd.DataFrame
+    faults: pd.DataFrame
 
 
-def ingest_annotations(
+def read_annotations(
     source: Source, data: DataParams, heads: Mapping[str, HeadParams]
-) -> Ingested:
-    """Reads annotations, checks every label and decodes every image once.
+) -> Annotations:
+    """Reads annotations and checks every label.
+
+    The file may be UTF-8 or, with a byte order mark, UTF-16; its columns may be parted by commas,
+    semicolons, tabs or bars; blanks around values do not count.
 
     Args:
         source: The folder or archive.
-        data: Which file and column to read, and the share of bad rows to accept.
+        data: Which file and columns to read.
         heads: The label columns and their known classes.
 
     Returns:
-        Good and bad rows.
+        Every row, and what is wrong with which.
 
     Raises:
-        AnnotationsError: If the file or a column is missing, a class is unknown, or more rows are
-            bad than `data.max_quarantined_share` accepts.
+        AnnotationsError: If the file or a column is missing, or it is no CSV file.
     """
-    table = _read_table(source, data, heads)
-    _check_classes(table, data, heads)
-    records = pd.DataFrame({"image": table[data.image_column]})
-    for name, head in heads.items():
-        records[name] = table[head.column]
-    records.index.name = "row"
-    reasons = _find_bad_images(source, records["image"])
-    quarantine = pd.DataFrame(
-        {
-            "line": [row + _FIRST_LINE for row in reasons],
-            "image": [records["image"].iloc[row] for row in reasons],
-            "reason": list(reasons.values()),
-        }
+    text = _read_text(source, data)
+    names = {"image": data.image_column} | {name: name for name in data.keep_columns}
+    names |= {head: section.column for head, section in heads.items()}
+    table, malformed = _parse(text, data.annotations, names)
+    faults = pd.concat(
+        [malformed, _check_labels(table, heads), _find_repeated(table, heads)], ignore_index=True
     )
-    _check_quarantine(quarantine, len(records), data)
-    return Ingested(records.drop(index=list(reasons)), quarantine)
+    return Annotations(table, faults)
 
 
-def _read_table(source: Source, data: DataParams, heads: Mapping[str, HeadParams]) -> pd.DataFrame:
+def make_faults(table: pd.DataFrame, kind: str, reasons: Mapping[int, str]) -> pd.DataFrame:
+    """Makes faults of one kind.
+
+    Args:
+        table: `Annotations.table`.
+        kind: Such as `missing image`.
+        reasons: `{row: reason}`.
+
+    Returns:
+        Rows of `Annotations.faults`.
+    """
+    rows = list(reasons)
+    faults = table.loc[rows, ["line", "image"]].assign(kind=kind, reason=list(reasons.values()))
+    return faults.reset_index(names="row")[FAULT_COLUMNS]
+
+
+def _read_text(source: Source, data: DataParams) -> str:
     if data.annotations not in source:
         raise AnnotationsError(
             f"{data.source}: no file {data.annotations!r} in it. Expected the annotations CSV "
             "there. Correct data.annotations in params.yaml."
         )
+    content = source.read(data.annotations)
+    marks = (name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark))
+    encoding = next(marks, "utf-8")
     try:
-        # Every cell stays text: `None` is a class of its own, not a missing value.
-        table = pd.read_csv(
-            io.BytesIO(source.read(data.annotations)), dtype=str, keep_default_na=False
-        )
-    except (ValueError, pd.errors.ParserError) as error:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
         raise AnnotationsError(
-            f"{data.annotations}: not a CSV file in UTF-8: {' '.join(str(error).split())}. "
-            "Mend the file."
+            f"{data.annotations}:{line}: not {encoding.upper()} text. Expected UTF-8, or UTF-16 "
+            "with a byte order mark. Save the file as UTF-8."
         ) from None
-    needed = [data.image_column, *(head.column for head in heads.values())]
-    for column in needed:
-        if column not in table.columns:
-            near = difflib.get_close_matches(column, list(table.columns), n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise AnnotationsError(
-                f"{data.annotations}:1: no column {column!r}.{hint} Expected the columns "
-                f"{', '.join(needed)}. Received: {', '.join(table.columns)}. "
-                "Correct the header or params.yaml."
-            )
-    if table.empty:
-        raise AnnotationsError(f"{data.annotations}: no rows below the header. Add annotations.")
-    return table
 
 
-def _check_classes(table: pd.DataFrame, data: DataParams, heads: Mapping[str, HeadParams]) -> None:
-    """Refuses unknown classes: one line for each wrong name, with its first place and its count."""
-    faults = []
-    for head in heads.values():
-        values = table[head.column]
-        for value, places in values[~values.isin(head.classes)].groupby(values):
-            near = difflib.get_close_matches(str(value), head.classes, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            faults.append(
-                f"{data.annotations}:{places.index[0] + _FIRST_LINE}: unknown {head.column} "
-                f"{value!r} ({len(places)} rows).{hint} Expected one of "
-                f"{', '.join(head.classes)}. Fix the rows or add the class to params.yaml."
-            )
-    if faults:
-        raise AnnotationsError("\n".join(faults))
+def _parse(text: str, file: str, names: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Parses the columns that are needed, `{our name: name in the header}`, and finds odd rows."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_find_delimiter(text, names))
+    header = [name.strip() for name in _read_header(reader, file)]
+    places = [_find_column(column, header, names, file) for column in names.values()]
+    columns: list[list[str]] = [[] for _ in names]
+    lines: list[int] = []
+    odd: dict[int, str] = {}
+    line = reader.line_num + 1
+    for cells in _telling_csv_errors(reader, file):
+        if cells:
+            if len(cells) != len(header):
+                odd[len(lines)] = f"{len(cells)} values; the header has {len(header)}"
+                cells = (cells + [""] * len(header))[: len(header)]
+            lines.append(line)
+            for column, place in zip(columns, places, strict=True):
+                column.append(sys.intern(cells[place].strip()))
+        line = reader.line_num + 1
+    if not lines:
+        raise AnnotationsError(f"{file}: no rows below the header. Add annotations.")
+    table = pd.DataFrame({"line": lines} | dict(zip(names, columns, strict=True)))
+    table.index.name = "row"
+    return table, make_faults(table, "malformed row", odd)
 
 
-def _find_bad_images(source: Source, images: pd.Series) -> dict[int, str]:
-    """Decodes every image and gives the reason for each that is missing, broken or repeated."""
-    reasons: dict[int, str] = {}
-    seen: dict[str, int] = {}
-    rows: Iterator[str] = iter(tqdm(images, "checking images", unit="image", disable=None))
-    for row, name in enumerate(rows):
-        if name in seen:
-            reasons[row] = f"the same image as line {seen[name] + _FIRST_LINE}"
-        elif name not in source:
-            reasons[row] = "no such image"
-        else:
-            seen[name] = row
-            try:
-                decode_image(source.read(name))
-            except ImageError as error:
-                reasons[row] = str(error)
-    return reasons
+def _find_delimiter(text: str, names: Mapping[str, str]) -> str:
+    """Chooses what parts the header into most of the columns that are needed."""
+    first = text.lstrip("\r\n").partition("\n")[0]
+    needed = set(names.values())
+
+    def count(delimiter: str) -> int:
+        cells = next(csv.reader([first], delimiter=delimiter), [])
+        return len(needed & {cell.strip() for cell in cells})
+
+    return max(_DELIMITERS, key=count)
 
 
-def _check_quarantine(quarantine: pd.DataFrame, rows: int, data: DataParams) -> None:
-    share = len(quarantine) / rows
-    if share > data.max_quarantined_share:
-        first = quarantine.iloc[0]
+def _read_header(reader: Iterator[list[str]], file: str) -> list[str]:
+    for cells in _telling_csv_errors(reader, file):
+        if cells:
+            return cells
+    raise AnnotationsError(f"{file}: empty. Expected a header and rows. Add annotations.")
+
+
+def _telling_csv_errors(reader: Iterator[list[str]], file: str) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        line = getattr(reader, "line_num", 0)
         raise AnnotationsError(
-            f"{data.annotations}:{first['line']}: {first['image']}: {first['reason']}; "
-            f"{len(quarantine)} of {rows} rows are like this (share {share:.3f}). Expected at most "
-            f"{data.max_quarantined_share}. Mend the images or raise data.max_quarantined_share."
-        )
-    if len(quarantine) == rows:
+            f"{file}:{line}: not a CSV file: {error}. Look for a quote that is not closed, and "
+            "mend the line."
+        ) from None
+
+
+def _find_column(column: str, header: Sequence[str], names: Mapping[str, str], file: str) -> int:
+    if header.count(column) == 1:
+        return header.index(column)
+    found = ", ".join(header)
+    if column in header:
         raise AnnotationsError(
-            f"{data.annotations}: no row has a readable image. Correct data.image_column."
+            f"{file}:1: column {column!r} is there {header.count(column)} times. Expected it once. "
+            f"Received: {found}. Rename or remove the others."
         )
+    near = difflib.get_close_matches(column, header, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise AnnotationsError(
+        f"{file}:1: no column {column!r}.{hint} Expected the columns {', '.join(names.values())}. "
+        f"Received: {found}. Correct the header or params.yaml."
+    )
+
+
+def _check_labels(table: pd.DataFrame, heads: Mapping[str, HeadParams]) -> pd.DataFrame:
+    """Holds rows against a schema: known classes, a name for each image, a label at least."""
+    import pandera.pandas as pa
+
+    known = {head: pa.Check.isin(["", *section.classes]) for head, section in heads.items()}
+    has_label = pa.Check(lambda frame: frame[list(heads)].ne("").any(axis=1), name=_HAS_LABEL)
+    schema = pa.DataFrameSchema(
+        {"image": pa.Column(str, pa.Check.str_length(min_value=1), coerce=True)}
+        | {head: pa.Column(str, check, coerce=True) for head, check in known.items()},
+        checks=has_label,
+    )
+    try:
+        schema.validate(table, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        return _describe_failures(table, heads, error.failure_cases)
+    return make_faults(table, "", {})
+
+
+def _describe_failures(
+    table: pd.DataFrame, heads: Mapping[str, HeadParams], failures: pd.DataFrame
+) -> pd.DataFrame:
+    """Says the schema's failures in words, in the order of the rows."""
+    is_unlabelled = failures["check"] == _HAS_LABEL  # told for every column of the row
+    unlabelled = failures.loc[is_unlabelled, "index"].unique()
+    by_column = failures[~is_unlabelled]
+    unnamed = by_column.loc[by_column["column"] == "image", "index"]
+    parts = [
+        make_faults(table, "no label", dict.fromkeys(unlabelled, "all labels are empty")),
+        make_faults(table, "no image named", dict.fromkeys(unnamed, "the cell is empty")),
+    ]
+    for head, section in heads.items():
+        wrong = by_column[by_column["column"] == head]
+        values = wrong["failure_case"].astype(str)
+        reasons = values.map({value: _describe_class(value, section) for value in values.unique()})
+        parts.append(
+            make_faults(table, "unknown class", dict(zip(wrong["index"], reasons, strict=True)))
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _describe_class(value: str, head: HeadParams) -> str:
+    near = difflib.get_close_matches(value, head.classes, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {head.column} {value!r}.{hint} Expected one of {', '.join(head.classes)}"
+
+
+def _find_repeated(table: pd.DataFrame, heads: Mapping[str, HeadParams]) -> pd.DataFrame:
+    """Finds images that several rows name."""
+    named = table[table["image"] != ""]
+    return find_copies(table, named["image"], heads, "the same image")
+
+
+def find_copies(
+    table: pd.DataFrame, keys: pd.Series, heads: Mapping[str, HeadParams], what: str
+) -> pd.DataFrame:
+    """Finds rows that speak of one image: the first is kept, unless their labels differ.
+
+    Args:
+        table: `Annotations.table`.
+        keys: Indexed by row; equal for copies.
+        heads: The label columns.
+        what: Such as `the same image`.
+
+    Returns:
+        Rows of `Annotations.faults`: `repeated image`, or `conflicting labels` for all copies,
+        since nobody knows which is right.
+    """
+    copies = keys[keys.duplicated(keep=False)]
+    is_first = ~copies.duplicated()
+    lines = table.loc[copies.index, "line"]
+    first = lines.groupby(copies).transform("first")
+    # The first row names the last: each conflict names another line than its own.
+    other = first.where(~is_first, lines.groupby(copies).transform("last"))
+    labels = table.loc[copies.index, list(heads)].replace("", None)
+    differs = labels.groupby(copies).transform("nunique").gt(1)
+    columns = [section.column for section in heads.values()]
+    conflicting = {
+        row: f"{what} as line {line}, with another {', '.join(compress(columns, flags))}"
+        for row, line, flags in zip(copies.index, other, differs.to_numpy(), strict=True)
+        if flags.any()
+    }
+    repeated = {
+        row: f"{what} as line {line}"
+        for row, line in first[~is_first].items()
+        if row not in conflicting
+    }
+    return pd.concat(
+        [
+            make_faults(table, "repeated image", repeated),
+            make_faults(table, "conflicting labels", conflicting),
+        ],
+        ignore_index=True,
+    )
 
 
 def write_records(records: pd.DataFrame, path: Path) -> None:

@@ -11,7 +11,10 @@ import numpy.typing as npt
 
 from person_attributes.data.augment import Augmenter
 
-Batch = tuple[npt.NDArray[Any], dict[str, npt.NDArray[np.float32]]]
+_ByHead = dict[str, npt.NDArray[np.float32]]
+
+Batch = tuple[npt.NDArray[Any], _ByHead, _ByHead]
+"""Images, one-hot targets and weights: 0 where a row has no label of a head."""
 
 
 class ImageBatches(keras.utils.PyDataset):
@@ -21,8 +24,12 @@ class ImageBatches(keras.utils.PyDataset):
     resume, and peeks at two batches before the first epoch. Use with `shuffle=False` and set
     `epoch` before each epoch.
 
+    A row whose target of a head is all zeros has no label there and weighs nothing. The others of
+    that head weigh so much more that its loss, averaged over batches, is the mean over labels.
+
     Attributes:
         images: (n, ...), aligned with the pack: its images, or features in their place.
+        targets: `{head: (n, classes)}`, aligned with `images`.
         positions: The rows to serve.
         batch_size: Images per batch; the last batch is smaller where rows do not divide.
         first_batch: Where the epoch begins: set above 0 to go on inside an epoch.
@@ -43,7 +50,7 @@ class ImageBatches(keras.utils.PyDataset):
 
         Args:
             images: (n, size, size, 3) uint8, usually mapped from disk.
-            targets: `{head: (n, classes) float32}`, aligned with `images`.
+            targets: `{head: (n, classes) float32}`, aligned with `images`; zeros: no label.
             positions: The rows to serve.
             batch_size: Images per batch.
             augmenter: Changes the images, or None to leave them.
@@ -53,7 +60,8 @@ class ImageBatches(keras.utils.PyDataset):
         """
         super().__init__(workers=max(workers, 1), use_multiprocessing=workers > 0)
         self.images = images
-        self._targets = targets
+        self.targets = targets
+        self._weights = {head: _weigh(target, positions) for head, target in targets.items()}
         self.positions = positions
         self.batch_size = batch_size
         self._augmenter = augmenter
@@ -104,8 +112,22 @@ class ImageBatches(keras.utils.PyDataset):
         images = self.images[order]
         if self._augmenter is not None:
             images = self._augmenter(images, self._batch_seed(index))
-        return images, {head: target[order] for head, target in self._targets.items()}
+        return (
+            images,
+            {head: target[order] for head, target in self.targets.items()},
+            {head: weights[order] for head, weights in self._weights.items()},
+        )
 
     def _batch_seed(self, index: int) -> int:
         sequence = np.random.SeedSequence((self._seed or 0, self.epoch, index + 1))
         return int(sequence.generate_state(1)[0] >> 1)
+
+
+def _weigh(
+    target: npt.NDArray[np.float32], positions: npt.NDArray[np.intp]
+) -> npt.NDArray[np.float32]:
+    """Weighs rows: 0 without a label, 1 where all of `positions` have one, else more."""
+    is_labelled = target.any(axis=1)
+    labels = max(int(is_labelled[positions].sum()), 1)
+    weights: npt.NDArray[np.float32] = (is_labelled * (len(positions) / labels)).astype(np.float32)
+    return weights

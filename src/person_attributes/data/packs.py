@@ -1,26 +1,32 @@
 """Images decoded once into a row-aligned array per size, mapped into memory by training."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
+from PIL import Image
 
+from person_attributes.config import LimitsParams
 from person_attributes.data.archive import Source
-from person_attributes.data.images import Images, decode_image, resize_image
+from person_attributes.data.decoding import map_images
+from person_attributes.data.images import Images, resize_image
 from person_attributes.errors import ImageError
 
 
-def pack_images(source: Source, names: Sequence[str], image_size: int, path: Path) -> None:
+def pack_images(
+    source: Source, names: Sequence[str], image_size: int, limits: LimitsParams, path: Path
+) -> None:
     """Decodes images once into a `.npy` file that training maps into memory.
 
     Args:
         source: Where the images lie.
         names: Their names, in the order of the rows.
         image_size: Height and width in pixels.
+        limits: How large a file and an image may be.
         path: The file to write: (n, image_size, image_size, 3) uint8 RGB.
 
     Raises:
@@ -28,13 +34,17 @@ def pack_images(source: Source, names: Sequence[str], image_size: int, path: Pat
     """
     shape = (len(names), image_size, image_size, 3)
     pack = create_array(path, np.uint8, shape)
-    rows: Iterator[str] = iter(tqdm(names, f"packing {image_size} px", unit="image", disable=None))
-    for position, name in enumerate(rows):
-        try:
-            pack[position] = resize_image(decode_image(source.read(name)), image_size)
-        except ImageError as error:
-            raise ImageError(f"{name}: {error}. Run the stage ingest again.") from None
+    resize = partial(_resize, image_size=image_size)
+    resized = map_images(resize, source, names, limits, f"packing {image_size} px")
+    for position, image in enumerate(resized):
+        if isinstance(image, ImageError):
+            raise ImageError(f"{names[position]}: {image}. Run the stage ingest again.")
+        pack[position] = image
     pack.flush()
+
+
+def _resize(content: bytes, image: Image.Image, image_size: int) -> npt.NDArray[np.uint8]:
+    return resize_image(image, image_size)
 
 
 def create_array(

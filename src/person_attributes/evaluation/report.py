@@ -1,16 +1,14 @@
 """One self-contained page: table, curves, confusions, most confident mistakes. It opens offline."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from person_attributes.evaluation.figures import encode_png
+from person_attributes.drawing.page import render_page
 from person_attributes.evaluation.metrics import Scores
 
 
@@ -37,7 +35,7 @@ def find_mistakes(
     """Finds the wrong answers of one head that the network was surest of, surest first."""
     truth, prediction = y_true.argmax(axis=1), y_prob.argmax(axis=1)
     certainty = y_prob.max(axis=1)
-    wrong = np.flatnonzero(truth != prediction)
+    wrong = np.flatnonzero((truth != prediction) & y_true.any(axis=1))
     worst = wrong[np.argsort(-certainty[wrong], kind="stable")][:count]
     return [
         Mistake(
@@ -53,6 +51,7 @@ def find_mistakes(
 
 def render_report(
     scores: Scores,
+    test_scores: Scores | None,
     figures: Mapping[str, bytes],
     mistakes: Mapping[str, Sequence[Mistake]],
     colour: str,
@@ -61,7 +60,8 @@ def render_report(
     """Renders the page.
 
     Args:
-        scores: The numbers.
+        scores: The numbers of the validation rows.
+        test_scores: Those of the test rows, where there are any.
         figures: PNG bytes by title, in the order to show them.
         mistakes: The surest mistakes of each head.
         colour: Accent colour, `#rrggbb`.
@@ -70,26 +70,15 @@ def render_report(
     Returns:
         HTML that asks for nothing outside itself.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["png"] = _to_data_url
-    environment.filters["picture"] = lambda image: _to_data_url(encode_png(image))
-    return environment.get_template("report.html.jinja").render(
+    return render_page(
+        Path(__file__).parent / "report.html.jinja",
         scores=scores,
+        test_scores=test_scores,
         figures=figures,
         mistakes=mistakes,
         colour=colour,
         confidence=confidence,
     )
-
-
-def _to_data_url(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def format_table(heads: pd.DataFrame, metrics: Mapping[str, float]) -> str:
@@ -100,7 +89,8 @@ def format_table(heads: pd.DataFrame, metrics: Mapping[str, float]) -> str:
         metrics: `Scores.to_metrics()`.
 
     Returns:
-        Lines of text, a head each, then the mean accuracy and the sum of losses.
+        Lines of text, a head each, then the mean accuracy and the sum of losses, then those of the
+        test rows where there are any.
     """
     totals = {
         "accuracy": metrics["mean_accuracy"],
@@ -116,5 +106,11 @@ def format_table(heads: pd.DataFrame, metrics: Mapping[str, float]) -> str:
         lines.append(
             f"{name:<16}{row['accuracy']:>9.3f}{interval:>17}{row['majority']:>10.3f}"
             f"{row['loss']:>8.3f}"
+        )
+    if "test_rows" in metrics:
+        lines.append(
+            f"{metrics['test_rows']:.0f} test rows, which nothing saw before: mean accuracy "
+            f"{metrics['test_mean_accuracy']:.3f} ({metrics['test_mean_accuracy_low']:.3f} to "
+            f"{metrics['test_mean_accuracy_high']:.3f}), loss {metrics['test_loss']:.3f}"
         )
     return "\n".join(lines)

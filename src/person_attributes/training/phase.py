@@ -170,7 +170,7 @@ def compile_classifier(classifier: keras.Model, learning_rate: float, jit_compil
     classifier.compile(
         optimizer=FlatAdam(learning_rate),
         loss=dict.fromkeys(heads, "categorical_crossentropy"),
-        metrics={head: ["accuracy"] for head in heads},
+        weighted_metrics={head: ["accuracy"] for head in heads},
         jit_compile=jit_compile,
     )
 
@@ -191,19 +191,22 @@ def check_pairing(classifier: keras.Model, batches: ImageBatches) -> None:
         TrainingError: If they differ; names the head.
     """
     classifier.optimizer.build(classifier.trainable_variables)
-    images, y_true = batches[0]
+    images, y_true, weights = batches[0]
     with _eagerly(classifier):
-        logs = classifier.test_on_batch(images, y_true, return_dict=True)
+        logs = classifier.test_on_batch(images, y_true, weights, return_dict=True)
     said = name_figures(logs, list(classifier.output))
     y_prob = classifier(images, training=False)
     for head, truth in y_true.items():
         probability = np.clip(keras.ops.convert_to_numpy(y_prob[head]), 1e-7, 1)
+        hits = probability.argmax(axis=1) == truth.argmax(axis=1)
         expected = {
-            f"{head}_loss": -(truth * np.log(probability)).sum(axis=1).mean(),
-            f"{head}_accuracy": (probability.argmax(axis=1) == truth.argmax(axis=1)).mean(),
+            f"{head}_loss": -(weights[head] * (truth * np.log(probability)).sum(axis=1)).mean(),
+            f"{head}_accuracy": (weights[head] * hits).sum() / max(weights[head].sum(), 1e-7),
         }
         # Keras takes the loss from logits, which go on where a probability ends at zero.
-        is_clipped = bool(((truth * probability).sum(axis=1) < 1e-6).any())
+        is_clipped = bool(
+            (truth * probability).sum(axis=1)[weights[head] > 0].min(initial=1) < 1e-6
+        )
         for name, value in expected.items():
             is_beyond = is_clipped and name.endswith("_loss") and said[name] > value
             if not is_beyond and not np.isclose(said[name], value, rtol=0.02, atol=0.02):

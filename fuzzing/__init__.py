@@ -1,0 +1,1 @@
+"""Throws broken archives, annotations and images at what reads a user's data."""

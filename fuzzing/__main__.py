@@ -1,0 +1,26 @@
+"""Fuzzes with coverage: `python -m fuzzing TARGET SECONDS`; ends with 0 where nothing was found."""
+
+import sys
+import tempfile
+import warnings
+
+import atheris
+
+with atheris.instrument_imports(include=["person_attributes", "PIL", "csv", "zipfile"]):
+    from fuzzing.targets import CORPUS, TARGETS, prepare
+
+
+def main() -> None:
+    """Mutates the corpus for some seconds; an input that breaks something is written to a file."""
+    name, seconds = sys.argv[1:]
+    warnings.simplefilter("ignore")  # Pillow's, on what it makes of the bytes
+    prepare()
+    found = tempfile.mkdtemp(prefix=f"fuzzing-{name}-")  # new inputs, not for the repository
+    options = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-seed=1"]
+    arguments = [sys.argv[0], *options, f"-artifact_prefix={found}/", found, str(CORPUS / name)]
+    atheris.Setup(arguments, TARGETS[name])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

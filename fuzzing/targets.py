@@ -1,0 +1,152 @@
+"""What is fuzzed, what may come out of it, and a guard over what it touches."""
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from person_attributes.config import DataParams, HeadParams, LimitsParams
+from person_attributes.data.annotations import FAULT_COLUMNS, read_annotations
+from person_attributes.data.archive import open_source
+from person_attributes.data.images import decode_image
+from person_attributes.data.ingest import ingest
+from person_attributes.errors import PersonAttributesError
+
+CORPUS = Path(__file__).parent / "corpus"
+
+_LIMITS = LimitsParams(
+    members=50, unpacked_gigabytes=0.01, image_megabytes=1.0, image_megapixels=0.25
+)
+
+_DATA = DataParams(
+    source="source",
+    annotations="labels.csv",
+    image_column="file",
+    keep_columns=(),
+    limits=_LIMITS,
+    image_sizes=(32,),
+    max_quarantined_share=1.0,
+)
+
+_HEADS = {
+    "shape": HeadParams(column="shape", classes=("round/oval", "None")),
+    "paint": HeadParams(column="paint", classes=("red", "green", "blue")),
+}
+
+_FOLDER = Path(tempfile.mkdtemp(prefix="fuzzing-"))
+
+_CHANGES_FILES = frozenset(
+    {"os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate"}
+)
+
+_REACHES_OUT = frozenset({"os.exec", "os.posix_spawn", "os.system", "socket.connect"})
+
+_OWN = (_FOLDER, Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parent.parent)
+"""Where files may be read: the input's folder, and what Python imports from."""
+
+_is_watching, _may_watch = False, True
+
+
+class Trespassed(BaseException):
+    """The input made the code touch what is none of its business."""
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _is_watching:
+        return
+    if event in _REACHES_OUT or event in _CHANGES_FILES or event == "subprocess.Popen":
+        raise Trespassed(f"{event}: {arguments}")
+    if event == "open" and isinstance(arguments[0], str | bytes):
+        raw = arguments[0] if isinstance(arguments[0], str) else arguments[0].decode()
+        path, mode = Path(raw).absolute(), arguments[1] or "r"
+        is_written = any(letter in str(mode) for letter in "wxa+")
+        if is_written or not any(path.is_relative_to(own) for own in _OWN):
+            raise Trespassed(f"open: {path} {mode}")
+
+
+sys.addaudithook(_watch)
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """Raises where a block writes, starts or connects to anything, or reads elsewhere."""
+    global _is_watching
+    _is_watching = _may_watch
+    try:
+        yield
+    finally:
+        _is_watching = False
+
+
+def read_image(content: bytes) -> None:
+    """Decodes an image: RGB of the size that was announced, or one line."""
+    with _one_line_or_nothing(), watched():
+        image = decode_image(content, _LIMITS.image_megapixels)
+        assert image.mode == "RGB"
+        assert image.width * image.height <= _LIMITS.image_megapixels * 1e6
+
+
+def read_table(content: bytes) -> None:
+    """Reads annotations: every row is checked and has its line, or one line is said."""
+    (_FOLDER / "labels.csv").write_bytes(content)
+    with _one_line_or_nothing(), watched():
+        annotations = read_annotations(open_source(_FOLDER, _LIMITS), _DATA, _HEADS)
+        assert annotations.table["line"].is_monotonic_increasing
+        assert list(annotations.faults.columns) == FAULT_COLUMNS
+        good = annotations.table.drop(index=list(annotations.faults["row"].unique()))
+        for head, section in _HEADS.items():
+            assert good[head].isin(["", *section.classes]).all()
+        assert not good["image"].duplicated().any()
+
+
+def read_archive(content: bytes) -> None:
+    """Ingests an archive: every row is a record or quarantined, or one line is said."""
+    path = _FOLDER / "data.zip"
+    path.write_bytes(content)
+    with _one_line_or_nothing(), watched():
+        ingested = ingest(open_source(path, _LIMITS), _DATA, _HEADS)
+        assert not set(ingested.records.index) & set(ingested.quarantine["row"])
+        assert len(ingested.records) == len(ingested.thumbnails) == len(ingested.appearances)
+        assert ingested.quarantine["reason"].ne("").all()
+
+
+@contextlib.contextmanager
+def _one_line_or_nothing() -> Iterator[None]:
+    """Lets pass what a user is told in a line, and nothing else."""
+    try:
+        yield
+    except PersonAttributesError as error:
+        if "\n" in str(error):
+            raise AssertionError(f"more than a line: {error}") from error
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "annotations": read_table,
+    "archives": read_archive,
+    "images": read_image,
+}
+
+
+def prepare() -> None:
+    """Imports what is imported late: the guard would take it for the input's doing."""
+    for name, target in TARGETS.items():
+        with _unwatched():
+            for content in read_corpus(name):
+                target(content)
+
+
+@contextlib.contextmanager
+def _unwatched() -> Iterator[None]:
+    global _may_watch
+    _may_watch = False
+    try:
+        yield
+    finally:
+        _may_watch = True
+
+
+def read_corpus(target: str) -> list[bytes]:
+    """Reads the inputs that mutations start from."""
+    return [path.read_bytes() for path in sorted((CORPUS / target).iterdir())]

@@ -1,0 +1,86 @@
+"""What an image looks like, in numbers: enough to find its copies and to tell the data's story."""
+
+import hashlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+THUMBNAIL_SIZE = 64
+"""Height and width of a thumbnail, in pixels."""
+
+_PADDING_TOLERANCE = 24
+"""Grey levels; compressed padding is not quite even."""
+
+_PADDING_NOISE = 0.02
+"""Share of the pixels of a line of padding that may stand out."""
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """What an image looks like without its padding.
+
+    Attributes:
+        digest: SHA-256 of the file.
+        width: In pixels, padding included.
+        height: In pixels, padding included.
+        brightness: Mean grey, 0 to 1.
+        sharpness: Variance of the Laplacian (Pech-Pacheco et al. 2000), of grey levels; blurred
+            images have little.
+        hash: 64 bits of perceptual hash, as 16 hexadecimal digits.
+        thumbnail: (64, 64) uint8 grey.
+    """
+
+    digest: str
+    width: int
+    height: int
+    brightness: float
+    sharpness: float
+    hash: str
+    thumbnail: npt.NDArray[np.uint8]
+
+
+def describe_image(content: bytes, image: Image.Image) -> Appearance:
+    """Describes an image.
+
+    Args:
+        content: The bytes of its file.
+        image: The decoded image, RGB.
+
+    Returns:
+        Its digest, size, light, sharpness, perceptual hash and thumbnail.
+    """
+    import imagehash
+
+    grey = trim_padding(np.asarray(image.convert("L")))
+    trimmed = Image.fromarray(grey)
+    size = (THUMBNAIL_SIZE, THUMBNAIL_SIZE)
+    return Appearance(
+        digest=hashlib.sha256(content).hexdigest(),
+        width=image.width,
+        height=image.height,
+        brightness=float(grey.mean() / 255),
+        sharpness=float(cv2.Laplacian(grey, cv2.CV_64F).var()),
+        hash=str(imagehash.phash(trimmed)),
+        thumbnail=np.asarray(trimmed.resize(size, Image.Resampling.BOX)),
+    )
+
+
+def trim_padding(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Cuts off even borders, such as the bars beside a person; they would make all images alike.
+
+    Args:
+        grey: (height, width) grey image.
+
+    Returns:
+        The part inside; all of it where the image is even everywhere.
+    """
+    corner = int(grey[0, 0])
+    stands_out = np.abs(grey.astype(np.int16) - corner) > _PADDING_TOLERANCE
+    rows = np.flatnonzero(stands_out.mean(axis=1) > _PADDING_NOISE)
+    columns = np.flatnonzero(stands_out.mean(axis=0) > _PADDING_NOISE)
+    if not len(rows) or not len(columns):
+        return grey
+    return np.ascontiguousarray(grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])

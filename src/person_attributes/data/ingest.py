@@ -1,0 +1,149 @@
+"""From a source to checked records, a quarantine list, and what each image looks like."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from person_attributes.config import DataParams, HeadParams
+from person_attributes.data.annotations import find_copies, make_faults, read_annotations
+from person_attributes.data.appearance import THUMBNAIL_SIZE, Appearance, describe_image
+from person_attributes.data.archive import Source
+from person_attributes.data.decoding import map_images
+from person_attributes.errors import AnnotationsError, ImageError
+
+_EXAMPLES = 5
+"""Kinds of faults that a message lists."""
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What came of a source.
+
+    Attributes:
+        records: The good rows: index `row` (0 for the first below the header), `image` (name in
+            the source), the kept columns, then a column of class names for each head, empty where
+            there is no label.
+        quarantine: The bad rows: columns `row`, `line`, `image`, `kind` and `reason`.
+        appearances: A row for each record: `width`, `height`, `brightness`, `sharpness`, `hash`.
+        thumbnails: (n, 64, 64) uint8 grey, aligned with the records.
+    """
+
+    records: pd.DataFrame
+    quarantine: pd.DataFrame
+    appearances: pd.DataFrame
+    thumbnails: npt.NDArray[np.uint8]
+
+
+def ingest(source: Source, data: DataParams, heads: Mapping[str, HeadParams]) -> Ingested:
+    """Reads annotations, checks every label and decodes every image once.
+
+    Args:
+        source: The folder or archive.
+        data: Which file and columns to read, and how large an image may be.
+        heads: The label columns and their known classes.
+
+    Returns:
+        Good and bad rows; see `check_quarantine`.
+
+    Raises:
+        AnnotationsError: If the file or a column is missing, or it is no CSV file.
+    """
+    annotations = read_annotations(source, data, heads)
+    table = annotations.table
+    seen, bad_images = _look_at_images(source, table, annotations.faults, data)
+    digests = pd.Series({row: appearance.digest for row, appearance in seen.items()}, dtype=str)
+    faults = pd.concat(
+        [annotations.faults, bad_images, find_copies(table, digests, heads, "the same bytes")],
+        ignore_index=True,
+    )
+    quarantine = _merge(faults)
+    records = table.drop(index=list(quarantine["row"])).drop(columns="line")
+    kept = {row: seen[row] for row in records.index}
+    return Ingested(records, quarantine, _tabulate(kept), _stack_thumbnails(kept))
+
+
+def _look_at_images(
+    source: Source, table: pd.DataFrame, faults: pd.DataFrame, data: DataParams
+) -> tuple[dict[int, Appearance], pd.DataFrame]:
+    """Decodes the image of every row, each name once, and says which are missing or broken."""
+    named = table["image"][~table["image"].duplicated() & table["image"].ne("")]
+    is_there = named.map(lambda name: name in source).astype(bool)
+    missing = dict.fromkeys(named.index[~is_there], "no such image")
+    broken: dict[int, str] = {}
+    seen: dict[int, Appearance] = {}
+    present = named[is_there]
+    looks = map_images(describe_image, source, list(present), data.limits, "checking images")
+    for row, look in zip(present.index, looks, strict=True):
+        if isinstance(look, ImageError):
+            broken[row] = str(look)
+        else:
+            seen[row] = look
+    bad = [make_faults(table, "missing image", missing), make_faults(table, "bad image", broken)]
+    return seen, pd.concat(bad, ignore_index=True)
+
+
+def _merge(faults: pd.DataFrame) -> pd.DataFrame:
+    """Puts all faults of a row into one line, in the order of the file; no fault is told twice."""
+    told = faults.drop_duplicates(["row", "kind", "reason"]).sort_values("row", kind="stable")
+    return told.groupby("row", as_index=False).agg(
+        {"line": "first", "image": "first", "kind": "first", "reason": "; ".join}
+    )
+
+
+def _tabulate(appearances: Mapping[int, Appearance]) -> pd.DataFrame:
+    columns = ["width", "height", "brightness", "sharpness", "hash"]
+    table = pd.DataFrame(
+        [[getattr(look, column) for column in columns] for look in appearances.values()],
+        columns=columns,
+        index=pd.Index(list(appearances), name="row"),
+    )
+    return table.round({"brightness": 4, "sharpness": 2})
+
+
+def _stack_thumbnails(appearances: Mapping[int, Appearance]) -> npt.NDArray[np.uint8]:
+    thumbnails = [look.thumbnail for look in appearances.values()]
+    shape = (len(thumbnails), THUMBNAIL_SIZE, THUMBNAIL_SIZE)
+    return np.array(thumbnails, np.uint8).reshape(shape)
+
+
+def describe_quarantine(quarantine: pd.DataFrame) -> list[str]:
+    """Says in a line for each kind of fault how many rows have it, with the first as an example."""
+    counts = quarantine["kind"].value_counts()
+    lines = []
+    for kind, count in counts.head(_EXAMPLES).items():
+        first = quarantine[quarantine["kind"] == kind].iloc[0]
+        lines.append(f"{count} x {kind}, first line {first['line']}: {first['reason']}")
+    if len(counts) > _EXAMPLES:
+        lines.append(f"and {len(counts) - _EXAMPLES} other kinds")
+    return lines
+
+
+def check_quarantine(ingested: Ingested, data: DataParams, listed_in: str) -> None:
+    """Refuses data of which too much is bad.
+
+    Args:
+        ingested: What came of the source.
+        data: The share of bad rows to accept.
+        listed_in: The file that the quarantine was written to.
+
+    Raises:
+        AnnotationsError: If there are more, or no good rows at all; says what is wrong and where
+            all of it is listed.
+    """
+    bad = len(ingested.quarantine)
+    rows = bad + len(ingested.records)
+    if bad / rows <= data.max_quarantined_share and bad < rows:
+        return
+    raise AnnotationsError(
+        "\n  ".join(
+            [
+                f"{data.annotations}: {bad} of {rows} rows are bad, a share of {bad / rows:.4f}. "
+                f"Expected at most {data.max_quarantined_share:g}. Mend what {listed_in} lists, or "
+                "raise data.max_quarantined_share in params.yaml to go on without these rows.",
+                *describe_quarantine(ingested.quarantine),
+            ]
+        )
+    )

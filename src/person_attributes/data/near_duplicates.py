@@ -1,0 +1,91 @@
+"""Finds images that are one picture, or one person a moment later."""
+
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from tqdm import tqdm
+
+_BLOCK = 2048
+"""Images whose hashes are held against all others at once."""
+
+_BORDER = 6
+"""Pixels by which one thumbnail may be shifted against the other."""
+
+_BITS = 64
+
+
+def find_near_duplicates(
+    thumbnails: npt.NDArray[np.uint8],
+    hashes: Sequence[str],
+    hash_distance: int,
+    similarity: float,
+) -> pd.DataFrame:
+    """Finds pairs of images that show nearly the same.
+
+    Perceptual hashes propose pairs, pixels decide: the edges of the two thumbnails are correlated
+    at the shift where they agree best. Edges, since light and colours of street scenes are alike;
+    shifted, since people are cut out a little differently from one frame to the next.
+
+    Args:
+        thumbnails: (n, 64, 64) uint8 grey.
+        hashes: n perceptual hashes of 16 hexadecimal digits.
+        hash_distance: How many bits of two hashes may differ for pixels to be looked at.
+        similarity: The least correlation of a pair, up to 1.
+
+    Returns:
+        A pair in each row, most similar first: `first` and `second`, positions in `thumbnails`,
+        and `similarity`.
+    """
+    bits = _unpack(hashes)
+    edges: dict[int, npt.NDArray[np.float32]] = {}
+    pairs = []
+    with tqdm(total=len(bits), desc="near-duplicates", unit="image", disable=None) as bar:
+        for start, firsts, seconds in _propose(bits, hash_distance):
+            for first, second in zip(firsts.tolist(), seconds.tolist(), strict=True):
+                for position in (first, second):
+                    if position not in edges:
+                        edges[position] = _find_edges(thumbnails[position])
+                correlation = _correlate(edges[first], edges[second])
+                if correlation >= similarity:
+                    pairs.append((first, second, correlation))
+            bar.update(min(_BLOCK, len(bits) - start))
+    found = pd.DataFrame(pairs, columns=["first", "second", "similarity"])
+    return found.sort_values(
+        ["similarity", "first", "second"], ascending=[False, True, True], ignore_index=True
+    )
+
+
+def _unpack(hashes: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Turns hashes into (n, 64) of -1 and 1, so that a product of matrices counts equal bits."""
+    raw = np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(-1, _BITS // 8)
+    return np.unpackbits(raw, axis=1).astype(np.float32) * 2 - 1
+
+
+def _propose(
+    bits: npt.NDArray[np.float32], hash_distance: int
+) -> Iterator[tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Gives, block by block, the pairs whose hashes are close; first is always before second."""
+    for start in range(0, len(bits), _BLOCK):
+        block = bits[start : start + _BLOCK]
+        distances = (_BITS - block @ bits[start:].T) / 2
+        firsts, seconds = np.nonzero(np.triu(distances <= hash_distance, k=1))
+        yield start, firsts + start, seconds + start
+
+
+def _find_edges(thumbnail: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Computes how grey changes along x and y: (64, 64, 2)."""
+    smooth = cv2.GaussianBlur(thumbnail.astype(np.float32), (0, 0), 1.0)
+    edges = [cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)]
+    return np.dstack(edges)
+
+
+def _correlate(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:
+    """Correlates edges at their best shift, each cut from the other; the lower figure counts."""
+    inner = slice(_BORDER, -_BORDER)
+    return min(
+        float(cv2.matchTemplate(whole, part[inner, inner], cv2.TM_CCORR_NORMED).max())
+        for whole, part in ((second, first), (first, second))
+    )

@@ -1,0 +1,70 @@
+"""Pictures from arrays; every function returns the same bytes for the same input."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+GREY = "#8d99ae"
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """Makes an empty figure of a size in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=110, layout="constrained")
+
+
+def add_panels(figure: "Figure", count: int, columns: int) -> list[Any]:
+    """Adds a grid of `count` axes; what is left of the last row stays empty."""
+    axes = np.atleast_1d(figure.subplots(math.ceil(count / columns), columns)).ravel()
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return list(axes[:count])
+
+
+def to_png(figure: "Figure") -> bytes:
+    """Encodes a figure, the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def draw_class_shares(shares: Mapping[str, Mapping[str, float]], colour: str) -> bytes:
+    """Draws a bar for each class, a panel for each head."""
+    figure = new_figure(12, 2.2 * math.ceil(len(shares) / 4))
+    axes = add_panels(figure, len(shares), min(4, len(shares)))
+    for axis, (head, classes) in zip(axes, shares.items(), strict=True):
+        names = list(classes)[::-1]
+        bars = axis.barh(names, [classes[name] for name in names], color=colour)
+        axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=7)
+        axis.set_title(head, fontsize=10)
+        axis.set_xlim(0, 1)
+        axis.tick_params(labelsize=7)
+        axis.spines[["top", "right"]].set_visible(False)
+    return to_png(figure)
+
+
+def draw_sample_grid(images: npt.NDArray[np.uint8], captions: Sequence[str], columns: int) -> bytes:
+    """Draws images with a caption under each."""
+    figure = new_figure(1.9 * columns, 2.5 * math.ceil(len(images) / columns))
+    axes = add_panels(figure, len(images), columns)
+    for axis, image, caption in zip(axes, images, captions, strict=True):
+        axis.axis("off")
+        axis.imshow(image)
+        axis.set_title(caption, fontsize=6.5, y=-0.05, va="top")
+    return to_png(figure)
+
+
+def encode_jpeg(image: npt.NDArray[np.uint8]) -> bytes:
+    """Encodes one RGB image as JPEG, a tenth of a PNG's size."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()

@@ -1,0 +1,24 @@
+"""One function per DVC stage: read, call, write, log.
+
+Only this room sees all of `Params` and knows which files a stage reads and writes. Heavy libraries
+are imported inside the stages that use them, so that cheap stages stay cheap.
+"""
+
+from person_attributes.stages.data import check, encode, ingest, inspect, pack, sample, split
+from person_attributes.stages.results import evaluate, register, summarize
+from person_attributes.stages.training import initialize, train
+
+__all__ = [
+    "check",
+    "encode",
+    "evaluate",
+    "ingest",
+    "initialize",
+    "inspect",
+    "pack",
+    "register",
+    "sample",
+    "split",
+    "summarize",
+    "train",
+]

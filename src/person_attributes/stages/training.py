@@ -1,0 +1,307 @@
+"""The stages that train: the first weights, then phase after phase."""
+
+import tempfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from person_attributes.config import INITIAL, Params
+from person_attributes.data.annotations import read_records
+from person_attributes.data.packs import channel_statistics, open_pack
+from person_attributes.data.split import Split, find_positions
+from person_attributes.digests import (
+    combine,
+    digest_path,
+    digest_paths,
+    read_lock,
+    recorded_outputs,
+)
+from person_attributes.stages.wiring import (
+    build_network,
+    open_stage_run,
+    read_targets,
+    refuse_other_split,
+    write_json,
+    write_provenance,
+    writing,
+)
+from person_attributes.workspace import Workspace
+
+if TYPE_CHECKING:
+    import keras
+
+    from person_attributes.data.batches import ImageBatches
+    from person_attributes.tracking.runs import Run
+    from person_attributes.training.resume import Backup
+
+
+def initialize(workspace: Workspace, params: Params) -> None:
+    """Measures the training rows' channels and writes the first random weights."""
+    import keras
+
+    from person_attributes.evaluation.figures import draw_network
+    from person_attributes.modeling.classifier import Normalization
+
+    image_size = params.data.image_sizes[0]
+    writes = [
+        workspace.weights(INITIAL),
+        workspace.provenance(INITIAL),
+        workspace.normalization,
+        workspace.network_picture,
+    ]
+    reads = [
+        workspace.pack(image_size),
+        workspace.records,
+        workspace.split,
+        workspace.label_map,
+    ]
+    with open_stage_run("initialize", workspace, params, {"seed", "model"}, reads, writes) as run:
+        records, drawn = read_records(workspace.records), Split.read(workspace.split)
+        mean, deviation = channel_statistics(
+            open_pack(workspace.pack(image_size)), find_positions(records, drawn.train)
+        )
+        normalization = Normalization(mean, deviation)
+        keras.utils.set_random_seed(params.seed)
+        classifier = build_network(workspace, params, image_size, normalization)
+        with writing(workspace.normalization) as path:
+            write_json(path, normalization.to_dict())
+        with writing(workspace.weights(INITIAL)) as path:
+            classifier.save_weights(path)
+        write_provenance(workspace, INITIAL, drawn)
+        with writing(workspace.network_picture) as path:
+            path.write_bytes(draw_network(classifier))
+        trainable = sum(int(np.prod(weight.shape)) for weight in classifier.trainable_weights)
+        run.log_metrics({"weights": classifier.count_params(), "trainable_weights": trainable})
+        run.log_metrics(
+            {f"mean_{channel}": value for channel, value in zip("rgb", mean, strict=True)}
+        )
+        run.log_file(workspace.normalization)
+        run.log_file(workspace.network_picture)
+        print(f"initialize: {classifier.count_params():,} weights, {trainable:,} of them trainable")
+
+
+def train(workspace: Workspace, params: Params, phase: str) -> None:
+    """Trains one phase from the best weights of the one that it starts from."""
+    from person_attributes.tracking.journal import Journal
+    from person_attributes.tracking.runs import Continuation, open_run
+    from person_attributes.training.resume import Backup
+
+    section = params.phases[phase]
+    reads = [
+        workspace.weights(section.starts_from),
+        workspace.provenance(section.starts_from),
+        workspace.normalization,
+        workspace.pack(section.image_size),
+        workspace.records,
+        workspace.one_hot,
+        workspace.label_map,
+        workspace.split,
+    ]
+    writes = [workspace.weights(phase), workspace.provenance(phase), workspace.history(phase)]
+    shown = params.model_copy(
+        update={
+            "phases": {phase: section},
+            "augmentation": {section.augmentation: params.augmentation[section.augmentation]},
+        }
+    ).model_dump(include={"seed", "model", "training", "phases", "augmentation"})
+    inputs = digest_paths(workspace.root, reads)
+    fingerprint = _fingerprint(shown, inputs)
+    backup = Backup(workspace.backups, phase, fingerprint, params.runtime.backup_minutes)
+    with backup.hold(waits=workspace.is_copy):
+        if _stands(workspace, f"train@{phase}", writes, backup):
+            print(f"{phase}: was done when it was stopped; its outputs stand")
+            return
+        continuation = Continuation(
+            fingerprint, Journal(backup.journal), params.runtime.tracking_minutes
+        )
+        with open_run(
+            f"train@{phase}", workspace, shown, params.model_dump(), inputs, writes, continuation
+        ) as run:
+            _train(workspace, params, phase, backup, run)
+        backup.finish(digest_paths(workspace.root, writes))
+
+
+def _train(workspace: Workspace, params: Params, phase: str, backup: "Backup", run: "Run") -> None:
+    """Reads, trains, writes and logs a phase."""
+    import keras
+
+    from person_attributes.training.phase import has_constant_features, train_phase
+    from person_attributes.training.runtime import configure_runtime
+
+    section = params.phases[phase]
+    configure_runtime(params.training)
+    keras.utils.set_random_seed(_phase_seed(params.seed, phase))
+    drawn = Split.read(workspace.split)
+    refuse_other_split(workspace, section.starts_from, drawn)
+    classifier = build_network(workspace, params, section.image_size)
+    classifier.load_weights(workspace.weights(section.starts_from))
+    records, targets = read_records(workspace.records), read_targets(workspace)
+    training_rows = find_positions(records, drawn.train)
+    validation_rows = find_positions(records, drawn.validation)
+    train_batches, validation_batches = _make_batches(
+        workspace, params, phase, targets, training_rows, validation_rows
+    )
+    is_cached = has_constant_features(section, train_batches)
+    if is_cached:
+        print(f"{phase}: the backbone is frozen, nothing augmented: features are computed once")
+    run.set_tags({"split.digest": drawn.digest, f"{phase}.features_once": str(is_cached).lower()})
+    trained = train_phase(
+        classifier,
+        train_batches,
+        validation_batches,
+        section,
+        params.training,
+        backup,
+        listeners=[
+            lambda epoch, figures: run.log_metrics(figures, step=epoch),
+            lambda epoch, figures: _print_epoch(phase, epoch, section.epochs, figures),
+        ],
+    )
+    best = trained.history[trained.best_epoch]
+    run.log_results({f"{phase}_{name}": best[name] for name in ("val_loss", "val_mean_accuracy")})
+    run.log_metrics({"best_epoch": trained.best_epoch + 1})
+    run.flush()
+    _write_weights(run, workspace, phase, classifier)
+    history = pd.DataFrame(trained.history)
+    history.insert(0, "epoch", range(1, len(history) + 1))
+    with writing(workspace.history(phase)) as path:
+        history.to_csv(path, index=False, lineterminator="\n")
+    write_provenance(workspace, phase, drawn)
+    print(
+        f"{phase}: kept epoch {trained.best_epoch + 1} of {len(history)}, validation loss "
+        f"{best['val_loss']:.3f}, mean accuracy {best['val_mean_accuracy']:.3f}"
+    )
+    idle = _find_idle_heads(
+        targets, training_rows, validation_rows, best, params.training.least_progress
+    )
+    run.set_tags({f"{phase}.learned_nothing": ", ".join(idle)})
+    if idle:
+        print(
+            f"{phase}: learned nothing of {', '.join(idle)}: the loss is no lower than that of "
+            "always saying the class shares. Train longer, raise learning_rate, or look at the "
+            "labels."
+        )
+
+
+def _make_batches(
+    workspace: Workspace,
+    params: Params,
+    phase: str,
+    targets: dict[str, npt.NDArray[np.float32]],
+    training_rows: npt.NDArray[np.intp],
+    validation_rows: npt.NDArray[np.intp],
+) -> tuple["ImageBatches", "ImageBatches"]:
+    """Makes the training and the validation batches of a phase."""
+    from person_attributes.data.augment import Augmenter
+    from person_attributes.data.batches import ImageBatches
+
+    section = params.phases[phase]
+    images = open_pack(workspace.pack(section.image_size))
+    policy = params.augmentation[section.augmentation]
+    train = ImageBatches(
+        images,
+        targets,
+        training_rows,
+        params.training.batch_size,
+        augmenter=None if policy.is_identity else Augmenter(policy),
+        seed=_phase_seed(params.seed, phase),
+        workers=0 if policy.is_identity else params.runtime.workers,
+    )
+    validation = ImageBatches(
+        images,
+        targets,
+        validation_rows,
+        params.training.batch_size,
+        augmenter=None,
+        seed=None,
+    )
+    return train, validation
+
+
+def _fingerprint(params: dict[str, Any], inputs: dict[str, str]) -> str:
+    """Names everything that a phase's result depends on: numbers, inputs, code and libraries."""
+    import keras
+
+    package = Path(__file__).parent.parent
+    code = ("training", "modeling", "data/augment.py", "data/batches.py")
+    return combine(
+        {
+            "params": params,
+            "inputs": inputs,
+            "code": {name: digest_path(package / name, "*.py") for name in code},
+            "libraries": [keras.backend.backend(), keras.__version__, np.__version__],
+        }
+    )
+
+
+def _stands(workspace: Workspace, stage: str, writes: list[Path], backup: "Backup") -> bool:
+    """Says whether a phase was done, but stopped before DVC had noted it.
+
+    Where DVC had noted it, it is run again on purpose, and what was kept is cleared.
+    """
+    outputs = backup.finished_outputs()
+    if outputs is None:
+        return False
+    written = digest_paths(workspace.root, writes)
+    recorded = recorded_outputs(read_lock(workspace.dvc_lock), stage)
+    if outputs == written and outputs != recorded:
+        return True
+    backup.forget()
+    return False
+
+
+def _phase_seed(seed: int, phase: str) -> int:
+    return zlib.crc32(f"{seed}/{phase}".encode())
+
+
+def _print_epoch(phase: str, epoch: int, epochs: int, figures: Any) -> None:
+    heads = "  ".join(
+        f"{name.removeprefix('val_').removesuffix('_accuracy')} {value:.2f}"
+        for name, value in figures.items()
+        if name.startswith("val_") and name.endswith("_accuracy") and name != "val_mean_accuracy"
+    )
+    print(
+        f"{phase} {epoch + 1}/{epochs}  loss {figures['loss']:.3f}  val {figures['val_loss']:.3f}  "
+        f"accuracy {figures['val_mean_accuracy']:.3f}  ({heads})  "
+        f"{figures['images_per_second']:.0f} images/s",
+        flush=True,
+    )
+
+
+def _write_weights(run: "Run", workspace: Workspace, phase: str, classifier: "keras.Model") -> None:
+    """Writes the weights without the optimizer's state, and logs them as a Keras model.
+
+    The same layers as a network that was never compiled: it has no optimizer to save, which is a
+    third of the size.
+    """
+    import keras
+
+    plain = keras.Model(classifier.inputs, classifier.output, name=classifier.name)
+    with writing(workspace.weights(phase)) as path:
+        plain.save_weights(path)
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / f"{phase}.keras"
+        plain.save(model)
+        run.log_file(model, "model")
+
+
+def _find_idle_heads(
+    targets: dict[str, npt.NDArray[np.float32]],
+    training_rows: npt.NDArray[np.intp],
+    validation_rows: npt.NDArray[np.intp],
+    best: dict[str, float],
+    least_progress: float,
+) -> list[str]:
+    """Lists the heads whose validation loss is about that of always saying the class shares."""
+    from person_attributes.evaluation.metrics import shares_loss
+
+    return [
+        head
+        for head, target in targets.items()
+        if best[f"val_{head}_loss"]
+        > (1 - least_progress) * shares_loss(target[validation_rows], target[training_rows])
+    ]

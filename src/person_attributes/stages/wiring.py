@@ -1,0 +1,164 @@
+"""What the stages share: how they write, how they tell MLflow, what they read again and again."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from person_attributes.config import Params
+from person_attributes.data.split import Split
+from person_attributes.digests import digest_paths
+from person_attributes.errors import SplitError
+from person_attributes.labels import LabelMap
+from person_attributes.workspace import Workspace
+
+if TYPE_CHECKING:
+    import keras
+
+    from person_attributes.modeling.classifier import Normalization
+    from person_attributes.tracking.runs import Run
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path that takes the place of `path` once everything is written.
+
+    A stage that fails leaves the output of the time before untouched; what a killed one left
+    behind is cleared by the next.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".writing-{path.name}")
+    remove(temporary)
+    try:
+        yield temporary
+        if path.is_dir():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    finally:
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder, where there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def open_stage_run(
+    stage: str,
+    workspace: Workspace,
+    params: Params,
+    sections: set[str],
+    reads: list[Path],
+    writes: list[Path],
+) -> Iterator["Run"]:
+    """Opens the MLflow run of a stage.
+
+    Args:
+        stage: Its name, as `dvc.yaml` has it.
+        workspace: The project.
+        params: All parameters.
+        sections: Which of them the run shows.
+        reads: Files that the stage reads.
+        writes: Files that it writes.
+
+    Yields:
+        The run; it is FINISHED or FAILED after.
+    """
+    from person_attributes.tracking.runs import open_run
+
+    with open_run(
+        stage,
+        workspace,
+        params.model_dump(include=sections),
+        params.model_dump(),
+        digest_paths(workspace.root, reads),
+        writes,
+    ) as run:
+        yield run
+
+
+def make_label_map(params: Params) -> LabelMap:
+    """Makes the label map of the declared heads."""
+    return LabelMap(
+        classes={name: head.classes for name, head in params.heads.items()},
+        columns={name: head.column for name, head in params.heads.items()},
+    )
+
+
+def class_shares(records: pd.DataFrame, label_map: LabelMap) -> dict[str, dict[str, float]]:
+    """Computes each class's share of the labels of its head."""
+    return {
+        head: {
+            name: float((records[head] == name).sum() / max((records[head] != "").sum(), 1))
+            for name in label_map.classes[head]
+        }
+        for head in label_map.heads
+    }
+
+
+def name_shares(shares: dict[str, dict[str, float]], prefix: str = "") -> dict[str, float]:
+    """Names shares by the number of the class: MLflow does not accept what class names hold."""
+    return {
+        f"{prefix}{head}_share_{number}": share
+        for head, classes in shares.items()
+        for number, share in enumerate(classes.values())
+    }
+
+
+def build_network(
+    workspace: Workspace,
+    params: Params,
+    image_size: int,
+    normalization: "Normalization | None" = None,
+) -> "keras.Model":
+    """Builds the network with random weights, normalising as `initialize` has written it."""
+    from person_attributes.modeling.classifier import Normalization, build_classifier
+
+    if normalization is None:
+        content = json.loads(workspace.normalization.read_text(encoding="utf-8"))
+        normalization = Normalization(**content)
+    class_counts = LabelMap.read(workspace.label_map).class_counts
+    return build_classifier(image_size, class_counts, params.model, normalization)
+
+
+def read_targets(workspace: Workspace) -> dict[str, npt.NDArray[np.float32]]:
+    """Reads the one-hot columns of all records as `{head: (n, classes) float32}`."""
+    one_hot = pd.read_csv(workspace.one_hot, index_col="row").to_numpy(np.float32)
+    class_counts = LabelMap.read(workspace.label_map).class_counts
+    parts = np.split(one_hot, np.cumsum(list(class_counts.values()))[:-1], axis=1)
+    return dict(zip(class_counts, parts, strict=True))
+
+
+def refuse_other_split(workspace: Workspace, phase: str, drawn: Split) -> None:
+    """Refuses to train on, or to score, weights that saw the rows of another split.
+
+    A split drawn anew between two phases puts rows that were trained on among those to score.
+    """
+    trained = json.loads(workspace.provenance(phase).read_text(encoding="utf-8"))
+    if trained["split_digest"] != drawn.digest:
+        raise SplitError(
+            f"{workspace.relative(workspace.provenance(phase))}: {phase} was trained under another "
+            f"split. Expected digest {drawn.digest}. Received: {trained['split_digest']}. "
+            "Its training rows may be among the rows to score: run dvc repro, which trains anew."
+        )
+
+
+def write_provenance(workspace: Workspace, phase: str, drawn: Split) -> None:
+    """Writes what weights were trained on."""
+    with writing(workspace.provenance(phase)) as path:
+        write_json(path, {"split_digest": drawn.digest, "training_rows": len(drawn.train)})
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON for people."""
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

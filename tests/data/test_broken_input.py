@@ -1,0 +1,124 @@
+"""Whatever the bytes: records, a quarantined row, or one line; nothing else is touched.
+
+The inputs of the corpus, changed at random; `make fuzz` goes on for as long as one likes.
+"""
+
+import io
+import random as randomness
+import string
+import zipfile
+from pathlib import Path
+
+import pytest
+from fuzzing.targets import TARGETS, Trespassed, prepare, read_corpus, watched
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from person_attributes.config import Params
+from person_attributes.data.archive import open_source
+from person_attributes.errors import SourceError
+
+EXAMPLES = {"annotations": 150, "archives": 150, "images": 1500}
+
+# The machines of continuous integration are noisy; a hang is what is looked for.
+UNHURRIED = settings(
+    deadline=5000,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _prepared() -> None:
+    prepare()
+
+
+@st.composite
+def mutations(draw: st.DrawFn, target: str) -> bytes:
+    """Draws an input of the corpus with bytes changed, left out, repeated, or cut off."""
+    content = bytearray(draw(st.sampled_from(read_corpus(target))))
+    for _ in range(draw(st.integers(1, 8))):
+        place = draw(st.integers(0, max(len(content) - 1, 0)))
+        length = draw(st.sampled_from([1, 1, 2, 4, 20]))
+        match draw(st.sampled_from(["set", "random", "delete", "repeat", "cut"])):
+            case "set":
+                content[place : place + 1] = draw(st.sampled_from([b"\0", b"\xff", b'"', b"\n"]))
+            case "random":
+                content[place : place + length] = draw(st.binary(min_size=1, max_size=length))
+            case "delete":
+                del content[place : place + length]
+            case "repeat":
+                content[place:place] = content[place : place + length] * 3
+            case "cut":
+                del content[max(place, 1) :]
+    return bytes(content)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("target", TARGETS)
+def test_broken_input_is_told_in_a_line(target: str) -> None:
+    @settings(UNHURRIED, max_examples=EXAMPLES[target])
+    @given(mutations(target))
+    def read(content: bytes) -> None:
+        TARGETS[target](content)
+
+    read()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("size", [0, 1, 100, 5000])
+def test_noise_is_told_in_a_line(target: str, size: int) -> None:
+    TARGETS[target](randomness.Random(size).randbytes(size))
+
+
+def test_the_guard_sees_what_it_must() -> None:
+    for trespass in (
+        lambda: Path("/etc/hostname").read_bytes(),
+        lambda: Path("/tmp/written-by-a-test").write_bytes(b""),
+        lambda: Path("/tmp/made-by-a-test").mkdir(),
+    ):
+        with pytest.raises(Trespassed), watched():
+            trespass()
+
+
+PARTS = st.sampled_from(["..", ".", "", "/", "a", "inside", "link", "~", "a\\b", "C:", "\0", "é"])
+NAMES = st.lists(PARTS, max_size=6).map("/".join) | st.text(string.printable, max_size=30)
+
+
+@UNHURRIED
+@given(name=NAMES)
+def test_a_folder_reads_its_own_files_whatever_the_name(
+    name: str, params: Params, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.getbasetemp() / "folder"
+    inside = root / "inside"
+    if not root.exists():
+        inside.mkdir(parents=True)
+        (root / "secret").write_bytes(b"secret")
+        (inside / "a").write_bytes(b"own")
+        (inside / "link").symlink_to(root)
+    source = open_source(inside, params.data.limits)
+    if name in source:
+        assert source.read(name) == b"own"
+    assert f"{name}/../secret" not in source
+
+
+@UNHURRIED
+@given(name=NAMES)
+def test_an_archive_with_a_member_that_leads_elsewhere_is_refused(
+    name: str, params: Params, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "named.zip"
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("labels.csv"), b"")
+        archive.writestr(zipfile.ZipInfo(name or "x"), b"")
+    path.write_bytes(buffer.getvalue())
+    kept = name.partition("\0")[0]  # as zip archives have it
+    leads_elsewhere = kept.startswith(("/", "\\")) or ".." in kept.replace("\\", "/").split("/")
+    try:
+        open_source(path, params.data.limits)
+    except SourceError:
+        return
+    assert not leads_elsewhere or kept.endswith("/")

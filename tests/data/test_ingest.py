@@ -1,0 +1,220 @@
+"""From a source with all the usual faults to records and a quarantine list."""
+
+import io
+import os
+import shutil
+import signal
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from person_attributes.config import DataParams, HeadParams, Params
+from person_attributes.data import decoding
+from person_attributes.data.archive import open_source
+from person_attributes.data.ingest import Ingested, check_quarantine, describe_quarantine, ingest
+from person_attributes.errors import AnnotationsError, ImageError, SourceError
+
+
+class Data:
+    """An editable copy of the drawn people."""
+
+    def __init__(self, folder: Path, params: Params) -> None:
+        self.folder = folder
+        self.heads: Mapping[str, HeadParams] = params.heads
+        self.params: DataParams = params.data
+        self.csv = folder / params.data.annotations
+        self.table = pd.read_csv(self.csv, dtype=str, keep_default_na=False)
+
+    def image(self, number: int) -> Path:
+        return self.folder / f"resized/{number}.jpg"
+
+    def ingest(self) -> Ingested:
+        self.table.to_csv(self.csv, index=False)
+        return ingest(open_source(self.folder, self.params.limits), self.params, self.heads)
+
+
+@pytest.fixture
+def data(people: Path, params: Params, tmp_path: Path) -> Data:
+    shutil.copytree(people, tmp_path / "data")
+    return Data(tmp_path / "data", params)
+
+
+def _kinds(ingested: Ingested) -> list[tuple[int, str]]:
+    quarantine = ingested.quarantine
+    return list(zip(quarantine["line"].tolist(), quarantine["kind"].tolist(), strict=True))
+
+
+def test_good_rows_become_records_with_what_their_images_look_like(data: Data) -> None:
+    ingested = data.ingest()
+    assert ingested.quarantine.empty
+    assert list(ingested.records.columns) == ["image", *data.heads]
+    assert ingested.appearances.index.tolist() == ingested.records.index.tolist() == list(range(24))
+    assert ingested.thumbnails.shape == (24, 64, 64)
+    assert ingested.appearances["brightness"].between(0, 1).all()
+    by_quality = ingested.appearances["sharpness"].groupby(ingested.records["image_quality"])
+    assert by_quality.median()["Good"] > by_quality.median()["Average"]
+
+
+def test_a_zip_is_read_like_its_folder(data: Data, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        for path in data.folder.rglob("*"):
+            archive.write(path, f"top/{path.relative_to(data.folder)}")
+    source = open_source(tmp_path / "data.zip", data.params.limits)
+    zipped, ours = ingest(source, data.params, data.heads), data.ingest()
+    pd.testing.assert_frame_equal(zipped.records, ours.records)
+    pd.testing.assert_frame_equal(zipped.appearances, ours.appearances)
+
+
+def test_bad_images_and_labels_are_quarantined_together(data: Data, tmp_path: Path) -> None:
+    data.image(1).unlink()
+    data.image(2).write_bytes(data.image(2).read_bytes()[:900])
+    data.image(3).write_bytes(b"not an image")
+    data.image(4).write_bytes(b"")
+    Image.new("RGB", (9000, 8000)).save(data.image(5))
+    data.table.loc[5, "age"] = "18-25"
+    data.table.loc[6, "image_path"] = "../data/resized/7.jpg"
+    data.table.loc[7, "image_path"] = "/etc/passwd"
+    ingested = data.ingest()
+    assert _kinds(ingested) == [
+        (2, "missing image"),
+        (3, "bad image"),
+        (4, "bad image"),
+        (5, "bad image"),
+        (6, "bad image"),
+        (7, "unknown class"),
+        (9, "missing image"),
+    ]
+    # The path through `..` leads back into the folder, and nowhere else.
+    assert ingested.records.index.tolist() == [6, *range(8, 24)]
+    reasons = " ".join(ingested.quarantine["reason"])
+    for reason in ("truncated", "not a JPEG", "an empty file", "9000 x 8000 pixels, more than 64"):
+        assert reason in reasons
+
+
+def test_a_row_with_several_faults_is_listed_once(data: Data) -> None:
+    data.image(1).write_bytes(b"no")
+    data.table.loc[0, ["age", "gender"]] = ["18", "none"]
+    (fault,) = data.ingest().quarantine.itertuples()
+    assert (fault.row, fault.line, fault.image) == (0, 2, "resized/1.jpg")
+    for part in ("unknown gender 'none'", "; unknown age '18'", "; not a JPEG"):
+        assert part in str(fault.reason)
+
+
+def test_the_same_bytes_under_two_names_are_one_image(data: Data) -> None:
+    labels = [section.column for section in data.heads.values()]
+    shutil.copy(data.image(1), data.image(2))
+    data.table.loc[1, labels] = data.table.loc[0, labels]
+    shutil.copy(data.image(3), data.image(4))
+    data.table.loc[[2, 3], "gender"] = ["male", "female"]
+    ingested = data.ingest()
+    assert _kinds(ingested) == [
+        (3, "repeated image"),
+        (4, "conflicting labels"),
+        (5, "conflicting labels"),
+    ]
+    assert ingested.quarantine["reason"].iloc[0] == "the same bytes as line 2"
+    assert "the same bytes as line 5, with another gender" in ingested.quarantine["reason"].iloc[1]
+
+
+def test_images_that_are_too_large_on_disk_are_not_read(data: Data) -> None:
+    limits = data.params.limits.model_copy(update={"image_megabytes": 0.0001})
+    data.params = data.params.model_copy(update={"limits": limits})
+    reasons = set(data.ingest().quarantine["reason"].str.partition(" MB, ")[2])
+    assert reasons == {"more than 0.0001"}
+
+
+def test_a_broken_member_of_a_zip_is_quarantined(data: Data, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in data.folder.rglob("*"):
+            archive.write(path, path.relative_to(data.folder))
+    content = bytearray(buffer.getvalue())
+    place = content.index(data.image(7).read_bytes()) + 500
+    content[place : place + 8] = bytes(8)
+    (tmp_path / "data.zip").write_bytes(content)
+    source = open_source(tmp_path / "data.zip", data.params.limits)
+    (fault,) = ingest(source, data.params, data.heads).quarantine.itertuples()
+    assert (fault.line, fault.kind) == (8, "bad image")
+    assert "cannot be unpacked: Bad CRC-32" in str(fault.reason)
+
+
+def test_too_much_quarantine_says_what_where_and_how_to_go_on(data: Data) -> None:
+    data.image(1).unlink()
+    data.image(2).write_bytes(b"no")
+    data.table.loc[[6, 9], "age"] = "18-25"
+    ingested = data.ingest()
+    share = {"max_quarantined_share": 0.16}
+    with pytest.raises(AnnotationsError) as raised:
+        check_quarantine(ingested, data.params.model_copy(update=share), "data/rejected.csv")
+    first, *kinds = str(raised.value).splitlines()
+    assert first == (
+        "hvc_annotations.csv: 4 of 24 rows are bad, a share of 0.1667. Expected at most 0.16. Mend "
+        "what data/rejected.csv lists, or raise data.max_quarantined_share in params.yaml to go on "
+        "without these rows."
+    )
+    assert kinds[0] == (
+        "  2 x unknown class, first line 8: unknown age '18-25'. Did you mean '15-25'? Expected "
+        "one of 15-25, 25-35, 35-45, 45-55, 55+"
+    )
+    assert len(kinds) == len(describe_quarantine(ingested.quarantine)) == 3
+    share = {"max_quarantined_share": 0.17}
+    check_quarantine(ingested, data.params.model_copy(update=share), "data/rejected.csv")
+
+
+def test_no_good_row_is_refused_whatever_the_parameters_allow(data: Data) -> None:
+    shutil.rmtree(data.folder / "resized")
+    ingested = data.ingest()
+    accepting = data.params.model_copy(update={"max_quarantined_share": 1.0})
+    with pytest.raises(AnnotationsError, match="24 of 24 rows are bad"):
+        check_quarantine(ingested, accepting, "rejected.csv")
+
+
+def test_no_file_of_the_source_is_touched(data: Data) -> None:
+    data.table.to_csv(data.csv, index=False)
+
+    def state() -> dict[Path, tuple[bytes, int]]:
+        files = (path for path in data.folder.rglob("*") if path.is_file())
+        return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+    before = state()
+    ingest(open_source(data.folder, data.params.limits), data.params, data.heads)
+    assert state() == before
+
+
+def _measure(content: bytes, image: Image.Image) -> tuple[int, float]:
+    return len(content), float(np.asarray(image).mean())
+
+
+def _kill(content: bytes, image: Image.Image) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_several_processes_decode_the_same_in_order(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data.image(5).write_bytes(b"no")
+    names = [f"resized/{number}.jpg" for number in range(1, 25)]
+    limits = data.params.limits
+    source = open_source(data.folder, limits)
+    alone = list(decoding.map_images(_measure, source, names, limits, "one"))
+    monkeypatch.setattr(decoding, "_IMAGES_PER_PROCESS", 12)
+    monkeypatch.setattr(decoding, "_IMAGES_PER_TASK", 5)
+    together = list(decoding.map_images(_measure, source, names, limits, "two"))
+    assert isinstance(alone.pop(4), ImageError)
+    assert isinstance(together.pop(4), ImageError)
+    assert together == alone
+
+
+def test_a_process_that_is_killed_ends_the_stage_in_one_line(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "_IMAGES_PER_PROCESS", 12)
+    limits = data.params.limits
+    names = [f"resized/{number}.jpg" for number in range(1, 25)]
+    with pytest.raises(SourceError, match=r"ended from outside.* Lower data\.limits"):
+        list(decoding.map_images(_kill, open_source(data.folder, limits), names, limits, "killed"))
