@@ -1,6 +1,7 @@
 # Everything runs in .venv, installed from the lock file. PYTHON names the Python 3.11 or 3.12 to use.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
+SHELL := /bin/bash
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 

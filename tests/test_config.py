@@ -81,6 +81,8 @@ def test_every_number_is_required(params_file: Path) -> None:
         ({"heads.age.classes": ["a", "a"]}, r"heads\.age\.classes: class 'a' is listed twice"),
         ({"heads.age.column": "gender"}, r"heads\.age\.column: column 'gender' is already used"),
         ({"heads": {"image": {"column": "a", "classes": ["b", "c"]}}}, r"heads\.image: the name"),
+        ({"heads": {"test_a": {"column": "a", "classes": ["b", "c"]}}}, r"heads\.test_a: the name"),
+        ({"split.group_by.pattern": "a{99999999999}"}, r"pattern: not a regular expression"),
         ({"heads.age.classes": ["a", " b"]}, r"heads\.age\.classes: class ' b' is empty or has"),
         ({"data.keep_columns": ["age"]}, r"data\.keep_columns: the name 'age' is taken"),
         ({"data.limits.image_megapixels": 500}, r"data\.limits\.image_megapixels: expected .* 89"),

@@ -27,8 +27,13 @@ INITIAL = "initial"
 """What the first phase starts from: the weights that `initialize` writes."""
 
 
-_RESERVED_HEADS = frozenset({"backbone", "image", "mean", "neck", "rescale", "val"})
-"""Names of the network's own layers and of figures over heads."""
+_RESERVED_HEADS = frozenset(
+    {"backbone", "image", "line", "mean", "neck", "rescale", "row", "shares", "test", "val"}
+)
+"""Names of the network's own layers, of columns of records, and of figures over heads."""
+
+_RESERVED_PREFIXES = ("test_", "val_")
+"""What figures of other rows begin with."""
 
 
 def _to_tuple(value: Any) -> Any:
@@ -41,6 +46,7 @@ _Count = Annotated[int, Field(ge=1)]
 _Positive = Annotated[float, Field(gt=0)]
 _ImageSize = Annotated[int, Field(ge=32, le=4096)]
 _Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+_Column = Annotated[str, Field(min_length=1)]
 _Range = Annotated[tuple[_Positive, _Positive], _FROM_LIST]
 
 
@@ -60,6 +66,7 @@ class LimitsParams(_Section):
 
     members: _Count
     unpacked_gigabytes: _Positive
+    annotations_megabytes: _Positive
     image_megabytes: _Positive
     image_megapixels: Annotated[float, Field(gt=0, le=89)]  # beyond that, Pillow itself refuses
 
@@ -72,8 +79,8 @@ class DataParams(_Section):
 
     source: str
     annotations: str
-    image_column: str
-    keep_columns: Annotated[tuple[str, ...], _FROM_LIST]
+    image_column: _Column
+    keep_columns: Annotated[tuple[_Column, ...], _FROM_LIST]
     limits: LimitsParams
     image_sizes: Annotated[tuple[_ImageSize, ...], _FROM_LIST, Field(min_length=1)]
     max_quarantined_share: _Share
@@ -82,7 +89,7 @@ class DataParams(_Section):
 class HeadParams(_Section):
     """One classification output: its column in the annotations and its classes, in output order."""
 
-    column: str
+    column: _Column
     classes: Annotated[tuple[str, ...], _FROM_LIST, Field(min_length=2)]
 
     @field_validator("classes")
@@ -108,7 +115,7 @@ class GroupParams(_Section):
     def _is_regular_expression(cls, pattern: str) -> str:
         try:
             re.compile(pattern)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"not a regular expression: {error}; mend it") from None
         return pattern
 
@@ -155,7 +162,7 @@ class InspectionParams(_Section):
     each kind.
     """
 
-    images: _Count
+    images: Annotated[int, Field(ge=1, le=100)]
     unusual_pairs: Annotated[int, Field(ge=0)]
     near_duplicates: Annotated[int, Field(ge=0)]
     faults: Annotated[int, Field(ge=0)]
@@ -301,8 +308,9 @@ class Params(_Section):
 
     @model_validator(mode="after")
     def _heads_have_free_names(self) -> Self:
-        for name in _RESERVED_HEADS & set(self.heads):
-            raise ValueError(f"heads.{name}: the name is taken by the network. Rename the head.")
+        for name in self.heads:
+            if name in _RESERVED_HEADS or name.startswith(_RESERVED_PREFIXES):
+                raise ValueError(f"heads.{name}: the name is taken. Rename the head.")
         return self
 
     @model_validator(mode="after")
@@ -334,7 +342,7 @@ class Params(_Section):
         ):
             raise ValueError(
                 f"split.group_by.column: records have no column {column!r}; add it to "
-                "data.keep_columns"
+                "data.keep_columns, or name another than a label's"
             )
         return self
 

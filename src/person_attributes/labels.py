@@ -73,6 +73,16 @@ class LabelMap:
             }
         )
 
+    def class_shares(self, labels: pd.DataFrame) -> dict[str, dict[str, float]]:
+        """Computes each class's share of the labels of its head: `{head: {class: share}}`."""
+        return {
+            head: {
+                name: float((labels[head] == name).sum() / max((labels[head] != "").sum(), 1))
+                for name in names
+            }
+            for head, names in self.classes.items()
+        }
+
     def write(self, path: Path) -> None:
         """Writes the map as JSON."""
         content = {

@@ -85,6 +85,14 @@ def test_a_member_that_is_there_twice_is_refused(tmp_path: Path, limits: LimitsP
         open_source(tmp_path / "a.zip", limits)
 
 
+def test_names_mean_the_same_however_they_are_written(tmp_path: Path, limits: LimitsParams) -> None:
+    source = open_source(_zip(tmp_path / "a.zip", {"./a/1.jpg": b"1", "b//2.jpg": b"2"}), limits)
+    assert (source.read("a/1.jpg"), source.read("./b/./2.jpg")) == (b"1", b"2")
+    twice = _zip(tmp_path / "b.zip", {"a/1.jpg": b"1", "a//1.jpg": b"2"})
+    with pytest.raises(SourceError, match="is there twice"):
+        open_source(twice, limits)
+
+
 def test_limits_name_the_parameter_to_raise(tmp_path: Path, limits: LimitsParams) -> None:
     path = _zip(tmp_path / "a.zip", {"1": bytes(3000), "2": bytes(3000)})
     for key, value in {"members": 1, "unpacked_gigabytes": 5e-6}.items():

@@ -117,8 +117,38 @@ def test_the_same_bytes_under_two_names_are_one_image(data: Data) -> None:
         (4, "conflicting labels"),
         (5, "conflicting labels"),
     ]
-    assert ingested.quarantine["reason"].iloc[0] == "the same bytes as line 2"
-    assert "the same bytes as line 5, with another gender" in ingested.quarantine["reason"].iloc[1]
+    repeated, conflicting, _ = ingested.quarantine["reason"]
+    assert repeated == "the same image as line 2"
+    assert conflicting.startswith("the same image as line 5, with another gender")
+
+
+def test_the_same_image_twice_is_kept_once_unless_its_labels_differ(data: Data) -> None:
+    data.table.loc[1] = data.table.loc[0]
+    data.table.loc[3] = data.table.loc[2]
+    data.table.loc[3, "gender"] = ""
+    data.table.loc[5] = data.table.loc[4]
+    data.table.loc[5, "age"] = "55+" if data.table.loc[4, "age"] != "55+" else "15-25"
+    ingested = data.ingest()
+    assert _kinds(ingested) == [
+        (3, "repeated image"),
+        (5, "repeated image"),
+        (6, "conflicting labels"),
+        (7, "conflicting labels"),
+    ]
+    reasons = ingested.quarantine["reason"].tolist()
+    assert reasons[0] == "the same image as line 2"
+    assert reasons[2:] == [
+        "the same image as line 7, with another age",
+        "the same image as line 6, with another age",
+    ]
+
+
+def test_a_copy_takes_the_place_of_a_row_with_a_fault(data: Data) -> None:
+    data.table.loc[1] = data.table.loc[0]
+    data.table.loc[0, "age"] = "18"
+    ingested = data.ingest()
+    assert _kinds(ingested) == [(2, "unknown class")]
+    assert ingested.records.loc[1, "image"] == "resized/1.jpg"
 
 
 def test_images_that_are_too_large_on_disk_are_not_read(data: Data) -> None:
@@ -170,7 +200,7 @@ def test_no_good_row_is_refused_whatever_the_parameters_allow(data: Data) -> Non
     shutil.rmtree(data.folder / "resized")
     ingested = data.ingest()
     accepting = data.params.model_copy(update={"max_quarantined_share": 1.0})
-    with pytest.raises(AnnotationsError, match="24 of 24 rows are bad"):
+    with pytest.raises(AnnotationsError, match="all 24 rows are bad"):
         check_quarantine(ingested, accepting, "rejected.csv")
 
 

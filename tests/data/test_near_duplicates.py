@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance
 
 from person_attributes.config import NearDuplicateParams, Params
 from person_attributes.data.appearance import describe_image, trim_padding
-from person_attributes.data.leakage import find_leaks, settle_leaks
+from person_attributes.data.leakage import describe_pairs, name_pairs, settle_leaks
 from person_attributes.data.near_duplicates import find_near_duplicates
 from person_attributes.data.sample import draw_sample
 from person_attributes.data.split import Split
@@ -95,21 +95,28 @@ def _pairs(*pairs: tuple[int, int]) -> pd.DataFrame:
 
 def _settle(params: Params, across_parts: str, groups: list[int], *pairs: tuple[int, int]) -> Split:
     section: NearDuplicateParams = params.split.near_duplicates
-    leaks = find_leaks(SPLIT, _pairs(*pairs), RECORDS)
+    named = name_pairs(_pairs(*pairs), RECORDS)
     names = pd.Series(groups, index=RECORDS.index).astype(str)
     return settle_leaks(
-        SPLIT, leaks, names, section.model_copy(update={"across_parts": across_parts})
+        SPLIT, named, names, section.model_copy(update={"across_parts": across_parts})
     )
 
 
 ALONE = list(range(8))
 
 
-def test_pairs_are_told_with_their_parts() -> None:
-    leaks = find_leaks(SPLIT, _pairs((1, 4), (0, 2), (5, 7)), RECORDS)
-    assert leaks["first_part"].tolist() == ["train", "train", "validation"]
-    assert leaks["second_part"].tolist() == ["validation", "train", "test"]
-    assert leaks["leaks"].tolist() == [True, False, True]
+def test_pairs_are_told_with_their_parts_then_and_now() -> None:
+    records = RECORDS.set_index(pd.Index(range(10, 18), name="row"))
+    drawn = Split(train=(10, 11, 12, 13), validation=(14, 15), test=(16, 17))
+    named = name_pairs(_pairs((1, 4), (0, 2), (5, 7)), records)
+    told = describe_pairs(named, records, drawn, drawn.move([14]))
+    assert told["first"].tolist() == [11, 10, 15]
+    assert told["second_image"].tolist() == ["4.jpg", "2.jpg", "7.jpg"]
+    assert told["first_part"].tolist() == ["train", "train", "validation"]
+    assert told["second_part"].tolist() == ["train", "train", "test"]
+    assert told["drawn_apart"].tolist() == [True, False, True]
+    nothing = describe_pairs(name_pairs(_pairs(), records), records, drawn, drawn)
+    assert list(nothing.columns) == list(told.columns)
 
 
 def test_moving_puts_all_that_hangs_together_into_training(params: Params) -> None:
@@ -120,8 +127,13 @@ def test_moving_puts_all_that_hangs_together_into_training(params: Params) -> No
 
 
 def test_a_moved_row_takes_its_group_along(params: Params) -> None:
-    settled = _settle(params, "move", [0, 0, 2, 3, 4, 4, 6, 7], (1, 4))
-    assert settled == Split(train=(0, 1, 2, 3, 4, 5), validation=(), test=(6, 7))
+    settled = _settle(params, "move", [0, 0, 2, 3, 4, 5, 6, 4], (1, 4))
+    assert settled == Split(train=(0, 1, 2, 3, 4, 7), validation=(5,), test=(6,))
+
+
+def test_a_part_that_would_be_empty_is_refused(params: Params) -> None:
+    with pytest.raises(SplitError, match=r"all 2 rows of the part 'validation' .*similarity"):
+        _settle(params, "move", ALONE, (1, 4), (2, 5))
 
 
 def test_pairs_within_a_part_move_nothing(params: Params) -> None:
@@ -131,7 +143,7 @@ def test_pairs_within_a_part_move_nothing(params: Params) -> None:
 
 def test_reporting_moves_nothing_and_failing_names_the_worst_pair(params: Params) -> None:
     assert _settle(params, "report", ALONE, (1, 4)) == SPLIT
-    with pytest.raises(SplitError, match=r"1 pairs .* 1\.jpg \(train\) and 4\.jpg \(validation\)"):
+    with pytest.raises(SplitError, match=r"1 pairs .* row 1 \(train\) and row 4 \(validation\)"):
         _settle(params, "fail", ALONE, (0, 3), (1, 4))
 
 

@@ -127,7 +127,8 @@ def test_a_pattern_names_groups_and_what_it_misses_stands_alone() -> None:
     by_match = find_groups(records, GroupParams(column="image", pattern=r"Set\d+"))
     assert by_match.nunique() == 4
     by_value = find_groups(records, GroupParams(column="place", pattern=""))
-    assert by_value.tolist() == ["a", "b", "a", "b", ""]
+    assert by_value.groupby(by_value).ngroup().tolist() == [0, 1, 0, 1, 2]
+    assert find_groups(records, GroupParams(column="place", pattern="a|")).nunique() == 3
 
 
 def test_moved_rows_train_and_the_others_keep_their_order() -> None:
@@ -150,7 +151,11 @@ def test_an_edited_split_is_refused(draw: Any, tmp_path: Path, part: str) -> Non
         Split.read(path)
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"train": 1}', '{"digest": "x"', "null"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[1]", '{"train": 1}', '{"digest": "x"', "null"]
+    + [f'{{"digest": "x", "train": [{row}], "validation": []}}' for row in ('"a"', "null", "1e99")],
+)
 def test_a_broken_split_is_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "split.json"
     path.write_text(content)

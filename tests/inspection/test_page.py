@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,6 @@ from person_attributes.config import Params
 from person_attributes.data.split import Split
 from person_attributes.inspection.page import Data, render_data_page
 from person_attributes.labels import LabelMap
-from person_attributes.stages.wiring import class_shares
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def data(label_map: LabelMap, random: np.random.Generator) -> Data:
             "second_image": ["40.jpg", "11.jpg"],
             "first_part": ["train", "train"],
             "second_part": ["validation", "train"],
-            "leaks": [True, False],
+            "drawn_apart": [True, True],
             "similarity": [0.93, 0.8],
         }
     )
@@ -50,7 +50,7 @@ def data(label_map: LabelMap, random: np.random.Generator) -> Data:
 
 def _render(data: Data, params: Params) -> str:
     shares = {
-        part: class_shares(data.records.loc[list(rows)], data.label_map)
+        part: data.label_map.class_shares(data.records.loc[list(rows)])
         for part, rows in data.split.parts.items()
     }
     return render_data_page(data, shares, params.inspection, "#2a6f97", seed=1)
@@ -63,10 +63,11 @@ def test_the_page_tells_what_is_there_and_opens_offline(data: Data, params: Para
     for told in (
         "40 records (32 train, 8 validation)",
         "3 rows quarantined",
-        "2 pairs of near-duplicates, 1 of them drawn into different parts",
+        "2 pairs of near-duplicates, 2 of them drawn apart, 1 in different parts now",
         "Without a label: age 2 records",
         "unknown class: 2",
-        "rows 3 (train) and 40 (validation) across parts",
+        "rows 3 (train) and 40 (validation) in different parts",
+        "rows 10 (train) and 11 (train) drawn apart, moved together",
         "over-weight no record",
     ):
         assert told in text
@@ -83,15 +84,19 @@ def test_the_page_is_the_same_twice(data: Data, params: Params) -> None:
     assert _render(data, params) == _render(data, params)
 
 
+def test_dollars_are_no_formulas_and_many_classes_fit(data: Data, params: Params) -> None:
+    prices = tuple(f"$5^${number}{{" for number in range(70))
+    records = data.records.assign(age=[prices[row % 70] for row in data.records.index])
+    label_map = LabelMap(
+        classes=dict(data.label_map.classes) | {"age": prices}, columns=data.label_map.columns
+    )
+    page = _render(replace(data, records=records, label_map=label_map), params)
+    assert "$5^$3{" in page
+
+
 def test_a_page_without_duplicates_or_quarantine_says_so(data: Data, params: Params) -> None:
-    clean = Data(
-        data.records,
-        data.quarantine.head(0),
-        data.appearances,
-        data.near_duplicates.head(0),
-        data.split,
-        data.images,
-        data.label_map,
+    clean = replace(
+        data, quarantine=data.quarantine.head(0), near_duplicates=data.near_duplicates.head(0)
     )
     page = _render(clean, params)
     assert "None were found." in page

@@ -4,17 +4,22 @@ import codecs
 import csv
 import difflib
 import io
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from person_attributes.config import DataParams, HeadParams
 from person_attributes.data.archive import Source
 from person_attributes.errors import AnnotationsError
+
+if TYPE_CHECKING:
+    import _csv
 
 _DELIMITERS = ",;\t|"
 
@@ -68,9 +73,7 @@ def read_annotations(
     names = {"image": data.image_column} | {name: name for name in data.keep_columns}
     names |= {head: section.column for head, section in heads.items()}
     table, malformed = _parse(text, data.annotations, names)
-    faults = pd.concat(
-        [malformed, _check_labels(table, heads), _find_repeated(table, heads)], ignore_index=True
-    )
+    faults = pd.concat([malformed, _check_labels(table, heads)], ignore_index=True)
     return Annotations(table, faults)
 
 
@@ -96,22 +99,37 @@ def _read_text(source: Source, data: DataParams) -> str:
             f"{data.source}: no file {data.annotations!r} in it. Expected the annotations CSV "
             "there. Correct data.annotations in params.yaml."
         )
+    megabytes = source.size(data.annotations) / 1e6
+    if megabytes > data.limits.annotations_megabytes:
+        raise AnnotationsError(
+            f"{data.annotations}: {megabytes:.0f} MB. Expected at most "
+            f"{data.limits.annotations_megabytes:g}. "
+            "Raise data.limits.annotations_megabytes in params.yaml if that is right."
+        )
     content = source.read(data.annotations)
     marks = (name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark))
     encoding = next(marks, "utf-8")
     try:
-        return content.decode(encoding)
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise AnnotationsError(
             f"{data.annotations}:{line}: not {encoding.upper()} text. Expected UTF-8, or UTF-16 "
             "with a byte order mark. Save the file as UTF-8."
         ) from None
+    if "\0" in text:
+        line = text.partition("\0")[0].count("\n") + 1
+        raise AnnotationsError(
+            f"{data.annotations}:{line}: a null character. Expected UTF-8 text, or UTF-16 with a "
+            "byte order mark. Save the file as UTF-8."
+        )
+    return text
 
 
 def _parse(text: str, file: str, names: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Parses the columns that are needed, `{our name: name in the header}`, and finds odd rows."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_find_delimiter(text, names))
+    delimiter = _find_delimiter(text, names)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header = [name.strip() for name in _read_header(reader, file)]
     places = [_find_column(column, header, names, file) for column in names.values()]
     columns: list[list[str]] = [[] for _ in names]
@@ -125,7 +143,7 @@ def _parse(text: str, file: str, names: Mapping[str, str]) -> tuple[pd.DataFrame
                 cells = (cells + [""] * len(header))[: len(header)]
             lines.append(line)
             for column, place in zip(columns, places, strict=True):
-                column.append(sys.intern(cells[place].strip()))
+                column.append(sys.intern(_clean(cells[place])))
         line = reader.line_num + 1
     if not lines:
         raise AnnotationsError(f"{file}: no rows below the header. Add annotations.")
@@ -134,33 +152,43 @@ def _parse(text: str, file: str, names: Mapping[str, str]) -> tuple[pd.DataFrame
     return table, make_faults(table, "malformed row", odd)
 
 
+def _clean(cell: str) -> str:
+    """Takes blanks away, and gives line breaks the one form that is written and read back whole."""
+    return cell.strip().replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _find_delimiter(text: str, names: Mapping[str, str]) -> str:
     """Chooses what parts the header into most of the columns that are needed."""
-    first = text.lstrip("\r\n").partition("\n")[0]
+    first = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
     needed = set(names.values())
 
     def count(delimiter: str) -> int:
-        cells = next(csv.reader([first], delimiter=delimiter), [])
+        try:
+            cells = next(csv.reader([first], delimiter=delimiter), [])
+        except csv.Error:  # told where the file is read
+            return 0
         return len(needed & {cell.strip() for cell in cells})
 
     return max(_DELIMITERS, key=count)
 
 
-def _read_header(reader: Iterator[list[str]], file: str) -> list[str]:
+def _read_header(reader: "_csv.Reader", file: str) -> list[str]:
     for cells in _telling_csv_errors(reader, file):
         if cells:
             return cells
     raise AnnotationsError(f"{file}: empty. Expected a header and rows. Add annotations.")
 
 
-def _telling_csv_errors(reader: Iterator[list[str]], file: str) -> Iterator[list[str]]:
+def _telling_csv_errors(reader: "_csv.Reader", file: str) -> Iterator[list[str]]:
+    line = reader.line_num + 1
     try:
-        yield from reader
+        for cells in reader:
+            yield cells
+            line = reader.line_num + 1
     except csv.Error as error:
-        line = getattr(reader, "line_num", 0)
         raise AnnotationsError(
-            f"{file}:{line}: not a CSV file: {error}. Look for a quote that is not closed, and "
-            "mend the line."
+            f"{file}:{line}: not a CSV file: {error}. Look for a quote that is not closed in the "
+            "row that begins there."
         ) from None
 
 
@@ -227,22 +255,15 @@ def _describe_class(value: str, head: HeadParams) -> str:
     return f"unknown {head.column} {value!r}.{hint} Expected one of {', '.join(head.classes)}"
 
 
-def _find_repeated(table: pd.DataFrame, heads: Mapping[str, HeadParams]) -> pd.DataFrame:
-    """Finds images that several rows name."""
-    named = table[table["image"] != ""]
-    return find_copies(table, named["image"], heads, "the same image")
-
-
 def find_copies(
-    table: pd.DataFrame, keys: pd.Series, heads: Mapping[str, HeadParams], what: str
+    table: pd.DataFrame, keys: pd.Series, heads: Mapping[str, HeadParams]
 ) -> pd.DataFrame:
     """Finds rows that speak of one image: the first is kept, unless their labels differ.
 
     Args:
         table: `Annotations.table`.
-        keys: Indexed by row; equal for copies.
+        keys: Of the rows that are good otherwise, indexed by row; equal for copies.
         heads: The label columns.
-        what: Such as `the same image`.
 
     Returns:
         Rows of `Annotations.faults`: `repeated image`, or `conflicting labels` for all copies,
@@ -258,12 +279,12 @@ def find_copies(
     differs = labels.groupby(copies).transform("nunique").gt(1)
     columns = [section.column for section in heads.values()]
     conflicting = {
-        row: f"{what} as line {line}, with another {', '.join(compress(columns, flags))}"
+        row: f"the same image as line {line}, with another {', '.join(compress(columns, flags))}"
         for row, line, flags in zip(copies.index, other, differs.to_numpy(), strict=True)
         if flags.any()
     }
     repeated = {
-        row: f"{what} as line {line}"
+        row: f"the same image as line {line}"
         for row, line in first[~is_first].items()
         if row not in conflicting
     }

@@ -106,19 +106,24 @@ class ZipSource:
         return ZipSource, (self._path, self._limits)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._members
+        return _normalize(str(name)) in self._members
 
     def size(self, name: str) -> int:
-        return self._members[name].file_size
+        return self._members[_normalize(name)].file_size
 
     def read(self, name: str) -> bytes:
-        info = self._members[name]
+        info = self._members[_normalize(name)]
         try:
             with self._archive.open(info) as file:
                 # Bounded: where the archive claims too little, no more than that is unpacked.
                 return file.read(info.file_size + 1)
         except _BROKEN_ARCHIVE as error:
             raise SourceError(f"{name}: cannot be unpacked: {error}") from None
+
+
+def _normalize(name: str) -> str:
+    """Takes out what means nothing in a path: `a//./b` is `a/b`."""
+    return "/".join(PurePosixPath(name).parts)
 
 
 def _is_ignored(info: zipfile.ZipInfo) -> bool:
@@ -141,9 +146,9 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo], limits: LimitsPar
             f"{limits.unpacked_gigabytes}. "
             "Raise data.limits.unpacked_gigabytes in params.yaml if that is right."
         )
-    counts = Counter(info.filename for info in members)
+    counts = Counter(_normalize(info.filename) for info in members)
     for info in members:
-        name = info.filename
+        name = _normalize(info.filename)
         if fault := _find_fault(info) or ("is there twice" if counts[name] > 1 else ""):
             raise SourceError(f"{path}: member {name!r} {fault}. Make the archive anew without it.")
 

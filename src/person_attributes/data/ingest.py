@@ -1,6 +1,6 @@
 """From a source to checked records, a quarantine list, and what each image looks like."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,35 +53,40 @@ def ingest(source: Source, data: DataParams, heads: Mapping[str, HeadParams]) ->
     """
     annotations = read_annotations(source, data, heads)
     table = annotations.table
-    seen, bad_images = _look_at_images(source, table, annotations.faults, data)
-    digests = pd.Series({row: appearance.digest for row, appearance in seen.items()}, dtype=str)
-    faults = pd.concat(
-        [annotations.faults, bad_images, find_copies(table, digests, heads, "the same bytes")],
-        ignore_index=True,
-    )
+    seen, bad_images = _look_at_images(source, table, data)
+    faults = pd.concat([annotations.faults, bad_images], ignore_index=True)
+    good = table["image"].drop(index=list(faults["row"].unique()))
+    digests = good.map({name: look.digest for name, look in seen.items()})
+    faults = pd.concat([faults, find_copies(table, digests, heads)], ignore_index=True)
     quarantine = _merge(faults)
     records = table.drop(index=list(quarantine["row"])).drop(columns="line")
-    kept = {row: seen[row] for row in records.index}
-    return Ingested(records, quarantine, _tabulate(kept), _stack_thumbnails(kept))
+    kept = [seen[name] for name in records["image"]]
+    appearances = _tabulate(kept).set_index(records.index)
+    return Ingested(records, quarantine, appearances, _stack_thumbnails(kept))
 
 
 def _look_at_images(
-    source: Source, table: pd.DataFrame, faults: pd.DataFrame, data: DataParams
-) -> tuple[dict[int, Appearance], pd.DataFrame]:
-    """Decodes the image of every row, each name once, and says which are missing or broken."""
-    named = table["image"][~table["image"].duplicated() & table["image"].ne("")]
-    is_there = named.map(lambda name: name in source).astype(bool)
-    missing = dict.fromkeys(named.index[~is_there], "no such image")
-    broken: dict[int, str] = {}
-    seen: dict[int, Appearance] = {}
-    present = named[is_there]
-    looks = map_images(describe_image, source, list(present), data.limits, "checking images")
-    for row, look in zip(present.index, looks, strict=True):
+    source: Source, table: pd.DataFrame, data: DataParams
+) -> tuple[dict[str, Appearance], pd.DataFrame]:
+    """Decodes every image that a row names, once, and says which are missing or broken."""
+    images = table["image"]
+    names = [name for name in images.unique() if name]
+    present = [name for name in names if name in source]
+    seen: dict[str, Appearance] = {}
+    broken: dict[str, str] = {}
+    looks = map_images(describe_image, source, present, data.limits, "checking images")
+    for name, look in zip(present, looks, strict=True):
         if isinstance(look, ImageError):
-            broken[row] = str(look)
+            broken[name] = str(look)
         else:
-            seen[row] = look
-    bad = [make_faults(table, "missing image", missing), make_faults(table, "bad image", broken)]
+            seen[name] = look
+    missing = dict.fromkeys(images.index[images.isin(set(names) - set(present))], "no such image")
+    is_broken = images.isin(broken.keys())
+    reasons = dict(zip(images.index[is_broken], images[is_broken].map(broken), strict=True))
+    bad = [
+        make_faults(table, "missing image", missing),
+        make_faults(table, "bad image", reasons),
+    ]
     return seen, pd.concat(bad, ignore_index=True)
 
 
@@ -93,18 +98,17 @@ def _merge(faults: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _tabulate(appearances: Mapping[int, Appearance]) -> pd.DataFrame:
+def _tabulate(appearances: Sequence[Appearance]) -> pd.DataFrame:
     columns = ["width", "height", "brightness", "sharpness", "hash"]
     table = pd.DataFrame(
-        [[getattr(look, column) for column in columns] for look in appearances.values()],
+        [[getattr(look, column) for column in columns] for look in appearances],
         columns=columns,
-        index=pd.Index(list(appearances), name="row"),
     )
     return table.round({"brightness": 4, "sharpness": 2})
 
 
-def _stack_thumbnails(appearances: Mapping[int, Appearance]) -> npt.NDArray[np.uint8]:
-    thumbnails = [look.thumbnail for look in appearances.values()]
+def _stack_thumbnails(appearances: Sequence[Appearance]) -> npt.NDArray[np.uint8]:
+    thumbnails = [look.thumbnail for look in appearances]
     shape = (len(thumbnails), THUMBNAIL_SIZE, THUMBNAIL_SIZE)
     return np.array(thumbnails, np.uint8).reshape(shape)
 
@@ -135,15 +139,14 @@ def check_quarantine(ingested: Ingested, data: DataParams, listed_in: str) -> No
     """
     bad = len(ingested.quarantine)
     rows = bad + len(ingested.records)
-    if bad / rows <= data.max_quarantined_share and bad < rows:
-        return
-    raise AnnotationsError(
-        "\n  ".join(
-            [
-                f"{data.annotations}: {bad} of {rows} rows are bad, a share of {bad / rows:.4f}. "
-                f"Expected at most {data.max_quarantined_share:g}. Mend what {listed_in} lists, or "
-                "raise data.max_quarantined_share in params.yaml to go on without these rows.",
-                *describe_quarantine(ingested.quarantine),
-            ]
+    if bad == rows:
+        told = f"{data.annotations}: all {rows} rows are bad. Mend what {listed_in} lists."
+    elif bad / rows > data.max_quarantined_share:
+        told = (
+            f"{data.annotations}: {bad} of {rows} rows are bad, a share of {bad / rows:.4f}. "
+            f"Expected at most {data.max_quarantined_share:g}. Mend what {listed_in} lists, or "
+            "raise data.max_quarantined_share in params.yaml to go on without these rows."
         )
-    )
+    else:
+        return
+    raise AnnotationsError("\n  ".join([told, *describe_quarantine(ingested.quarantine)]))

@@ -1,6 +1,7 @@
 """Finds images that are one picture, or one person a moment later."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 from tqdm import tqdm
 
 _BLOCK = 2048
-"""Images whose hashes are held against all others at once."""
+"""Images whose hashes are held against as many others at once."""
 
 _BORDER = 6
 """Pixels by which one thumbnail may be shifted against the other."""
@@ -27,7 +28,8 @@ def find_near_duplicates(
 
     Perceptual hashes propose pairs, pixels decide: the edges of the two thumbnails are correlated
     at the shift where they agree best. Edges, since light and colours of street scenes are alike;
-    shifted, since people are cut out a little differently from one frame to the next.
+    shifted, since people are cut out a little differently from one frame to the next. The time
+    grows with the square of the images, the memory does not grow.
 
     Args:
         thumbnails: (n, 64, 64) uint8 grey.
@@ -40,18 +42,19 @@ def find_near_duplicates(
         and `similarity`.
     """
     bits = _unpack(hashes)
-    edges: dict[int, npt.NDArray[np.float32]] = {}
     pairs = []
-    with tqdm(total=len(bits), desc="near-duplicates", unit="image", disable=None) as bar:
-        for start, firsts, seconds in _propose(bits, hash_distance):
+
+    @lru_cache(2 * _BLOCK)
+    def edges(position: int) -> npt.NDArray[np.float32]:
+        return _find_edges(thumbnails[position])
+
+    with tqdm(desc="near-duplicates", unit="pair", disable=None) as bar:
+        for firsts, seconds in _propose(bits, hash_distance):
             for first, second in zip(firsts.tolist(), seconds.tolist(), strict=True):
-                for position in (first, second):
-                    if position not in edges:
-                        edges[position] = _find_edges(thumbnails[position])
-                correlation = _correlate(edges[first], edges[second])
+                correlation = _correlate(edges(first), edges(second))
                 if correlation >= similarity:
                     pairs.append((first, second, correlation))
-            bar.update(min(_BLOCK, len(bits) - start))
+                bar.update()
     found = pd.DataFrame(pairs, columns=["first", "second", "similarity"])
     return found.sort_values(
         ["similarity", "first", "second"], ascending=[False, True, True], ignore_index=True
@@ -66,13 +69,14 @@ def _unpack(hashes: Sequence[str]) -> npt.NDArray[np.float32]:
 
 def _propose(
     bits: npt.NDArray[np.float32], hash_distance: int
-) -> Iterator[tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
     """Gives, block by block, the pairs whose hashes are close; first is always before second."""
-    for start in range(0, len(bits), _BLOCK):
-        block = bits[start : start + _BLOCK]
-        distances = (_BITS - block @ bits[start:].T) / 2
-        firsts, seconds = np.nonzero(np.triu(distances <= hash_distance, k=1))
-        yield start, firsts + start, seconds + start
+    for row in range(0, len(bits), _BLOCK):
+        for column in range(row, len(bits), _BLOCK):
+            distances = (_BITS - bits[row : row + _BLOCK] @ bits[column : column + _BLOCK].T) / 2
+            is_close = distances <= hash_distance
+            firsts, seconds = np.nonzero(np.triu(is_close, k=1) if row == column else is_close)
+            yield firsts + row, seconds + column
 
 
 def _find_edges(thumbnail: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

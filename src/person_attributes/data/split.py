@@ -24,7 +24,7 @@ class Split:
     Attributes:
         train: Rows that training may read.
         validation: Rows that choose epochs and models, and that no training reads.
-        test: Rows that nothing reads but the last report; empty unless asked for.
+        test: Rows that choose nothing and that no training reads; empty unless asked for.
     """
 
     train: tuple[int, ...]
@@ -88,12 +88,12 @@ class Split:
                 VALIDATION: tuple(content[VALIDATION]),
                 TEST: tuple(content.get(TEST, ())),
             }
-        except (ValueError, KeyError, TypeError, AttributeError):
+            split = cls(**parts)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             raise SplitError(
                 f"{path.name}: not a split. Expected JSON with train, validation and digest. "
                 "Run the stage split again."
             ) from None
-        split = cls(**parts)
         if split.digest != digest:
             raise SplitError(
                 f"{path.name}: its rows do not fit its digest. Expected {digest}. "
@@ -124,8 +124,8 @@ def draw_split(
         records: Checked records, indexed by row number.
         annotated: The numbers of all annotated rows, quarantined ones too, in order.
         targets: `{head: (n, classes)}` one-hot, aligned with the records.
-        params: The method and the shares, each of all rows (of all groups where rows are grouped),
-            rounded up.
+        params: The method and the shares, each of all rows, or of all groups where rows are
+            grouped.
         seed: Of the draw.
 
     Returns:
@@ -183,16 +183,18 @@ def find_groups(records: pd.DataFrame, group_by: GroupParams) -> pd.Series:
             matches where it has none, go together. Without a pattern, equal values do.
 
     Returns:
-        A name for each row; a row in which the pattern is not found is a group of its own.
+        A name for each row; a row that is empty there, or in which the pattern is not found, is a
+        group of its own.
     """
     column = "image" if group_by.column not in records else group_by.column
     pattern = re.compile(group_by.pattern)
 
     def name(row: int, value: str) -> str:
-        if not group_by.pattern:
+        if not group_by.pattern and value:
             return value
         match = pattern.search(value)
-        return json.dumps(match.groups() or [match.group()]) if match else f"row {row}"
+        found = match and (match.groups() or [match.group()])
+        return json.dumps(found) if found and value else f"row {row}"
 
     values = zip(records.index.tolist(), records[column], strict=True)
     return pd.Series([name(row, value) for row, value in values], index=records.index)

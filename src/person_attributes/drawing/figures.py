@@ -17,8 +17,10 @@ GREY = "#8d99ae"
 
 def new_figure(width: float, height: float) -> "Figure":
     """Makes an empty figure of a size in inches."""
+    import matplotlib
     from matplotlib.figure import Figure
 
+    matplotlib.rcParams["text.parse_math"] = False  # class names may hold dollars
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 

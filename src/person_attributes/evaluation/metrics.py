@@ -1,5 +1,6 @@
 """Metrics take arrays and return numbers; nothing here knows files, models or MLflow."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -76,8 +77,10 @@ def score(
     hits = np.stack([_hits(truth, y_prob[head]) for head, truth in y_true.items()])
     means = _bootstrap_means(hits, bootstrap_samples, seed)
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    low, high = np.nanquantile(means, tails, axis=0)
-    mean_low, mean_high = np.nanquantile(np.nanmean(means, axis=1), tails)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of draws without any label
+        low, high = np.nanquantile(means, tails, axis=0)
+        mean_low, mean_high = np.nanquantile(np.nanmean(means, axis=1), tails)
     rows = {}
     for number, (head, truth) in enumerate(y_true.items()):
         majority = y_train[head].sum(axis=0).argmax()

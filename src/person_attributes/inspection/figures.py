@@ -12,6 +12,12 @@ from person_attributes.drawing.figures import GREY, add_panels, new_figure, to_p
 _PART_COLOURS = {"validation": GREY, "test": "#e09f3e"}
 """Training has the report's own colour."""
 
+_LARGEST_MAP = 24.0
+"""Inches."""
+
+_NUMBERED_CLASSES = 60
+"""In larger maps the numbers could not be read."""
+
 _LIFT_LIMIT = 3.0
 """Powers of two at which the heat map is saturated."""
 
@@ -66,12 +72,12 @@ def draw_associations(
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         lift = np.clip(np.log2(counts / expected), -_LIFT_LIMIT, _LIFT_LIMIT)
-    size = max(5.0, 0.38 * len(names))
+    size = min(max(5.0, 0.38 * len(names)), _LARGEST_MAP)
     figure = new_figure(size + 1.5, size)
     axis = figure.subplots()
     image = axis.imshow(lift, cmap="RdBu_r", vmin=-_LIFT_LIMIT, vmax=_LIFT_LIMIT)
     for (row, column), count in np.ndenumerate(counts):
-        if np.isfinite(count):
+        if np.isfinite(count) and len(names) <= _NUMBERED_CLASSES:
             ink = "white" if abs(lift[row, column]) > 0.6 * _LIFT_LIMIT else "black"
             axis.text(
                 column, row, f"{count:.0f}", ha="center", va="center", fontsize=5.5, color=ink

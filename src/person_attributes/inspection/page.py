@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from PIL import Image
 
 from person_attributes.config import InspectionParams
 from person_attributes.data.images import Images
@@ -15,6 +16,9 @@ from person_attributes.data.split import Split, find_positions
 from person_attributes.drawing.page import render_page
 from person_attributes.inspection import associations, figures
 from person_attributes.labels import LabelMap
+
+_STRIP_HEIGHT = 128
+"""Pixels; larger images are shrunk to it."""
 
 _GAP = 3
 """White pixels between the images of a strip."""
@@ -52,7 +56,7 @@ class Data:
         records: Checked records.
         quarantine: Rows left out.
         appearances: A row for each record.
-        near_duplicates: As `find_leaks` gives them.
+        near_duplicates: As `describe_pairs` gives them.
         split: The parts.
         images: The pack, aligned with the records.
         label_map: Heads and classes.
@@ -99,7 +103,7 @@ def render_data_page(
         share_figure=figures.draw_part_shares(shares, colour),
         association_figure=figures.draw_associations(*associations.count_pairs(targets), names),
         distribution_figure=figures.draw_distributions(parts, colour),
-        unusual=[(pair, _show_unusual(data, pair, params.images)) for pair in unusual],
+        unusual=[_show_unusual(data, pair, params.images) for pair in unusual],
         extremes=_show_extremes(data, params.images),
         classes=_show_classes(data, targets, params.images, seed),
         faults=_list_faults(data.quarantine, params.faults),
@@ -113,11 +117,12 @@ def render_data_page(
 
 def _join(images: Images, positions: Sequence[int]) -> npt.NDArray[np.uint8]:
     """Puts images side by side."""
-    size = images.shape[1]
+    size = min(images.shape[1], _STRIP_HEIGHT)
     strip = np.full((size, len(positions) * (size + _GAP) - _GAP, 3), 255, np.uint8)
     for place, position in enumerate(positions):
         start = place * (size + _GAP)
-        strip[:, start : start + size] = images[position]
+        image = Image.fromarray(np.asarray(images[position]))
+        strip[:, start : start + size] = image.resize((size, size), Image.Resampling.BOX)
     return strip
 
 

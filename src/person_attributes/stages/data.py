@@ -10,7 +10,7 @@ from person_attributes.data.annotations import read_records, write_records
 from person_attributes.data.archive import open_source
 from person_attributes.data.ingest import Ingested, check_quarantine, describe_quarantine
 from person_attributes.data.ingest import ingest as ingest_source
-from person_attributes.data.leakage import find_leaks, settle_leaks
+from person_attributes.data.leakage import describe_pairs, name_pairs, settle_leaks
 from person_attributes.data.near_duplicates import find_near_duplicates
 from person_attributes.data.packs import open_pack, pack_images
 from person_attributes.data.sample import draw_sample
@@ -18,7 +18,6 @@ from person_attributes.data.split import Split, check_labels, draw_split, find_g
 from person_attributes.errors import AnnotationsError
 from person_attributes.labels import LabelMap
 from person_attributes.stages.wiring import (
-    class_shares,
     make_label_map,
     name_shares,
     open_stage_run,
@@ -77,7 +76,7 @@ def ingest(workspace: Workspace, params: Params) -> None:
             ingested.appearances.to_csv(path, lineterminator="\n")
         with writing(workspace.thumbnails) as path, path.open("wb") as file:
             np.save(file, ingested.thumbnails)
-        shares = class_shares(ingested.records, make_label_map(params))
+        shares = make_label_map(params).class_shares(ingested.records)
         missing = (ingested.records[list(params.heads)] == "").sum()
         run.log_metrics({"records": len(ingested.records), "quarantined": len(ingested.quarantine)})
         run.log_metrics({f"{head}_missing": int(count) for head, count in missing.items()})
@@ -122,7 +121,7 @@ def encode(workspace: Workspace, params: Params) -> None:
         with writing(workspace.label_map) as path:
             label_map.write(path)
         run.log_metrics({"records": len(records), "one_hot_columns": one_hot.shape[1]})
-        run.log_metrics(name_shares(class_shares(records, label_map)))
+        run.log_metrics(name_shares(label_map.class_shares(records)))
         run.log_dataset(one_hot.reset_index(), "one_hot", params.data.source, context="encode")
         run.log_file(workspace.label_map)
         print(f"encode: {one_hot.shape[1]} one-hot columns for {len(label_map.heads)} heads")
@@ -152,14 +151,14 @@ def split(workspace: Workspace, params: Params) -> None:
             settled.write(path)
         for part, rows in settled.parts.items():
             part_records = records.loc[list(rows)]
-            shares = class_shares(part_records, label_map)
+            shares = label_map.class_shares(part_records)
             run.log_metrics({f"{part}_rows": len(rows)})
             run.log_metrics(name_shares(shares, f"{part}_"))
             run.log_dataset(part_records.reset_index(), part, params.data.source, context=part)
             picture = draw_class_shares(shares, params.report.colour)
             run.log_bytes(picture, f"class_shares_{part}.png")
-        across, moved = int(leaks["leaks"].sum()), len(settled.train) - len(drawn.train)
-        run.log_metrics({"near_duplicates": len(leaks), "across_parts": across, "moved": moved})
+        apart, moved = int(leaks["drawn_apart"].sum()), len(settled.train) - len(drawn.train)
+        run.log_metrics({"near_duplicates": len(leaks), "drawn_apart": apart, "moved": moved})
         run.set_tags({"split.digest": settled.digest})
         run.log_file(workspace.split)
         run.log_file(workspace.near_duplicates)
@@ -167,7 +166,7 @@ def split(workspace: Workspace, params: Params) -> None:
         print(f"split: {counts} rows, digest {settled.digest}")
         if len(leaks):
             print(
-                f"  {len(leaks)} pairs of near-duplicates, {across} across parts, {moved} rows "
+                f"  {len(leaks)} pairs of near-duplicates, {apart} drawn apart, {moved} rows "
                 f"moved into training; see {workspace.relative(workspace.near_duplicates)}"
             )
 
@@ -184,12 +183,13 @@ def _settle_leaks(
         section.hash_distance,
         section.similarity,
     )
-    leaks = find_leaks(drawn, pairs, records)
+    named = name_pairs(pairs, records)
     if params.split.method == "grouped":
         groups = find_groups(records, params.split.group_by)
     else:
         groups = pd.Series(records.index.astype(str), index=records.index)
-    return leaks, settle_leaks(drawn, leaks, groups, section)
+    settled = settle_leaks(drawn, named, groups, section)
+    return describe_pairs(named, records, drawn, settled), settled
 
 
 def pack(workspace: Workspace, params: Params, image_size: int) -> None:
@@ -246,7 +246,7 @@ def inspect(workspace: Workspace, params: Params) -> None:
             label_map,
         )
         shares = {
-            part: class_shares(records.loc[list(rows)], label_map)
+            part: label_map.class_shares(records.loc[list(rows)])
             for part, rows in drawn.parts.items()
         }
         page = render_data_page(data, shares, params.inspection, params.report.colour, params.seed)

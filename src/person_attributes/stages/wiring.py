@@ -95,17 +95,6 @@ def make_label_map(params: Params) -> LabelMap:
     )
 
 
-def class_shares(records: pd.DataFrame, label_map: LabelMap) -> dict[str, dict[str, float]]:
-    """Computes each class's share of the labels of its head."""
-    return {
-        head: {
-            name: float((records[head] == name).sum() / max((records[head] != "").sum(), 1))
-            for name in label_map.classes[head]
-        }
-        for head in label_map.heads
-    }
-
-
 def name_shares(shares: dict[str, dict[str, float]], prefix: str = "") -> dict[str, float]:
     """Names shares by the number of the class: MLflow does not accept what class names hold."""
     return {
