@@ -9,6 +9,9 @@ import pandas as pd
 
 from person_attributes.labels import LabelMap
 
+_SELDOM = 0.5
+"""As often as by chance; what is less than that is seldom."""
+
 _LEAST_RESIDUAL = -2.0
 """About the 2 % that chance alone would bring."""
 
@@ -72,8 +75,9 @@ def find_unusual_pairs(targets: OneHot, label_map: LabelMap, count: int) -> list
         count: How many pairs to give.
 
     Returns:
-        The pairs with the smallest count for what chance would give, of those that are rarer than
-        chance explains: whose Pearson residual, (count - expected) / sqrt(expected), is below -2.
+        The pairs with the smallest count for what chance would give, of those that have less than
+        half of it and are rarer than chance explains: whose Pearson residual, (count - expected) /
+        sqrt(expected), is below -2.
     """
     names = [(head, name) for head in label_map.heads for name in label_map.classes[head]]
     one_hot = np.concatenate([targets[head] for head in label_map.heads], axis=1)
@@ -81,7 +85,7 @@ def find_unusual_pairs(targets: OneHot, label_map: LabelMap, count: int) -> list
     with np.errstate(divide="ignore", invalid="ignore"):
         lift = counts / expected
         residuals = (counts - expected) / np.sqrt(expected)
-    is_unusual = (counts > 0) & (residuals < _LEAST_RESIDUAL)
+    is_unusual = (counts > 0) & (lift < _SELDOM) & (residuals < _LEAST_RESIDUAL)
     lift[~is_unusual | np.tri(len(lift), dtype=bool)] = np.inf
     order = np.argsort(lift, axis=None, kind="stable")[: min(count, np.isfinite(lift).sum())]
     pairs = []
