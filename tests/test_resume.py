@@ -85,7 +85,7 @@ def test_a_phase_killed_at_random_moments_ends_as_one_that_was_not(
     """Kills before the first batch, inside and between epochs, and while a backup is written."""
     moments = random.Random(7)
     writing, journal = ".writing-state.npy", "points.jsonl"
-    for awaited, seconds in [(journal, 8.0), *[(writing, 0.02), (writing, 0.4)] * 3]:
+    for awaited, seconds in [(journal, 8.0), *[(writing, 0.02), (writing, 0.4)] * 2]:
         process = project.start(*TRAIN)
         _wait_for(project, awaited, process)
         time.sleep(moments.uniform(0, seconds))
