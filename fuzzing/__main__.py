@@ -6,7 +6,9 @@ import warnings
 
 import atheris
 
-with atheris.instrument_imports(include=["person_attributes", "PIL", "csv", "zipfile"]):
+_INSTRUMENTED = ["person_attributes", "PIL", "csv", "zipfile"]
+
+with atheris.instrument_imports(include=_INSTRUMENTED):
     from fuzzing.targets import CORPUS, TARGETS, prepare
 
 
@@ -14,7 +16,8 @@ def main() -> None:
     """Mutates the corpus for some seconds; an input that breaks something is written to a file."""
     name, seconds = sys.argv[1:]
     warnings.simplefilter("ignore")  # Pillow's, on what it makes of the bytes
-    prepare()
+    with atheris.instrument_imports(include=_INSTRUMENTED):
+        prepare()  # imports Pillow's decoders, for one
     found = tempfile.mkdtemp(prefix=f"fuzzing-{name}-")  # new inputs, not for the repository
     options = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-seed=1"]
     arguments = [sys.argv[0], *options, f"-artifact_prefix={found}/", found, str(CORPUS / name)]
