@@ -4,7 +4,6 @@ Every field is required and nothing here holds a default, so `params.yaml` is th
 number that can change a result, and DVC sees each of them.
 """
 
-import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeGuard, get_args
@@ -21,7 +20,7 @@ from pydantic import (
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from person_attributes.errors import ParamsError
+from person_attributes.errors import ParamsError, suggest
 
 INITIAL = "initial"
 """What the first phase starts from: the weights that `initialize` writes."""
@@ -404,8 +403,7 @@ def _describe(fault: Any) -> str:
     where = ".".join(str(key) for key in fault["loc"])
     if fault["type"] == "extra_forbidden":
         known = _known_keys(fault["loc"])
-        near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = suggest(str(fault["loc"][-1]), known)
         return (
             f"{where}: unknown key.{hint} Expected one of {', '.join(known)}. Rename or remove it."
         )

@@ -16,6 +16,18 @@ A message says where, what, what was expected, what was received, and what to do
 prints one line for each and exits with 2; after a signal with 128 and its number.
 """
 
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def suggest(received: str, known: "Sequence[str]") -> str:
+    """Words the nearest known name as ` Did you mean 'it'?`; nothing where none is near."""
+    near = difflib.get_close_matches(received, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
 
 class PersonAttributesError(Exception):
     """Base of all errors that a user can mend.

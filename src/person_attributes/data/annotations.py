@@ -2,7 +2,6 @@
 
 import codecs
 import csv
-import difflib
 import io
 import re
 import sys
@@ -16,7 +15,7 @@ import pandas as pd
 
 from person_attributes.config import DataParams, HeadParams
 from person_attributes.data.archive import Source
-from person_attributes.errors import AnnotationsError
+from person_attributes.errors import AnnotationsError, suggest
 
 if TYPE_CHECKING:
     import _csv
@@ -130,21 +129,22 @@ def _parse(text: str, file: str, names: Mapping[str, str]) -> tuple[pd.DataFrame
     """Parses the columns that are needed, `{our name: name in the header}`, and finds odd rows."""
     delimiter = _find_delimiter(text, names)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header = [name.strip() for name in _read_header(reader, file)]
+    rows = _read_rows(reader, file)
+    first = next(rows, None)
+    if first is None:
+        raise AnnotationsError(f"{file}: empty. Expected a header and rows. Add annotations.")
+    header = [name.strip() for name in first[1]]
     places = [_find_column(column, header, names, file) for column in names.values()]
     columns: list[list[str]] = [[] for _ in names]
     lines: list[int] = []
     odd: dict[int, str] = {}
-    line = reader.line_num + 1
-    for cells in _telling_csv_errors(reader, file):
-        if cells:
-            if len(cells) != len(header):
-                odd[len(lines)] = f"{len(cells)} values; the header has {len(header)}"
-                cells = (cells + [""] * len(header))[: len(header)]
-            lines.append(line)
-            for column, place in zip(columns, places, strict=True):
-                column.append(sys.intern(_clean(cells[place])))
-        line = reader.line_num + 1
+    for line, cells in rows:
+        if len(cells) != len(header):
+            odd[len(lines)] = f"{len(cells)} values; the header has {len(header)}"
+            cells = (cells + [""] * len(header))[: len(header)]
+        lines.append(line)
+        for column, place in zip(columns, places, strict=True):
+            column.append(sys.intern(_clean(cells[place])))
     if not lines:
         raise AnnotationsError(f"{file}: no rows below the header. Add annotations.")
     table = pd.DataFrame({"line": lines} | dict(zip(names, columns, strict=True)))
@@ -172,18 +172,13 @@ def _find_delimiter(text: str, names: Mapping[str, str]) -> str:
     return max(_DELIMITERS, key=count)
 
 
-def _read_header(reader: "_csv.Reader", file: str) -> list[str]:
-    for cells in _telling_csv_errors(reader, file):
-        if cells:
-            return cells
-    raise AnnotationsError(f"{file}: empty. Expected a header and rows. Add annotations.")
-
-
-def _telling_csv_errors(reader: "_csv.Reader", file: str) -> Iterator[list[str]]:
-    line = reader.line_num + 1
+def _read_rows(reader: "_csv.Reader", file: str) -> Iterator[tuple[int, list[str]]]:
+    """Gives every row that is not blank, with the line where it begins."""
+    line = 1
     try:
         for cells in reader:
-            yield cells
+            if cells:
+                yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
         raise AnnotationsError(
@@ -201,10 +196,9 @@ def _find_column(column: str, header: Sequence[str], names: Mapping[str, str], f
             f"{file}:1: column {column!r} is there {header.count(column)} times. Expected it once. "
             f"Received: {found}. Rename or remove the others."
         )
-    near = difflib.get_close_matches(column, header, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
     raise AnnotationsError(
-        f"{file}:1: no column {column!r}.{hint} Expected the columns {', '.join(names.values())}. "
+        f"{file}:1: no column {column!r}.{suggest(column, header)} Expected the columns "
+        f"{', '.join(names.values())}. "
         f"Received: {found}. Correct the header or params.yaml."
     )
 
@@ -250,8 +244,7 @@ def _describe_failures(
 
 
 def _describe_class(value: str, head: HeadParams) -> str:
-    near = difflib.get_close_matches(value, head.classes, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = suggest(value, head.classes)
     return f"unknown {head.column} {value!r}.{hint} Expected one of {', '.join(head.classes)}"
 
 

@@ -25,9 +25,10 @@ def describe_pairs(
         and `similarity`.
     """
     told = pairs[["first", "second"]].copy()
+    parts = _find_parts(settled)
     for side in ("first", "second"):
         told[f"{side}_image"] = records["image"].loc[pairs[side]].to_numpy()
-        told[f"{side}_part"] = _find_parts(settled).loc[pairs[side]].to_numpy()
+        told[f"{side}_part"] = parts.loc[pairs[side]].to_numpy()
     told["drawn_apart"] = _are_apart(pairs, drawn)
     told["similarity"] = pairs["similarity"].astype(float).round(4)
     return told
