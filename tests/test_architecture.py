@@ -20,6 +20,7 @@ FLOORS = [
     {"tracking", "serving"},
     {"registry", "scoring", "served_model"},
     {"stages"},
+    {"sweeping"},
     {"cli"},
     {"__main__"},
 ]

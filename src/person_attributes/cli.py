@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import logging
 import os
 import signal
 import sys
@@ -24,6 +25,8 @@ _COMMANDS = {
     "inspect": "show the data on one page",
     "initialize": "write the first random weights",
     "train": "train one phase",
+    "lr-find": "look for a learning rate of one phase",
+    "sweep": "search parameters, trial after trial",
     "evaluate": "score the validation rows and write the report",
     "register": "export, check and register the model",
     "summarize": "print the last evaluation and the next commands",
@@ -34,7 +37,9 @@ _HINTS = {
     errno.ENOSPC: "Free some room and run dvc repro; what was made before is kept.",
 }
 
-_NEEDS_KERAS = ("initialize", "train", "evaluate", "register")
+_OF_A_PHASE = ("train", "lr-find")
+
+_NEEDS_KERAS = ("initialize", "train", "lr-find", "sweep", "evaluate", "register")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +82,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         command = commands.add_parser(name, help=text, description=text)
         if name == "pack":
             command.add_argument("image_size", type=int, help="height and width in pixels")
-        if name == "train":
+        if name in _OF_A_PHASE:
             command.add_argument("phase", help="a key of `phases` in params.yaml")
     predict = commands.add_parser("predict", help="label images with a registered model")
     predict.add_argument("images", type=Path, help="an image, or a folder of images")
@@ -99,8 +104,13 @@ def _run(options: argparse.Namespace, workspace: Workspace) -> None:
     params = read_params(workspace.params)
     if options.command in _NEEDS_KERAS:
         _import_keras()
-    stage = getattr(stages, options.command)
-    if options.command == "train":
+    if options.command == "sweep":
+        from person_attributes.sweeping import sweep
+
+        sweep(workspace, params)
+        return
+    stage = getattr(stages, options.command.replace("-", "_"))
+    if options.command in _OF_A_PHASE:
         stage(workspace, params, _require_phase(params, options.phase))
     elif options.command == "pack":
         stage(workspace, params, options.image_size)
@@ -111,7 +121,7 @@ def _run(options: argparse.Namespace, workspace: Workspace) -> None:
 def _require_phase(params: Params, phase: str) -> str:
     if phase not in params.phases:
         raise ParamsError(
-            f"train: unknown phase {phase!r}. Expected one of {', '.join(params.phases)}. "
+            f"unknown phase {phase!r}. Expected one of {', '.join(params.phases)}. "
             "Name one, or add it to phases in params.yaml."
         )
     return phase
@@ -133,6 +143,7 @@ def _import_keras() -> None:
 def _quieten_libraries() -> None:
     """Keeps libraries from talking over the project; what matters is printed by the stages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

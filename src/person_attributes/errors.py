@@ -8,7 +8,8 @@ PersonAttributesError
 │   ├── ImageError         an image cannot be decoded
 │   └── SplitError         a split does not fit its records, or rows would leak
 ├── TrainingError          a phase cannot start or went astray
-│   └── StoppedError       a signal ended a phase, after a backup
+│   ├── StoppedError       a signal ended a phase, after a backup
+│   └── SurpassedError     a sweep ended a trial that fell behind
 ├── TrackingError          MLflow cannot be reached
 └── RegistryError          a model cannot be exported, checked or registered
 
@@ -73,6 +74,10 @@ class StoppedError(TrainingError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+class SurpassedError(TrainingError):
+    """A sweep ended a trial that fell behind the others."""
 
 
 class TrackingError(PersonAttributesError):

@@ -9,10 +9,12 @@ class Workspace:
     """The project's folder.
 
     Attributes:
-        root: The folder that holds `params.yaml`.
+        root: The folder that holds `params.yaml`, or a trial's.
+        project: The project that a trial belongs to; None where this is the project.
     """
 
     root: Path
+    project: Path | None = None
 
     @property
     def params(self) -> Path:
@@ -24,7 +26,9 @@ class Workspace:
 
     @property
     def home(self) -> Path:
-        """The project's own folder, also for an experiment that DVC runs in a copy of it."""
+        """The project's own folder, also for a trial, or an experiment in a copy of it."""
+        if self.project is not None:
+            return self.project
         for parent in self.root.parents:
             if parent.name == ".dvc" and ".dvc/tmp/exps" in self.root.as_posix():
                 return parent.parent
@@ -33,7 +37,7 @@ class Workspace:
     @property
     def is_copy(self) -> bool:
         """Whether DVC runs an experiment in a copy, perhaps one of several at once."""
-        return self.home != self.root
+        return self.project is None and self.home != self.root
 
     @property
     def tracking_database(self) -> Path:
@@ -43,7 +47,16 @@ class Workspace:
     @property
     def backups(self) -> Path:
         """Where interrupted phases go on from; no output of a stage."""
-        return self.home / "backups"
+        return (self.root if self.project else self.home) / "backups"
+
+    @property
+    def sweeps(self) -> Path:
+        """The store of all sweeps, and a folder for each trial that is under way."""
+        return self.home / "sweeps"
+
+    def trial(self, sweep: str, folder: str) -> "Workspace":
+        """The folder of a trial, laid out as the project is."""
+        return Workspace(self.sweeps / sweep / folder, project=self.home)
 
     @property
     def sample(self) -> Path:
@@ -151,6 +164,10 @@ class Workspace:
     def history(self, phase: str) -> Path:
         """Loss and accuracies of each epoch of a phase."""
         return self.root / "reports" / "phases" / f"{phase}.csv"
+
+    def range_test(self, phase: str) -> Path:
+        """The plot of a learning-rate range test; no output of a stage."""
+        return self.root / "reports" / "lr_find" / f"{phase}.png"
 
     def relative(self, path: Path) -> str:
         """Names a path of the project as `dvc.yaml` does."""

@@ -7,19 +7,21 @@ import keras
 import numpy as np
 import pytest
 
-from person_attributes.config import Params
+from person_attributes.config import Params, Recipe
 from person_attributes.data.augment import Augmenter
 from person_attributes.data.batches import ImageBatches
+from person_attributes.data.mixing import Mixer
 from person_attributes.errors import TrainingError
 from person_attributes.evaluation.metrics import cross_entropy
 from person_attributes.evaluation.predictions import predict_batches
 from person_attributes.modeling.classifier import Normalization, build_classifier
 from person_attributes.training.callbacks import EpochListener
+from person_attributes.training.objective import PhaseNetwork, compile_network
 from person_attributes.training.optimizer import FlatAdam
 from person_attributes.training.phase import (
     TrainedPhase,
     check_pairing,
-    compile_classifier,
+    make_network,
     train_phase,
 )
 from person_attributes.training.resume import Backup, Progress
@@ -32,8 +34,10 @@ CLASSES = {"left": 3, "right": 3}
 @pytest.fixture
 def small(params: Params) -> Params:
     model = params.model.model_copy(update={"blocks": (1, 1, 1, 1)})
-    training = params.training.model_copy(update={"batch_size": 8})
-    return params.model_copy(update={"model": model, "training": training})
+    phases = {
+        name: phase.model_copy(update={"batch_size": 8}) for name, phase in params.phases.items()
+    }
+    return params.model_copy(update={"model": model, "phases": phases})
 
 
 def _build(params: Params) -> keras.Model:
@@ -43,14 +47,24 @@ def _build(params: Params) -> keras.Model:
 
 
 def _batches(
-    seed: int | None, augmenter: Augmenter | None = None, workers: int = 0
+    seed: int | None,
+    augmenter: Augmenter | None = None,
+    mixer: Mixer | None = None,
+    workers: int = 0,
 ) -> ImageBatches:
     random = np.random.default_rng(5)
     images = random.integers(0, 256, (ROWS, 32, 32, 3), dtype=np.uint8)
     targets = {head: np.eye(3, dtype=np.float32)[random.integers(0, 3, ROWS)] for head in CLASSES}
     positions = np.arange(ROWS)
     return ImageBatches(
-        images, targets, positions, 8, augmenter=augmenter, seed=seed, workers=workers
+        images,
+        targets,
+        positions,
+        8,
+        augmenter=augmenter,
+        mixer=mixer,
+        seed=seed,
+        workers=workers,
     )
 
 
@@ -63,22 +77,33 @@ def _train(
     listeners: Sequence[EpochListener] = (),
     **changes: object,
 ) -> tuple[keras.Model, TrainedPhase]:
-    phase = params.phases["p1"].model_copy(update={"epochs": 2, **changes})
+    recipe = _recipe(params, **{"epochs": 2, **changes})
     classifier = _build(params)
-    policy = params.augmentation[phase.augmentation]
-    augmenter = None if policy.is_identity else Augmenter(policy)
+    augmenter = Augmenter(recipe.augmentation) if recipe.augmentation.augmenters else None
+    mixer = Mixer(recipe.augmentation) if recipe.augmentation.mixes else None
     backup = Backup(folder, "p1", "0" * 64, backup_minutes)
     with backup.hold():
         trained = train_phase(
             classifier,
-            _batches(1, augmenter, workers),
+            _batches(1, augmenter, mixer, workers),
             _batches(None),
-            phase,
-            params.training,
+            recipe,
             backup,
             listeners,
         )
     return classifier, trained
+
+
+def _recipe(params: Params, **changes: object) -> Recipe:
+    phase = params.phases["p1"].model_copy(update=changes)
+    return params.model_copy(update={"phases": params.phases | {"p1": phase}}).recipe("p1")
+
+
+def _compile(params: Params, classifier: keras.Model, train: ImageBatches) -> PhaseNetwork:
+    """A network of the first phase, with plain gradient descent."""
+    network = make_network(classifier, train, _recipe(params))
+    compile_network(network, keras.optimizers.SGD(1.0), jit_compile=False)
+    return network
 
 
 def _assert_same(ours: keras.Model, theirs: keras.Model) -> None:
@@ -89,8 +114,8 @@ def _assert_same(ours: keras.Model, theirs: keras.Model) -> None:
 def test_keras_pairs_losses_and_accuracies_with_their_heads(small: Params) -> None:
     """Some releases of Keras do not, and nothing raises where shapes agree."""
     classifier, batches = _build(small), _batches(None)
-    compile_classifier(classifier, learning_rate=1e-3, jit_compile=False)
-    said = classifier.evaluate(batches, return_dict=True, verbose=0)
+    network = _compile(small, classifier, batches)
+    said = network.evaluate(batches, return_dict=True, verbose=0)
     y_prob = predict_batches(classifier, batches)
     batch_targets = [batches[index][1] for index in range(len(batches))]
     for head in CLASSES:
@@ -112,9 +137,9 @@ def test_losses_and_accuracies_are_means_over_the_labels_alone(small: Params) ->
     """However the missing ones fall into batches: here one batch of three has no label at all."""
     classifier, missing = _build(small), [*range(8), 9, 20]
     batches = _mask(_batches(None), "left", missing)
-    compile_classifier(classifier, learning_rate=1e-3, jit_compile=False)
-    check_pairing(classifier, batches)
-    said = classifier.evaluate(batches, return_dict=True, verbose=0)
+    network = _compile(small, classifier, batches)
+    check_pairing(network, batches)
+    said = network.evaluate(batches, return_dict=True, verbose=0)
     y_prob = predict_batches(classifier, batches)
     for head, kept in (("left", np.delete(np.arange(ROWS), missing)), ("right", np.arange(ROWS))):
         y_true = batches.targets[head][kept]
@@ -140,23 +165,20 @@ def test_a_missing_label_adds_nothing_to_the_gradient(small: Params) -> None:
         gradient = h[kept].T @ (p - y_true[head])[kept]
         # Over an epoch, a head's weights add up to its rows: 24 rows share what 21 labels have.
         expected = layer.get_weights()[0] - gradient * weights[head].max() / len(images)
-        network = keras.models.clone_model(classifier)
-        network.set_weights(classifier.get_weights())
-        compile_classifier(network, learning_rate=1e-3, jit_compile=False)
-        network.optimizer = keras.optimizers.SGD(1.0)
-        network.train_on_batch(images, y_true, weights)
+        copy = keras.models.clone_model(classifier)
+        copy.set_weights(classifier.get_weights())
+        _compile(small, copy, batches).train_on_batch(images, y_true, weights)
         np.testing.assert_allclose(
-            network.get_layer(head).get_weights()[0], expected, rtol=1e-3, atol=1e-5
+            copy.get_layer(head).get_weights()[0], expected, rtol=1e-3, atol=1e-5
         )
 
 
 def test_a_head_without_labels_keeps_its_weights(small: Params, tmp_path: Path) -> None:
     before, classifier = _build(small), _build(small)
     batches = _mask(_batches(None), "left", range(ROWS))
-    phase = small.phases["p1"].model_copy(update={"epochs": 1})
     backup = Backup(tmp_path, "p1", "0" * 64, 60)
     with backup.hold():
-        train_phase(classifier, batches, batches, phase, small.training, backup, [])
+        train_phase(classifier, batches, batches, _recipe(small, epochs=1), backup, [])
     for name, is_same in (("left", True), ("left_dense", True), ("right", False)):
         pairs = zip(
             classifier.get_layer(name).get_weights(),
@@ -166,22 +188,19 @@ def test_a_head_without_labels_keeps_its_weights(small: Params, tmp_path: Path) 
         assert all(np.array_equal(after, start) for after, start in pairs) is is_same
 
 
-class _Crossed(keras.Model):
-    """Reports each head's loss under the other's name, as broken releases of Keras did."""
-
-    def test_on_batch(self, *arguments: Any, **options: Any) -> Any:
-        said = super().test_on_batch(*arguments, **options)
-        return said | {"left_loss": said["right_loss"], "right_loss": said["left_loss"]}
-
-
-def test_heads_that_are_paired_wrongly_are_refused(small: Params) -> None:
+def test_heads_that_are_paired_wrongly_are_refused(
+    small: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As broken releases of Keras did: each head's loss under the other's name."""
     classifier = _build(small)
     kernel, _ = classifier.get_layer("left").get_weights()
     classifier.get_layer("left").set_weights([kernel, np.array([5.0, 0.0, -5.0])])
-    crossed = _Crossed(classifier.input, classifier.output, name="crossed")
-    compile_classifier(crossed, learning_rate=1e-3, jit_compile=False)
+    network = _compile(small, classifier, _batches(None))
+    said = network.test_on_batch(*_batches(None)[0], return_dict=True)
+    crossed = said | {"left_loss": said["right_loss"], "right_loss": said["left_loss"]}
+    monkeypatch.setattr(network, "test_on_batch", lambda *_, **__: crossed)
     with pytest.raises(TrainingError, match=r"left_loss: Keras .* pairs heads wrongly"):
-        check_pairing(crossed, _batches(None))
+        check_pairing(network, _batches(None))
 
 
 def test_sure_and_wrong_heads_are_not_taken_for_crossed_ones(small: Params) -> None:
@@ -190,8 +209,7 @@ def test_sure_and_wrong_heads_are_not_taken_for_crossed_ones(small: Params) -> N
     for head in CLASSES:
         kernel, _ = classifier.get_layer(head).get_weights()
         classifier.get_layer(head).set_weights([kernel, np.array([60.0, 0.0, -60.0])])
-    compile_classifier(classifier, learning_rate=1e-3, jit_compile=False)
-    check_pairing(classifier, _batches(None))
+    check_pairing(_compile(small, classifier, _batches(None)), _batches(None))
 
 
 def test_a_single_head_trains_too(small: Params, tmp_path: Path) -> None:
@@ -200,10 +218,9 @@ def test_a_single_head_trains_too(small: Params, tmp_path: Path) -> None:
     images = np.zeros((8, 32, 32, 3), np.uint8)
     targets = {"only": np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2, 0, 1]]}
     batches = ImageBatches(images, targets, np.arange(8), 8, augmenter=None, seed=None)
-    phase = small.phases["p1"].model_copy(update={"epochs": 1})
     backup = Backup(tmp_path, "p1", "0" * 64, 60)
     with backup.hold():
-        trained = train_phase(classifier, batches, batches, phase, small.training, backup, [])
+        trained = train_phase(classifier, batches, batches, _recipe(small, epochs=1), backup, [])
     assert {"only_accuracy", "val_only_loss", "val_mean_accuracy"} <= set(trained.history[0])
 
 
@@ -218,21 +235,21 @@ def test_the_weights_of_the_least_validation_loss_are_kept(small: Params, tmp_pa
     best, trained = _train(small, tmp_path / "a", epochs=4, learning_rate=0.05)
     losses = [epoch["val_loss"] for epoch in trained.history]
     assert trained.best_epoch == int(np.argmin(losses))
-    compile_classifier(best, learning_rate=1e-3, jit_compile=False)
-    said = best.evaluate(_batches(None), return_dict=True, verbose=0)
+    said = _compile(small, best, _batches(None)).evaluate(
+        _batches(None), return_dict=True, verbose=0
+    )
     assert said["loss"] == pytest.approx(min(losses), rel=1e-4)
 
 
 def test_a_phase_without_progress_stops_and_lowers_its_rate(small: Params, tmp_path: Path) -> None:
-    training = small.training.model_copy(
-        update={
-            "plateau": small.training.plateau.model_copy(update={"patience": 1, "min_delta": 99.0}),
-            "early_stopping": small.training.early_stopping.model_copy(
-                update={"patience": 3, "min_delta": 99.0}
-            ),
+    changed = small.change(
+        {
+            "schedules.plateau.patience": 1,
+            "schedules.plateau.min_delta": 99.0,
+            "training.early_stopping.patience": 3,
+            "training.early_stopping.min_delta": 99.0,
         }
     )
-    changed = small.model_copy(update={"training": training})
     _, trained = _train(changed, tmp_path / "a", epochs=20)
     rates = [epoch["learning_rate"] for epoch in trained.history]
     assert len(trained.history) == 4
@@ -268,17 +285,33 @@ def _stop_after(epochs: int) -> EpochListener:
     return listen
 
 
-@pytest.mark.parametrize("trainable", ["all", "heads"])
-@pytest.mark.parametrize("augmentation", ["none", "aggressive"])
+RECIPES: dict[str, dict[str, Any]] = {
+    "article": {"trainable": "all", "augmentation": "none"},
+    "augmented": {"trainable": "all", "augmentation": "aggressive"},
+    "frozen": {"trainable": "heads", "augmentation": "none"},
+    "frozen and augmented": {"trainable": "heads", "augmentation": "aggressive"},
+    "averaged": {"optimizer": "adamw", "schedule": "cosine", "augmentation": "mixed"},
+    "accumulated": {"optimizer": "sgd", "schedule": "triangular2", "loss": "learned"},
+    "partly frozen": {"trainable": 0.5, "schedule": "one_cycle", "loss": "rare"},
+}
+"""Levers of training, all of them in some recipe."""
+
+
+@pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES)
 def test_resumed_phase_equals_uninterrupted_phase(
-    small: Params, tmp_path: Path, trainable: str, augmentation: str
+    small: Params, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     """The backup lies inside the second epoch, and again inside the third."""
-    plateau = small.training.plateau.model_copy(update={"patience": 1, "min_delta": 9.0})
-    stopping = small.training.early_stopping.model_copy(update={"patience": 3, "min_delta": 9.0})
-    training = small.training.model_copy(update={"plateau": plateau, "early_stopping": stopping})
-    params = small.model_copy(update={"training": training})
-    changes: dict[str, Any] = {"epochs": 9, "trainable": trainable, "augmentation": augmentation}
+    params = small.change(
+        {
+            "schedules.plateau.patience": 1,
+            "schedules.plateau.min_delta": 9.0,
+            "training.early_stopping.patience": 3,
+            "training.early_stopping.min_delta": 9.0,
+            "optimizers.sgd.accumulate": 2,
+        }
+    )
+    changes = {"epochs": 9, **changes}
     whole, history = _train(params, tmp_path / "whole", **changes)
     for epochs in (2, 3):
         with pytest.raises(_StopError):
@@ -313,7 +346,7 @@ def test_features_computed_once_train_the_same_heads(
 ) -> None:
     cached, history = _train(small, tmp_path / "a", trainable="heads", epochs=3)
     name = "person_attributes.training.phase.has_constant_features"
-    monkeypatch.setattr(name, lambda phase, train: False)
+    monkeypatch.setattr(name, lambda recipe, train: False)
     plain, expected = _train(small, tmp_path / "b", trainable="heads", epochs=3)
     assert (tmp_path / "a" / "p1").is_dir()
     for ours, theirs in zip(cached.get_weights(), plain.get_weights(), strict=True):
@@ -387,29 +420,17 @@ def test_a_broken_backup_is_a_fresh_start(
     assert "is broken; starts anew" in capsys.readouterr().out
 
 
-class _Hungry(keras.Model):
-    """Asks for more memory than there is."""
-
-    def test_step(self, *arguments: Any, **options: Any) -> Any:
+def test_out_of_memory_is_one_line_that_says_what_to_lower(
+    small: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask_for_more_than_there_is(*_: object, **__: object) -> None:
         keras.ops.ones((1 << 22, 1 << 20))
-        return super().test_step(*arguments, **options)
 
-
-def test_out_of_memory_is_one_line_that_says_what_to_lower(small: Params, tmp_path: Path) -> None:
-    classifier = _build(small)
-    hungry = _Hungry(classifier.input, classifier.output, name="hungry")
+    monkeypatch.setattr(PhaseNetwork, "test_step", ask_for_more_than_there_is)
     backup = Backup(tmp_path, "p1", "0" * 64, 60)
     with (
         backup.hold(),
         pytest.raises(TrainingError, match=r"p1: out of memory with batches of 8 .* Lower") as told,
     ):
-        train_phase(
-            hungry,
-            _batches(1),
-            _batches(None),
-            small.phases["p1"],
-            small.training,
-            backup,
-            [],
-        )
+        train_phase(_build(small), _batches(1), _batches(None), _recipe(small), backup, [])
     assert "\n" not in str(told.value)

@@ -1,13 +1,78 @@
 """Random changes to training images, by imgaug on `uint8`, reproducible from a seed."""
 
+import inspect
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
-from person_attributes.config import AugmentationParams
+from person_attributes.config import AugmentationParams, AugmenterParams
 from person_attributes.data.images import Images
+from person_attributes.errors import ParamsError, suggest
+
+_CHOICE = "choice"
+"""Key of a list to choose from, where a list of two numbers would be a range."""
+
+
+class Augmenter:
+    """Applies one policy to batches.
+
+    What is drawn depends on the seed of a call alone, never on earlier calls.
+    """
+
+    def __init__(self, policy: AugmentationParams) -> None:
+        """Builds the augmenters.
+
+        Raises:
+            ParamsError: If imgaug has none of that name, or not with those arguments; correct
+                params.yaml.
+        """
+        # A pool of threads would not outlive the fork of a worker process, and images are small.
+        cv2.setNumThreads(0)
+        self._pipeline = _import_imgaug().augmenters.Sequential(_build_all(policy.augmenters))
+
+    def __call__(self, images: Images, seed: int) -> Images:
+        """Augments a batch.
+
+        Args:
+            images: (n, size, size, 3) uint8; left as they are.
+            seed: Decides everything that is drawn.
+
+        Returns:
+            New images of the same shape and dtype.
+        """
+        self._pipeline.seed_(seed)
+        # A list: imgaug copies an array several times on its way.
+        return np.stack(self._pipeline.augment_images(list(images)))
+
+
+def check_policies(policies: Mapping[str, AugmentationParams]) -> None:
+    """Builds every policy and tries it on a blank image.
+
+    Args:
+        policies: By name.
+
+    Raises:
+        ParamsError: If one cannot be built, fails, or changes the shape of an image; says where.
+    """
+    blank = np.zeros((2, 32, 32, 3), np.uint8)
+    for name, policy in policies.items():
+        for number, entry in enumerate(policy.augmenters):
+            where = f"params.yaml: augmentation.{name}.augmenters.{number}: {next(iter(entry))}"
+            try:
+                augmented = Augmenter(policy.model_copy(update={"augmenters": (entry,)}))(blank, 0)
+            except ParamsError as error:
+                raise ParamsError(f"{where}: {error}") from None
+            except Exception as error:  # imgaug asserts, and raises whatever NumPy does
+                reason = str(error).partition("\n")[0] or type(error).__name__
+                raise ParamsError(f"{where}: {reason[:200]}. Correct its arguments.") from None
+            if augmented.shape != blank.shape or augmented.dtype != np.uint8:
+                raise ParamsError(
+                    f"{where}: changes images to {augmented.shape[1:]} {augmented.dtype}. Expected "
+                    "augmenters that keep their size and type. Remove it."
+                )
 
 
 def _import_imgaug() -> Any:
@@ -28,81 +93,107 @@ def _import_imgaug() -> Any:
     return imgaug
 
 
-class Augmenter:
-    """Applies one policy to batches.
-
-    What is drawn depends on the seed of a call alone, never on earlier calls.
-    """
-
-    def __init__(self, policy: AugmentationParams) -> None:
-        self._policy = policy
-        self._pipeline = _build_pipeline(policy)
-
-    def __call__(self, images: Images, seed: int) -> Images:
-        """Augments a batch.
-
-        Args:
-            images: (n, size, size, 3) uint8; left as they are.
-            seed: Decides everything that is drawn.
-
-        Returns:
-            New images of the same shape and dtype.
-        """
-        if self._pipeline is not None:
-            self._pipeline.seed_(seed)
-            # A list: imgaug copies an array several times on its way.
-            images = np.stack(self._pipeline.augment_images(list(images)))
-        else:
-            images = images.copy()
-        if self._policy.erase:
-            _erase(images, self._policy, np.random.default_rng(seed))
-        return images
+def _build_all(entries: Sequence[AugmenterParams]) -> list[Any]:
+    return [_build(name, arguments) for entry in entries for name, arguments in entry.items()]
 
 
-def _build_pipeline(policy: AugmentationParams) -> Any:
-    """Builds imgaug's part of a policy; None where it has none, since the import costs seconds."""
-    warps = any(
-        (policy.width_shift, policy.height_shift, policy.zoom, policy.rotation, policy.shear)
-    )
-    if not (policy.horizontal_flip or warps or policy.brightness):
-        return None
-    augmenters = _import_imgaug().augmenters
-    # A pool of threads would not outlive the fork of a worker process, and images are small.
-    cv2.setNumThreads(0)
-    steps: list[Any] = []
-    if policy.horizontal_flip:
-        steps.append(augmenters.Fliplr(policy.horizontal_flip))
-    if warps:
-        scale = (1 - policy.zoom, 1 + policy.zoom)
-        steps.append(
-            augmenters.Affine(
-                translate_percent={
-                    "x": (-policy.width_shift, policy.width_shift),
-                    "y": (-policy.height_shift, policy.height_shift),
-                },
-                scale={"x": scale, "y": scale},
-                rotate=(-policy.rotation, policy.rotation),
-                shear=(-policy.shear, policy.shear),
-                order=1,
-                mode="edge",
-            )
+def _build(name: str, arguments: Mapping[str, Any]) -> Any:
+    """Builds one augmenter from its name and arguments; augmenters may stand in arguments."""
+    known = _known_augmenters()
+    if name not in known:
+        raise ParamsError(
+            f"imgaug has no augmenter of that name.{suggest(name, list(known))} See "
+            "https://imgaug.readthedocs.io for its list."
         )
-    if policy.brightness:
-        steps.append(augmenters.Multiply((1 - policy.brightness, 1 + policy.brightness)))
-    return augmenters.Sequential(steps)
+    accepted = [key for key in inspect.signature(known[name]).parameters if key != "self"]
+    for key in arguments:
+        if key not in accepted:
+            raise ParamsError(
+                f"unknown argument {key!r}.{suggest(key, accepted)} "
+                f"Expected one of {', '.join(accepted)}. Rename or remove it."
+            )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return known[name](**{key: _convert(value) for key, value in arguments.items()})
 
 
-def _erase(images: Images, policy: AugmentationParams, random: np.random.Generator) -> None:
-    """Fills a random rectangle of some images with noise, in place (Zhong et al. 2017)."""
-    height, width = images.shape[1:3]
-    for position in np.flatnonzero(random.random(len(images)) < policy.erase):
-        area = random.uniform(*policy.erase_area) * height * width
-        aspect = random.uniform(*policy.erase_aspect)
-        box = _fit_box(area, aspect, height, width)
-        top = random.integers(0, height - box[0] + 1)
-        left = random.integers(0, width - box[1] + 1)
-        noise = random.integers(0, 256, (*box, 3), dtype=np.uint8)
-        images[position, top : top + box[0], left : left + box[1]] = noise
+def _convert(value: Any) -> Any:
+    """Turns what YAML can say into what imgaug takes.
+
+    A list of two numbers becomes a range, `{choice: [...]}` a list to choose from, and a list of
+    augmenters those augmenters.
+    """
+    if isinstance(value, Mapping):
+        if set(value) == {_CHOICE}:
+            return list(value[_CHOICE])
+        return {key: _convert(entry) for key, entry in value.items()}
+    if not isinstance(value, list | tuple):
+        return value
+    if value and all(_is_augmenter(entry) for entry in value):
+        return _build_all(value)
+    if len(value) == 2 and all(isinstance(entry, int | float) for entry in value):
+        return tuple(value)
+    return [_convert(entry) for entry in value]
+
+
+def _is_augmenter(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and len(value) == 1
+        and next(iter(value)) in _known_augmenters()
+        and isinstance(next(iter(value.values())), Mapping)
+    )
+
+
+def _known_augmenters() -> dict[str, Any]:
+    """Lists imgaug's augmenters by name, and the one that is ours."""
+    augmenters = _import_imgaug().augmenters
+    known = {
+        name: value
+        for name, value in vars(augmenters).items()
+        if inspect.isclass(value) and issubclass(value, augmenters.Augmenter)
+    }
+    return known | {"RandomErasing": _make_random_erasing}
+
+
+def _make_random_erasing(p: float, area: tuple[float, float], aspect: tuple[float, float]) -> Any:
+    """Makes an augmenter that fills rectangles with noise (Zhong et al. 2017).
+
+    imgaug's `Cutout` knows no aspect and no noise of single pixels.
+
+    Args:
+        p: Share of the images that are changed.
+        area: Least and largest area of the rectangle, as a share of the image.
+        aspect: Least and largest height over width.
+    """
+    if not 0 <= p <= 1 or not 0 < area[0] <= area[1] <= 1 or not 0 < aspect[0] <= aspect[1]:
+        raise ParamsError(
+            "expected p from 0 to 1, area from 0 to 1 and aspect above 0, each from the lower to "
+            f"the higher. Received: p {p}, area {list(area)}, aspect {list(aspect)}"
+        )
+
+    class RandomErasing(_import_imgaug().augmenters.Augmenter):  # type: ignore[misc]
+        def _augment_batch_(self, batch: Any, random_state: Any, **_: Any) -> Any:
+            random = random_state.generator
+            for image in batch.images:
+                if random.random() < p:
+                    _erase(image, random.uniform(*area), random.uniform(*aspect), random)
+            return batch
+
+        def get_parameters(self) -> list[Any]:
+            return [p, area, aspect]
+
+    return RandomErasing()
+
+
+def _erase(image: Any, area: float, aspect: float, random: np.random.Generator) -> None:
+    """Fills a random rectangle with noise, in place."""
+    height, width = image.shape[:2]
+    box = _fit_box(area * height * width, aspect, height, width)
+    top = random.integers(0, height - box[0] + 1)
+    left = random.integers(0, width - box[1] + 1)
+    noise = random.integers(0, 256, (*box, 3), dtype=np.uint8)
+    image[top : top + box[0], left : left + box[1]] = noise
 
 
 def _fit_box(area: float, aspect: float, height: int, width: int) -> tuple[int, int]:

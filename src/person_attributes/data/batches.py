@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from person_attributes.data.augment import Augmenter
+from person_attributes.data.mixing import ByHead, Mixer
 
-_ByHead = dict[str, npt.NDArray[np.float32]]
-
-Batch = tuple[npt.NDArray[Any], _ByHead, _ByHead]
+Batch = tuple[npt.NDArray[Any], ByHead, ByHead]
 """Images, one-hot targets and weights: 0 where a row has no label of a head."""
 
 
@@ -43,6 +42,7 @@ class ImageBatches(keras.utils.PyDataset):
         batch_size: int,
         *,
         augmenter: Augmenter | None,
+        mixer: Mixer | None = None,
         seed: int | None,
         workers: int = 0,
     ) -> None:
@@ -54,6 +54,7 @@ class ImageBatches(keras.utils.PyDataset):
             positions: The rows to serve.
             batch_size: Images per batch.
             augmenter: Changes the images, or None to leave them.
+            mixer: Mixes images of a batch with each other, and their targets, or None.
             seed: Shuffles and augments, or None to keep the order of `positions`.
             workers: Processes that make batches ahead; 0 makes them in a thread of this one. It
                 changes nothing in the batches.
@@ -65,6 +66,7 @@ class ImageBatches(keras.utils.PyDataset):
         self.positions = positions
         self.batch_size = batch_size
         self._augmenter = augmenter
+        self._mixer = mixer
         self._seed = seed
         self.first_batch = 0
         self.epoch = 0
@@ -94,12 +96,12 @@ class ImageBatches(keras.utils.PyDataset):
     @property
     def is_augmented(self) -> bool:
         """Whether an image differs from epoch to epoch."""
-        return self._augmenter is not None
+        return self._augmenter is not None or self._mixer is not None
 
     def with_images(self, images: npt.NDArray[Any]) -> Self:
         """Gives the same batches of other images, or of features, as they are."""
         batches = copy.copy(self)
-        batches.images, batches._augmenter = images, None
+        batches.images, batches._augmenter, batches._mixer = images, None, None
         batches.workers, batches.use_multiprocessing = 1, False
         return batches
 
@@ -110,13 +112,13 @@ class ImageBatches(keras.utils.PyDataset):
         index += self.first_batch
         order = self._order[index * self.batch_size : (index + 1) * self.batch_size]
         images = self.images[order]
+        targets = {head: target[order] for head, target in self.targets.items()}
+        weights = {head: weight[order] for head, weight in self._weights.items()}
         if self._augmenter is not None:
             images = self._augmenter(images, self._batch_seed(index))
-        return (
-            images,
-            {head: target[order] for head, target in self.targets.items()},
-            {head: weights[order] for head, weights in self._weights.items()},
-        )
+        if self._mixer is not None:
+            return self._mixer(images, targets, weights, self._batch_seed(index))
+        return images, targets, weights
 
     def _batch_seed(self, index: int) -> int:
         sequence = np.random.SeedSequence((self._seed or 0, self.epoch, index + 1))

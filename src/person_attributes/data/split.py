@@ -112,7 +112,6 @@ def draw_split(
     annotated: Sequence[int],
     targets: Mapping[str, npt.NDArray[np.float32]],
     params: SplitParams,
-    seed: int,
 ) -> Split:
     """Draws the rows of each part.
 
@@ -124,9 +123,8 @@ def draw_split(
         records: Checked records, indexed by row number.
         annotated: The numbers of all annotated rows, quarantined ones too, in order.
         targets: `{head: (n, classes)}` one-hot, aligned with the records.
-        params: The method and the shares, each of all rows, or of all groups where rows are
-            grouped.
-        seed: Of the draw.
+        params: The method, the seed, and the shares, each of all rows, or of all groups where rows
+            are grouped.
 
     Returns:
         The rows of each part, disjoint.
@@ -143,7 +141,7 @@ def draw_split(
             if params.method == "stratified":
                 one_hot = [targets[head] for head in params.stratify_by or targets]
                 labels = np.concatenate(one_hot, axis=1)[rest]
-            rest, drawn = _draw(rest, size, labels, seed, name)
+            rest, drawn = _draw(rest, size, labels, params.seed, name)
             parts[name] = drawn
     parts[TRAIN] = rest
     is_record = set(records.index)

@@ -65,6 +65,20 @@ def draw_sample_grid(images: npt.NDArray[np.uint8], captions: Sequence[str], col
     return to_png(figure)
 
 
+def draw_mosaic(columns: Sequence[npt.NDArray[np.uint8]]) -> bytes:
+    """Draws columns of images side by side, with white gaps; all images have one size."""
+    gap = 4
+    padded = [
+        np.concatenate(
+            np.pad(column, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255), axis=0
+        )
+        for column in columns
+    ]
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(padded, axis=1)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def encode_jpeg(image: npt.NDArray[np.uint8]) -> bytes:
     """Encodes one RGB image as JPEG, a tenth of a PNG's size."""
     buffer = io.BytesIO()

@@ -1,25 +1,37 @@
 """The multi-head classifier."""
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from person_attributes.config import ModelParams
 from person_attributes.modeling.backbones import build_backbone
+from person_attributes.modeling.necks import NECK, NECKS
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """What the network subtracts and divides by, for red, green and blue, in 0 to 255."""
+    """What the network does to pixels.
+
+    Attributes:
+        mean: Subtracted from red, green and blue, in 0 to 255.
+        standard_deviation: What they are divided by.
+        per_image: Whether each image is brought to mean 0 and deviation 1 after that.
+    """
 
     mean: Sequence[float]
     standard_deviation: Sequence[float]
+    per_image: bool = False
 
-    def to_dict(self) -> dict[str, list[float]]:
-        return {key: list(value) for key, value in asdict(self).items()}
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            key: list(value) if key != "per_image" else value for key, value in asdict(self).items()
+        }
 
 
 def build_classifier(
@@ -30,21 +42,31 @@ def build_classifier(
 ) -> keras.Model:
     """Builds the multi-head classifier with random weights.
 
-    The graph is `rescale → backbone → neck → a tower and a softmax per head`. Normalising is part
-    of it: feed raw pixels. Weights do not depend on `image_size`. What is drawn, weights and the
-    seeds of dropout, follows `keras.utils.set_random_seed`.
+    The graph is `normalisation → backbone → neck → a tower and a softmax per head`. Normalising is
+    part of it: feed raw pixels. Weights do not depend on `image_size`. What is drawn, weights and
+    the seeds of dropout, follows `keras.utils.set_random_seed`.
 
     Args:
         image_size: Height and width of the input, in pixels.
         class_counts: Number of classes of each head, in output order.
-        model: Backbone, tower width and dropout rate.
-        normalization: Mean and standard deviation of each channel over training rows.
+        model: Backbone, neck, towers and initializer.
+        normalization: What is done to pixels first.
 
     Returns:
         A model from images, (n, image_size, image_size, 3) uint8 RGB, to a dict of probabilities,
         {head: (n, class_counts[head]) float32}.
     """
     images = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
+    features = build_backbone(model)(_normalize(images, normalization))
+    vector = NECKS[model.neck](features)
+    outputs = {head: _add_tower(vector, head, count, model) for head, count in class_counts.items()}
+    classifier = keras.Model(images, outputs, name="person_attributes")
+    if model.initializer != "own":
+        _draw_kernels(classifier, model.initializer)
+    return classifier
+
+
+def _normalize(images: keras.KerasTensor, normalization: Normalization) -> keras.KerasTensor:
     # Rescaling holds no weights, and exports to ONNX where Normalization does not.
     rescale = layers.Rescaling(
         scale=[1 / deviation for deviation in normalization.standard_deviation],
@@ -56,30 +78,75 @@ def build_classifier(
         ],
         name="rescale",
     )
-    features = build_backbone(model)(rescale(images))
-    vector = layers.GlobalAveragePooling2D(name="neck")(features)
-    outputs = {head: _add_tower(vector, head, count, model) for head, count in class_counts.items()}
-    return keras.Model(images, outputs, name="person_attributes")
+    pixels = rescale(images)
+    if not normalization.per_image:
+        return pixels
+    return layers.LayerNormalization(
+        axis=[1, 2, 3], center=False, scale=False, epsilon=1e-6, name="standardize"
+    )(pixels)
 
 
 def _add_tower(
     vector: keras.KerasTensor, head: str, classes: int, model: ModelParams
 ) -> keras.KerasTensor:
-    """Puts batch norm, dropout and a dense layer in front of a head's softmax."""
-    normalize = layers.BatchNormalization(
+    """Puts batch norm, and dropout and dense layers, in front of a head's softmax."""
+    hidden = layers.BatchNormalization(
         momentum=model.batch_norm_momentum, name=f"{head}_batch_norm"
-    )
-    # With no seed given, PyTorch's dropout draws from its global generator, which no backup holds.
-    seed = random.randint(1, 10**9)
-    hidden = layers.Dropout(model.dropout, seed=seed, name=f"{head}_dropout")(normalize(vector))
-    hidden = layers.Dense(model.tower_units, "relu", name=f"{head}_dense")(hidden)
+    )(vector)
+    for number, units in enumerate(model.tower_units):
+        suffix = f"_{number + 1}" if number else ""
+        # With no seed given, PyTorch's dropout draws from its global generator, which no backup
+        # holds.
+        seed = random.randint(1, 10**9)
+        hidden = layers.Dropout(model.dropout, seed=seed, name=f"{head}_dropout{suffix}")(hidden)
+        hidden = layers.Dense(units, "relu", name=f"{head}_dense{suffix}")(hidden)
     # The softmax stays float32 where a precision policy computes in less.
     return layers.Dense(classes, "softmax", dtype="float32", name=head)(hidden)
 
 
-def freeze(classifier: keras.Model, trainable: str) -> None:
-    """Chooses what trains: `all` layers, or the `heads` on a frozen backbone.
+def _draw_kernels(classifier: keras.Model, initializer: str) -> None:
+    """Draws every kernel anew; biases and batch norms stay as they are."""
+    for layer in [*classifier.get_layer("backbone").layers, *classifier.layers]:
+        kernel = getattr(layer, "kernel", None)
+        if kernel is not None:
+            draw = keras.initializers.get(initializer)
+            kernel.assign(draw(kernel.shape, kernel.dtype))
 
-    A frozen backbone runs in inference mode: its batch norms keep their statistics.
+
+def freeze(classifier: keras.Model, trainable: str | float) -> None:
+    """Chooses what trains.
+
+    What is frozen runs in inference mode: its batch norms keep their statistics.
+
+    Args:
+        classifier: The network.
+        trainable: `all`, the `heads` on a frozen backbone and neck, or the heads, the neck and this
+            share of the backbone's layers that hold weights, the last ones.
     """
-    classifier.get_layer("backbone").trainable = trainable == "all"
+    backbone = classifier.get_layer("backbone")
+    backbone.trainable = True
+    classifier.get_layer(NECK).trainable = trainable != "heads"
+    weighty = [layer for layer in backbone.layers if layer.weights]
+    if trainable == "heads":
+        backbone.trainable = False
+    elif isinstance(trainable, float):
+        for layer in weighty[: len(weighty) - math.ceil(trainable * len(weighty))]:
+            layer.trainable = False
+
+
+def average_flips(classifier: keras.Model) -> keras.Model:
+    """Gives a network that answers with the mean over an image and its mirror image.
+
+    Args:
+        classifier: The network; the new one shares its layers.
+
+    Returns:
+        A model of the same input and output.
+    """
+    images = keras.Input(classifier.input.shape[1:], dtype="uint8", name="image")
+    straight, mirrored = classifier(images), classifier(ops.flip(images, axis=2))
+    outputs = {
+        head: layers.Average(dtype="float32", name=head)([straight[head], mirrored[head]])
+        for head in classifier.output
+    }
+    return keras.Model(images, outputs, name="flipped")

@@ -6,15 +6,17 @@ are imported inside the stages that use them, so that cheap stages stay cheap.
 
 from person_attributes.stages.data import check, encode, ingest, inspect, pack, sample, split
 from person_attributes.stages.results import evaluate, register, summarize
-from person_attributes.stages.training import initialize, train
+from person_attributes.stages.training import adopt_phase, initialize, lr_find, train
 
 __all__ = [
+    "adopt_phase",
     "check",
     "encode",
     "evaluate",
     "ingest",
     "initialize",
     "inspect",
+    "lr_find",
     "pack",
     "register",
     "sample",

@@ -32,7 +32,13 @@ _GRID_IMAGES = 18
 
 
 def check(workspace: Workspace, params: Params) -> None:
-    """Checks that the data source is there; `params.yaml` was checked when it was read."""
+    """Checks that the data source is there, and that imgaug can make every policy.
+
+    The rest of `params.yaml` was checked when it was read.
+    """
+    from person_attributes.data.augment import check_policies
+
+    check_policies(params.augmentation)
     source = workspace.root / params.data.source
     if source != workspace.sample:
         open_source(source, params.data.limits)
@@ -41,11 +47,11 @@ def check(workspace: Workspace, params: Params) -> None:
 def sample(workspace: Workspace, params: Params) -> None:
     """Draws the embedded sample."""
     with open_stage_run(
-        "sample", workspace, params, {"seed", "sample"}, reads=[], writes=[workspace.sample]
+        "sample", workspace, params, {"sample"}, reads=[], writes=[workspace.sample]
     ) as run:
         with writing(workspace.sample) as folder:
             folder.mkdir()
-            draw_sample(folder, params.sample.images, params.sample.image_size, params.seed)
+            draw_sample(folder, params.sample.images, params.sample.image_size, params.sample.seed)
         run.log_metrics({"images": params.sample.images})
         run.log_file(workspace.sample / "hvc_annotations.csv")
         print(f"sample: drew {params.sample.images} people")
@@ -53,8 +59,11 @@ def sample(workspace: Workspace, params: Params) -> None:
 
 def ingest(workspace: Workspace, params: Params) -> None:
     """Checks annotations and images; writes records, quarantine, and how the images look."""
+    from person_attributes.data.augment import check_policies
     from person_attributes.drawing.figures import draw_class_shares
 
+    # Hours may pass until a phase builds its policy.
+    check_policies(params.augmentation)
     source_path = workspace.root / params.data.source
     writes = [
         workspace.records,
@@ -138,11 +147,11 @@ def split(workspace: Workspace, params: Params) -> None:
         workspace.thumbnails,
     ]
     writes = [workspace.split, workspace.near_duplicates]
-    with open_stage_run("split", workspace, params, {"seed", "split"}, reads, writes) as run:
+    with open_stage_run("split", workspace, params, {"split"}, reads, writes) as run:
         records, label_map = read_records(workspace.records), make_label_map(params)
         quarantined = pd.read_csv(workspace.quarantine, usecols=["row"])["row"]
         annotated = sorted([*records.index, *quarantined])
-        drawn = draw_split(records, annotated, label_map.encode(records), params.split, params.seed)
+        drawn = draw_split(records, annotated, label_map.encode(records), params.split)
         leaks, settled = _settle_leaks(workspace, params, records, drawn)
         check_labels(settled, records, label_map.heads)
         with writing(workspace.near_duplicates) as path:

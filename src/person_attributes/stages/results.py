@@ -14,7 +14,7 @@ from person_attributes.data.packs import open_pack
 from person_attributes.data.split import TEST, VALIDATION, Split, find_positions
 from person_attributes.labels import LabelMap
 from person_attributes.stages.wiring import (
-    build_network,
+    load_scored_network,
     open_stage_run,
     read_targets,
     refuse_other_split,
@@ -60,8 +60,7 @@ def evaluate(workspace: Workspace, params: Params) -> None:
     with open_stage_run("evaluate", workspace, params, sections, reads, writes) as run:
         drawn = Split.read(workspace.split)
         refuse_other_split(workspace, phase, drawn)
-        classifier = build_network(workspace, params, image_size)
-        classifier.load_weights(workspace.weights(phase))
+        classifier = load_scored_network(workspace, params)
         records, targets = read_records(workspace.records), read_targets(workspace)
         images = open_pack(workspace.pack(image_size))
         trained = find_positions(records, drawn.train)
@@ -148,8 +147,7 @@ def register(workspace: Workspace, params: Params) -> None:
     with open_stage_run("register", workspace, params, {"registry"}, reads, writes=[]) as run:
         drawn = Split.read(workspace.split)
         scores = json.loads(workspace.metrics.read_text(encoding="utf-8"))
-        classifier = build_network(workspace, params, image_size)
-        classifier.load_weights(workspace.weights(phase))
+        classifier = load_scored_network(workspace, params)
         with tempfile.TemporaryDirectory() as folder:
             network = Path(folder) / "network.onnx"
             registry.export_network(classifier, network)

@@ -1,5 +1,6 @@
 """The stages that train: the first weights, then phase after phase."""
 
+import shutil
 import tempfile
 import zlib
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from person_attributes.config import INITIAL, Params
+from person_attributes.config import INITIAL, AugmentationParams, Params
 from person_attributes.data.annotations import read_records
 from person_attributes.data.packs import channel_statistics, open_pack
 from person_attributes.data.split import Split, find_positions
@@ -23,6 +24,7 @@ from person_attributes.digests import (
 from person_attributes.stages.wiring import (
     build_network,
     open_stage_run,
+    read_starting_weights,
     read_targets,
     refuse_other_split,
     write_json,
@@ -32,11 +34,23 @@ from person_attributes.stages.wiring import (
 from person_attributes.workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import keras
 
     from person_attributes.data.batches import ImageBatches
+    from person_attributes.data.images import Images
+    from person_attributes.modeling.classifier import Normalization
     from person_attributes.tracking.runs import Run
+    from person_attributes.training.callbacks import EpochListener
     from person_attributes.training.resume import Backup
+
+
+_SHOWN_IMAGES, _SHOWN_DRAWS = 6, 7
+"""Size of the picture of a policy."""
+
+_MODEL_SCHEMES = ("models:/", "runs:/")
+"""How the name of an MLflow model begins, in place of a file's."""
 
 
 def initialize(workspace: Workspace, params: Params) -> None:
@@ -44,7 +58,6 @@ def initialize(workspace: Workspace, params: Params) -> None:
     import keras
 
     from person_attributes.evaluation.figures import draw_network
-    from person_attributes.modeling.classifier import Normalization
 
     image_size = params.data.image_sizes[0]
     writes = [
@@ -61,54 +74,88 @@ def initialize(workspace: Workspace, params: Params) -> None:
     ]
     with open_stage_run("initialize", workspace, params, {"seed", "model"}, reads, writes) as run:
         records, drawn = read_records(workspace.records), Split.read(workspace.split)
-        mean, deviation = channel_statistics(
-            open_pack(workspace.pack(image_size)), find_positions(records, drawn.train)
-        )
-        normalization = Normalization(mean, deviation)
+        pack = open_pack(workspace.pack(image_size))
+        normalization = _normalize(params, pack, find_positions(records, drawn.train))
         keras.utils.set_random_seed(params.seed)
         classifier = build_network(workspace, params, image_size, normalization)
+        given = _load_starting_weights(workspace, params, classifier)
         with writing(workspace.normalization) as path:
             write_json(path, normalization.to_dict())
         with writing(workspace.weights(INITIAL)) as path:
             classifier.save_weights(path)
-        write_provenance(workspace, INITIAL, drawn)
+        write_provenance(workspace, INITIAL, drawn, given)
         with writing(workspace.network_picture) as path:
             path.write_bytes(draw_network(classifier))
         trainable = sum(int(np.prod(weight.shape)) for weight in classifier.trainable_weights)
         run.log_metrics({"weights": classifier.count_params(), "trainable_weights": trainable})
         run.log_metrics(
-            {f"mean_{channel}": value for channel, value in zip("rgb", mean, strict=True)}
+            {
+                f"mean_{channel}": value
+                for channel, value in zip("rgb", normalization.mean, strict=True)
+            }
         )
+        run.set_tags({"starting_weights": given})
         run.log_file(workspace.normalization)
         run.log_file(workspace.network_picture)
         print(f"initialize: {classifier.count_params():,} weights, {trainable:,} of them trainable")
 
 
-def train(workspace: Workspace, params: Params, phase: str) -> None:
-    """Trains one phase from the best weights of the one that it starts from."""
+def _normalize(
+    params: Params, pack: npt.NDArray[np.uint8], training_rows: npt.NDArray[np.intp]
+) -> "Normalization":
+    """Says what the network does to pixels first."""
+    from person_attributes.modeling.classifier import Normalization
+
+    section = params.model.normalization
+    if section.method == "channels":
+        return Normalization(*channel_statistics(pack, training_rows))
+    if section.method == "image":
+        return Normalization([0.0] * 3, [255.0] * 3, per_image=True)
+    return Normalization(section.mean, section.standard_deviation)
+
+
+def _load_starting_weights(workspace: Workspace, params: Params, classifier: "keras.Model") -> str:
+    """Loads given weights in place of the drawn ones; gives their digest, empty without any."""
+    from person_attributes.modeling.starting_weights import load_starting_weights
+    from person_attributes.registry import fetch_weights
+
+    section = params.model.starting_weights
+    if not section.source:
+        return ""
+    with tempfile.TemporaryDirectory() as folder:
+        is_model = section.source.startswith(_MODEL_SCHEMES)
+        given = workspace.root / section.source
+        path = fetch_weights(section.source, Path(folder)) if is_model else given
+        arrays = load_starting_weights(classifier, path, section.part)
+        digest = digest_path(path)
+    print(
+        f"initialize: {arrays} arrays of {section.source}. If it was trained on rows that are "
+        "validation or test rows here, figures on those are too good."
+    )
+    return digest
+
+
+def train(
+    workspace: Workspace,
+    params: Params,
+    phase: str,
+    listeners: "Sequence[EpochListener]" = (),
+) -> None:
+    """Trains one phase from the best weights of the one that it starts from.
+
+    Args:
+        workspace: The project.
+        params: All parameters.
+        phase: A key of its phases.
+        listeners: Told after each epoch, beside MLflow and the terminal.
+    """
     from person_attributes.tracking.journal import Journal
     from person_attributes.tracking.runs import Continuation, open_run
     from person_attributes.training.resume import Backup
 
-    section = params.phases[phase]
-    reads = [
-        workspace.weights(section.starts_from),
-        workspace.provenance(section.starts_from),
-        workspace.normalization,
-        workspace.pack(section.image_size),
-        workspace.records,
-        workspace.one_hot,
-        workspace.label_map,
-        workspace.split,
-    ]
-    writes = [workspace.weights(phase), workspace.provenance(phase), workspace.history(phase)]
-    shown = params.model_copy(
-        update={
-            "phases": {phase: section},
-            "augmentation": {section.augmentation: params.augmentation[section.augmentation]},
-        }
-    ).model_dump(include={"seed", "model", "training", "phases", "augmentation"})
-    inputs = digest_paths(workspace.root, reads)
+    writes = _list_outputs(workspace, phase)
+    shown = _show_phase(params, phase)
+    inputs = _digest_inputs(workspace, params, phase)
     fingerprint = _fingerprint(shown, inputs)
     backup = Backup(workspace.backups, phase, fingerprint, params.runtime.backup_minutes)
     with backup.hold(waits=workspace.is_copy):
@@ -121,11 +168,79 @@ def train(workspace: Workspace, params: Params, phase: str) -> None:
         with open_run(
             f"train@{phase}", workspace, shown, params.model_dump(), inputs, writes, continuation
         ) as run:
-            _train(workspace, params, phase, backup, run)
+            _train(workspace, params, phase, backup, run, listeners)
         backup.finish(digest_paths(workspace.root, writes))
 
 
-def _train(workspace: Workspace, params: Params, phase: str, backup: "Backup", run: "Run") -> None:
+def _digest_inputs(workspace: Workspace, params: Params, phase: str) -> dict[str, str]:
+    section = params.phases[phase]
+    reads = [
+        workspace.weights(section.starts_from),
+        workspace.provenance(section.starts_from),
+        workspace.normalization,
+        workspace.pack(section.image_size),
+        workspace.records,
+        workspace.one_hot,
+        workspace.label_map,
+        workspace.split,
+    ]
+    return digest_paths(workspace.root, reads)
+
+
+def _list_outputs(workspace: Workspace, phase: str) -> list[Path]:
+    return [workspace.weights(phase), workspace.provenance(phase), workspace.history(phase)]
+
+
+def adopt_phase(place: Workspace, project: Workspace, params: Params, phase: str) -> bool:
+    """Takes a phase over from the project, where that has trained the very same.
+
+    Args:
+        place: The folder of a trial, with the outputs of the phase before.
+        project: Where the phase may have been trained.
+        params: The trial's.
+        phase: A key of its phases.
+
+    Returns:
+        Whether the outputs of the phase lie in the trial's folder now.
+    """
+    from person_attributes.training.resume import Backup
+
+    fingerprint = _fingerprint(_show_phase(params, phase), _digest_inputs(place, params, phase))
+    outputs = Backup(project.backups, phase, fingerprint, 0).finished_outputs()
+    paths = _list_outputs(project, phase)
+    if outputs is None or outputs != digest_paths(project.root, paths):
+        return False
+    for path in paths:
+        target = place.root / path.relative_to(project.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    return True
+
+
+def _show_phase(params: Params, phase: str) -> dict[str, Any]:
+    """Leaves of the parameters what a phase computes with."""
+    section = params.phases[phase]
+    named = {
+        "phases": phase,
+        "augmentation": section.augmentation,
+        "losses": section.loss,
+        "optimizers": section.optimizer,
+        "schedules": section.schedule,
+    }
+    shown = params.model_dump(include={"seed", "model", "training"})
+    for group, name in named.items():
+        shown[group] = {name: getattr(params, group)[name].model_dump()}
+    return shown
+
+
+def _train(
+    workspace: Workspace,
+    params: Params,
+    phase: str,
+    backup: "Backup",
+    run: "Run",
+    listeners: "Sequence[EpochListener]",
+) -> None:
     """Reads, trains, writes and logs a phase."""
     import keras
 
@@ -145,20 +260,24 @@ def _train(workspace: Workspace, params: Params, phase: str, backup: "Backup", r
     train_batches, validation_batches = _make_batches(
         workspace, params, phase, targets, training_rows, validation_rows
     )
-    is_cached = has_constant_features(section, train_batches)
+    is_cached = has_constant_features(params.recipe(phase), train_batches)
     if is_cached:
         print(f"{phase}: the backbone is frozen, nothing augmented: features are computed once")
     run.set_tags({"split.digest": drawn.digest, f"{phase}.features_once": str(is_cached).lower()})
+    policy = params.augmentation[section.augmentation]
+    if not policy.is_identity:
+        shown = train_batches.images[training_rows[:_SHOWN_IMAGES]]
+        run.log_bytes(_draw_policy(shown, policy), "augmentation.png")
     trained = train_phase(
         classifier,
         train_batches,
         validation_batches,
-        section,
-        params.training,
+        params.recipe(phase),
         backup,
         listeners=[
             lambda epoch, figures: run.log_metrics(figures, step=epoch),
             lambda epoch, figures: _print_epoch(phase, epoch, section.epochs, figures),
+            *listeners,
         ],
     )
     best = trained.history[trained.best_epoch]
@@ -170,7 +289,7 @@ def _train(workspace: Workspace, params: Params, phase: str, backup: "Backup", r
     history.insert(0, "epoch", range(1, len(history) + 1))
     with writing(workspace.history(phase)) as path:
         history.to_csv(path, index=False, lineterminator="\n")
-    write_provenance(workspace, phase, drawn)
+    write_provenance(workspace, phase, drawn, read_starting_weights(workspace, section.starts_from))
     print(
         f"{phase}: kept epoch {trained.best_epoch + 1} of {len(history)}, validation loss "
         f"{best['val_loss']:.3f}, mean accuracy {best['val_mean_accuracy']:.3f}"
@@ -187,6 +306,49 @@ def _train(workspace: Workspace, params: Params, phase: str, backup: "Backup", r
         )
 
 
+def lr_find(workspace: Workspace, params: Params, phase: str) -> None:
+    """Looks for a learning rate of a phase by a range test; no stage, and nothing depends on it."""
+    import keras
+
+    from person_attributes.training.lr_finder import (
+        draw_in_terminal,
+        draw_range_test,
+        find_learning_rate,
+    )
+    from person_attributes.training.phase import make_network
+    from person_attributes.training.runtime import configure_runtime
+
+    section, picture = params.phases[phase], workspace.range_test(phase)
+    reads = [workspace.weights(section.starts_from), workspace.pack(section.image_size)]
+    with open_stage_run(
+        f"lr-find@{phase}", workspace, params, {"seed", "lr_finder"}, reads, [picture]
+    ) as run:
+        configure_runtime(params.training)
+        keras.utils.set_random_seed(_phase_seed(params.seed, phase))
+        drawn, records = Split.read(workspace.split), read_records(workspace.records)
+        classifier = build_network(workspace, params, section.image_size)
+        classifier.load_weights(workspace.weights(section.starts_from))
+        rows = find_positions(records, drawn.train)
+        train_batches, _ = _make_batches(
+            workspace, params, phase, read_targets(workspace), rows, rows
+        )
+        recipe = params.recipe(phase)
+        network = make_network(classifier, train_batches, recipe)
+        test = find_learning_rate(network, train_batches, recipe, params.lr_finder)
+        with writing(picture) as path:
+            path.write_bytes(draw_range_test(test, params.report.colour))
+        run.log_file(picture)
+        for step, (rate, loss) in enumerate(zip(test.rates, test.losses, strict=True)):
+            run.log_metrics({"learning_rate": rate, "objective": loss}, step=step)
+        run.log_metrics({"suggested_learning_rate": test.suggestion})
+        print(draw_in_terminal(test))
+        print(
+            f"lr-find: the loss of {phase} falls fastest at {test.suggestion:.1e}; see "
+            f"{workspace.relative(picture)}. Set phases.{phase}.learning_rate to it, or, for a "
+            "schedule that comes back down, to somewhat more."
+        )
+
+
 def _make_batches(
     workspace: Workspace,
     params: Params,
@@ -196,18 +358,21 @@ def _make_batches(
     validation_rows: npt.NDArray[np.intp],
 ) -> tuple["ImageBatches", "ImageBatches"]:
     """Makes the training and the validation batches of a phase."""
-    from person_attributes.data.augment import Augmenter
+    from person_attributes.data.augment import Augmenter, check_policies
     from person_attributes.data.batches import ImageBatches
+    from person_attributes.data.mixing import Mixer
 
     section = params.phases[phase]
     images = open_pack(workspace.pack(section.image_size))
     policy = params.augmentation[section.augmentation]
+    check_policies({section.augmentation: policy})
     train = ImageBatches(
         images,
         targets,
         training_rows,
-        params.training.batch_size,
-        augmenter=None if policy.is_identity else Augmenter(policy),
+        section.batch_size,
+        augmenter=Augmenter(policy) if policy.augmenters else None,
+        mixer=Mixer(policy) if policy.mixes else None,
         seed=_phase_seed(params.seed, phase),
         workers=0 if policy.is_identity else params.runtime.workers,
     )
@@ -215,11 +380,25 @@ def _make_batches(
         images,
         targets,
         validation_rows,
-        params.training.batch_size,
+        section.batch_size,
         augmenter=None,
         seed=None,
     )
     return train, validation
+
+
+def _draw_policy(images: "Images", policy: AugmentationParams) -> bytes:
+    """Draws images as they are, then as the policy changes them, draw after draw."""
+    from person_attributes.data.augment import Augmenter
+    from person_attributes.data.mixing import Mixer
+    from person_attributes.drawing.figures import draw_mosaic
+
+    augment, mix = Augmenter(policy), Mixer(policy)
+    columns = [images]
+    for seed in range(_SHOWN_DRAWS):
+        changed = augment(images, seed)
+        columns.append(mix(changed, {}, {}, seed)[0] if policy.mixes else changed)
+    return draw_mosaic(columns)
 
 
 def _fingerprint(params: dict[str, Any], inputs: dict[str, str]) -> str:
@@ -227,7 +406,7 @@ def _fingerprint(params: dict[str, Any], inputs: dict[str, str]) -> str:
     import keras
 
     package = Path(__file__).parent.parent
-    code = ("training", "modeling", "data/augment.py", "data/batches.py")
+    code = ("training", "modeling", "data/augment.py", "data/batches.py", "data/mixing.py")
     return combine(
         {
             "params": params,

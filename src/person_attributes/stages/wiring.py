@@ -120,6 +120,16 @@ def build_network(
     return build_classifier(image_size, class_counts, params.model, normalization)
 
 
+def load_scored_network(workspace: Workspace, params: Params) -> "keras.Model":
+    """Loads the network that is scored and served: of `evaluation.phase`, with flips if asked."""
+    from person_attributes.modeling.classifier import average_flips
+
+    phase = params.evaluation.phase
+    classifier = build_network(workspace, params, params.phases[phase].image_size)
+    classifier.load_weights(workspace.weights(phase))
+    return average_flips(classifier) if params.evaluation.flips else classifier
+
+
 def read_targets(workspace: Workspace) -> dict[str, npt.NDArray[np.float32]]:
     """Reads the one-hot columns of all records as `{head: (n, classes) float32}`."""
     one_hot = pd.read_csv(workspace.one_hot, index_col="row").to_numpy(np.float32)
@@ -142,10 +152,23 @@ def refuse_other_split(workspace: Workspace, phase: str, drawn: Split) -> None:
         )
 
 
-def write_provenance(workspace: Workspace, phase: str, drawn: Split) -> None:
-    """Writes what weights were trained on."""
+def write_provenance(workspace: Workspace, phase: str, drawn: Split, starting_weights: str) -> None:
+    """Writes what weights were trained on, and the digest of those that they began with."""
     with writing(workspace.provenance(phase)) as path:
-        write_json(path, {"split_digest": drawn.digest, "training_rows": len(drawn.train)})
+        write_json(
+            path,
+            {
+                "split_digest": drawn.digest,
+                "training_rows": len(drawn.train),
+                "starting_weights": starting_weights,
+            },
+        )
+
+
+def read_starting_weights(workspace: Workspace, phase: str) -> str:
+    """Reads the digest of the weights that the chain began with; empty where they were drawn."""
+    provenance = json.loads(workspace.provenance(phase).read_text(encoding="utf-8"))
+    return str(provenance["starting_weights"])
 
 
 def write_json(path: Path, content: Any) -> None:

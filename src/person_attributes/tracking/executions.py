@@ -27,7 +27,7 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from person_attributes.digests import combine, read_lock, recorded_outputs
-from person_attributes.errors import StoppedError
+from person_attributes.errors import StoppedError, SurpassedError
 from person_attributes.workspace import Workspace
 
 STAGE, OUTPUTS, PROCESS = "dvc.stage", "dvc.outputs", "pipeline.process"
@@ -99,8 +99,8 @@ def hold_open(client: MlflowClient, run_id: str, is_ours: bool) -> Iterator[None
 
 
 def end_status(error: BaseException) -> str:
-    """Says how a run ends that an error ends: KILLED after a signal, else FAILED."""
-    is_stopped = isinstance(error, KeyboardInterrupt | StoppedError)
+    """Says how a run ends that an error ends: KILLED where something stopped it, else FAILED."""
+    is_stopped = isinstance(error, KeyboardInterrupt | StoppedError | SurpassedError)
     return str(RunStatus.to_string(RunStatus.KILLED if is_stopped else RunStatus.FAILED))
 
 

@@ -167,9 +167,9 @@ def open_run(
     Raises:
         TrackingError: If the tracking store does not answer; start it or name another.
     """
-    with _in_one_line():
+    with telling_in_one_line():
         client = connect(workspace)
-        experiment = _choose_experiment()
+        experiment = choose_experiment()
         end_abandoned_runs(client, experiment)
         parent_id, is_ours = open_execution(client, experiment, workspace, all_params)
         tags = {
@@ -203,7 +203,7 @@ def connect(workspace: Workspace) -> MlflowClient:
 
 
 @contextlib.contextmanager
-def _in_one_line() -> Iterator[None]:
+def telling_in_one_line() -> Iterator[None]:
     """Says in one line what MLflow says in many."""
     try:
         yield
@@ -214,7 +214,7 @@ def _in_one_line() -> Iterator[None]:
         ) from None
 
 
-def _choose_experiment() -> str:
+def choose_experiment() -> str:
     """Takes the experiment that `mlflow run` or the user names, or the project's own."""
     experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
     if experiment_id:

@@ -40,10 +40,11 @@ class Recorder(keras.callbacks.Callback):
         self._trained = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        figures = _add_means(name_figures(logs, list(self.model.output)))
+        figures = _add_means({name: float(value) for name, value in logs.items()})
         _refuse_unless_finite(epoch, "val_loss", figures["val_loss"])
         rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         figures["learning_rate"] = float(rate)
+        figures |= self.model.loss_weights_of_heads()
         self.history.append(figures)
         seconds = max(self._trained - self._began, 1e-9)
         rows = self._train.rows - self._train.first_batch * self._train.batch_size
@@ -60,17 +61,6 @@ def _refuse_unless_finite(epoch: int, name: str, value: float) -> None:
         )
 
 
-def name_figures(logs: Mapping[str, Any], heads: Sequence[str]) -> dict[str, float]:
-    """Names figures by head; where there is one head alone, Keras leaves its name out."""
-    figures = {name: float(value) for name, value in logs.items()}
-    if len(heads) == 1:
-        for prefix in ("", "val_"):
-            if f"{prefix}loss" in figures:
-                figures[f"{prefix}{heads[0]}_loss"] = figures[f"{prefix}loss"]
-                figures[f"{prefix}{heads[0]}_accuracy"] = figures.pop(f"{prefix}accuracy")
-    return figures
-
-
 def _add_means(figures: dict[str, float]) -> dict[str, float]:
     """Adds the mean accuracy over heads."""
     for prefix in ("", "val_"):
@@ -84,7 +74,9 @@ def _add_means(figures: dict[str, float]) -> dict[str, float]:
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Keeps the weights of the least validation loss.
+    """Keeps the weights of the least validation loss, as validation had them.
+
+    Stands before what takes averaged weights out again when validation ends.
 
     Attributes:
         weights: As `get_weights` gives them; empty before the first epoch ends.
@@ -96,15 +88,19 @@ class BestWeights(keras.callbacks.Callback):
         self.weights: list[npt.NDArray[Any]] = []
         self.epoch: int | None = None
         self._loss = math.inf
+        self._epoch = 0
 
     def restore(self, weights: list[npt.NDArray[Any]], epoch: int, loss: float) -> None:
         """Goes on from the best of an earlier process."""
         self.weights, self.epoch, self._loss = weights, epoch, loss
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if logs["val_loss"] < self._loss:
-            self._loss = logs["val_loss"]
-            self.weights, self.epoch = self.model.get_weights(), epoch
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch
+
+    def on_test_end(self, logs: Any = None) -> None:
+        if logs["loss"] < self._loss:
+            self._loss = logs["loss"]
+            self.weights, self.epoch = self.model.get_weights(), self._epoch
 
 
 class ProgressBar(keras.callbacks.Callback):

@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba 2015) over one flat vector of all weights."""
+"""Optimizers of Keras, Adam (Kingma and Ba 2015) over one flat vector of all weights."""
 
 import math
 from collections.abc import Sequence
@@ -7,8 +7,62 @@ from typing import Any
 import keras
 from keras import ops
 
+from person_attributes.config import OptimizerParams
+from person_attributes.config.training import SgdParams
 
-class FlatAdam(keras.optimizers.Adam):
+_NOT_DECAYED = ["bias", "gamma", "beta", "exponent", "log_variance"]
+"""Names of weights that decay does not touch: all but kernels."""
+
+
+def make_optimizer(
+    optimizer: OptimizerParams,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+) -> keras.optimizers.Optimizer:
+    """Makes the optimizer of a phase, new and without memory."""
+    common = {
+        "learning_rate": learning_rate,
+        "global_clipnorm": optimizer.clip_norm or None,
+        "gradient_accumulation_steps": optimizer.accumulate if optimizer.accumulate > 1 else None,
+        "use_ema": optimizer.ema_momentum > 0,
+        "ema_momentum": optimizer.ema_momentum,
+    }
+    decay = getattr(optimizer, "weight_decay", 0.0) or None
+    if isinstance(optimizer, SgdParams):
+        made: keras.optimizers.Optimizer = Sgd(
+            momentum=optimizer.momentum,
+            nesterov=optimizer.nesterov,
+            weight_decay=decay,
+            **common,
+        )
+    else:
+        made = FlatAdam(
+            beta_1=optimizer.beta_1,
+            beta_2=optimizer.beta_2,
+            epsilon=optimizer.epsilon,
+            weight_decay=decay,
+            **common,
+        )
+    if decay:
+        made.exclude_from_weight_decay(var_names=_NOT_DECAYED)
+    return made
+
+
+class _KeepsItsWeights:
+    """Leaves averaged weights where they are at the end of `fit`.
+
+    Keras would put them in place of the weights that training goes on with, and a phase that was
+    stopped inside an epoch takes two calls of `fit`. Validation swaps them in.
+    """
+
+    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+        """Does nothing."""
+
+
+class Sgd(_KeepsItsWeights, keras.optimizers.SGD):
+    """Keras' gradient descent."""
+
+
+class FlatAdam(_KeepsItsWeights, keras.optimizers.Adam):
     """Keras' Adam, computed once for all weights instead of once for each.
 
     A DenseNet121 has 400 trainable weights, most of them tiny, and Adam some twenty operations for

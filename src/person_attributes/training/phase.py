@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from person_attributes.config import PhaseParams, TrainingParams
+from person_attributes.config import Recipe
 from person_attributes.data.batches import ImageBatches
 from person_attributes.errors import TrainingError
 from person_attributes.modeling.classifier import freeze
@@ -16,11 +16,12 @@ from person_attributes.training.callbacks import (
     EpochListener,
     ProgressBar,
     Recorder,
-    name_figures,
 )
 from person_attributes.training.features import cache_features, split_off_towers
-from person_attributes.training.optimizer import FlatAdam
+from person_attributes.training.objective import PhaseNetwork, compile_network, make_losses
+from person_attributes.training.optimizer import make_optimizer
 from person_attributes.training.resume import Backup, Keeper, Progress, Signals
+from person_attributes.training.schedules import make_plateau, make_schedule
 
 _OUT_OF_MEMORY = (
     "RESOURCE_EXHAUSTED",
@@ -49,23 +50,21 @@ def train_phase(
     classifier: keras.Model,
     train: ImageBatches,
     validation: ImageBatches,
-    phase: PhaseParams,
-    training: TrainingParams,
+    recipe: Recipe,
     backup: Backup,
     listeners: Sequence[EpochListener],
 ) -> TrainedPhase:
     """Trains, from the backup where there is one, and leaves the best weights in the network.
 
-    The recipe is the article's: Adam, categorical cross-entropy and accuracy per head, a lower
-    rate on a plateau, an early stop, and the weights of the least validation loss. Where the
+    The weights of the least validation loss are kept, the averaged ones where the optimizer
+    averages them. That loss is the plain sum of cross-entropies, whatever is minimised. Where the
     backbone is frozen and nothing is augmented, its features are computed once.
 
     Args:
         classifier: The network with the weights to start from; it holds the best ones after.
         train: Training batches.
         validation: Validation batches.
-        phase: What this phase trains, at which rate, and for how many epochs.
-        training: What all phases share.
+        recipe: What this phase trains, how, and for how many epochs.
         backup: Where a phase that was stopped goes on from.
         listeners: Told after each epoch.
 
@@ -78,12 +77,11 @@ def train_phase(
             the disk is full: the message says what to lower or to free. If Keras pairs heads
             wrongly: install the locked version.
     """
-    freeze(classifier, phase.trainable)
     progress = backup.read()
-    is_cached = has_constant_features(phase, train)
-    network = split_off_towers(classifier) if is_cached else classifier
+    is_cached = has_constant_features(recipe, train)
+    network = make_network(classifier, train, recipe)
     if not progress.is_complete:
-        with _telling_out_of_memory(backup.phase, phase, training):
+        with _telling_out_of_memory(backup.phase, recipe):
             if is_cached:
                 path = backup.folder / "features.npy"
                 train, validation = cache_features(classifier, train, validation, path)
@@ -91,8 +89,7 @@ def train_phase(
                 network,
                 train,
                 validation,
-                phase,
-                training,
+                recipe,
                 backup,
                 progress,
                 listeners,
@@ -102,37 +99,44 @@ def train_phase(
     return TrainedPhase(progress.history, progress.best_epoch)
 
 
-def has_constant_features(phase: PhaseParams, train: ImageBatches) -> bool:
+def has_constant_features(recipe: Recipe, train: ImageBatches) -> bool:
     """Says whether the backbone says the same of every image in every epoch."""
-    return phase.trainable == "heads" and not train.is_augmented
+    return recipe.phase.trainable == "heads" and not train.is_augmented
+
+
+def make_network(classifier: keras.Model, train: ImageBatches, recipe: Recipe) -> PhaseNetwork:
+    """Freezes what the phase says, and puts its objective on what is left to train."""
+    freeze(classifier, recipe.phase.trainable)
+    labels = {head: target[train.positions] for head, target in train.targets.items()}
+    trained = split_off_towers(classifier) if has_constant_features(recipe, train) else classifier
+    return PhaseNetwork(trained, make_losses(recipe.loss, labels), recipe.loss)
 
 
 def _fit(
-    network: keras.Model,
+    network: PhaseNetwork,
     train: ImageBatches,
     validation: ImageBatches,
-    phase: PhaseParams,
-    training: TrainingParams,
+    recipe: Recipe,
     backup: Backup,
     progress: Progress,
     listeners: Sequence[EpochListener],
 ) -> Progress:
     """Runs `fit`, once, or twice where the backup lies inside an epoch; gives the end of it."""
-    compile_classifier(network, phase.learning_rate, training.jit_compile)
+    epochs = recipe.phase.epochs
+    rate = make_schedule(recipe.schedule, recipe.phase.learning_rate, train.batches, epochs)
+    compile_network(
+        network,
+        make_optimizer(recipe.optimizer, rate),
+        jit_compile=recipe.training.jit_compile,
+    )
     check_pairing(network, validation)
     recorder, best, signals = Recorder(train, listeners), BestWeights(), Signals()
+    averaging = [keras.callbacks.SwapEMAWeights()] if recipe.optimizer.ema_momentum else []
+    stopping = recipe.training.early_stopping
     schedules = [
-        keras.callbacks.ReduceLROnPlateau(
-            monitor="val_loss",
-            factor=training.plateau.factor,
-            patience=training.plateau.patience,
-            min_delta=training.plateau.min_delta,
-            min_lr=training.plateau.min_learning_rate,
-        ),
+        *make_plateau(recipe.schedule),
         keras.callbacks.EarlyStopping(
-            monitor="val_loss",
-            patience=training.early_stopping.patience,
-            min_delta=training.early_stopping.min_delta,
+            monitor="val_loss", patience=stopping.patience, min_delta=stopping.min_delta
         ),
     ]
     keeper = Keeper(
@@ -143,10 +147,10 @@ def _fit(
         schedules,
         backup,
         progress,
-        phase.epochs,
+        epochs,
         signals,
     )
-    bar = ProgressBar(train, phase.epochs)
+    bar = ProgressBar(train, epochs)
     with signals.listening():
         while not progress.is_complete:
             # Keras counts the batches of an epoch once a fit: a begun epoch is a fit of its own.
@@ -155,27 +159,16 @@ def _fit(
                 train,
                 validation_data=validation,
                 initial_epoch=progress.epoch,
-                epochs=progress.epoch + 1 if progress.batch else phase.epochs,
+                epochs=progress.epoch + 1 if progress.batch else epochs,
                 shuffle=False,
                 verbose=0,
-                callbacks=[recorder, bar, best, *schedules, keeper],
+                callbacks=[recorder, bar, best, *averaging, *schedules, keeper],
             )
     signals.stop_if_told(backup.phase, "at its end")
     return progress
 
 
-def compile_classifier(classifier: keras.Model, learning_rate: float, jit_compile: bool) -> None:
-    """Gives every head categorical cross-entropy and accuracy, and the network Adam."""
-    heads = list(classifier.output)
-    classifier.compile(
-        optimizer=FlatAdam(learning_rate),
-        loss=dict.fromkeys(heads, "categorical_crossentropy"),
-        weighted_metrics={head: ["accuracy"] for head in heads},
-        jit_compile=jit_compile,
-    )
-
-
-def check_pairing(classifier: keras.Model, batches: ImageBatches) -> None:
+def check_pairing(network: PhaseNetwork, batches: ImageBatches) -> None:
     """Holds Keras' loss and accuracy of each head on one batch against NumPy's.
 
     Some releases of Keras pair losses or metrics with the wrong head, and nothing raises where
@@ -184,24 +177,25 @@ def check_pairing(classifier: keras.Model, batches: ImageBatches) -> None:
     a network to run it once takes five times as long.
 
     Args:
-        classifier: A compiled network.
+        network: Compiled.
         batches: The first batch is looked at.
 
     Raises:
         TrainingError: If they differ; names the head.
     """
-    classifier.optimizer.build(classifier.trainable_variables)
+    network.optimizer.build(network.trainable_variables)
     images, y_true, weights = batches[0]
-    with _eagerly(classifier):
-        logs = classifier.test_on_batch(images, y_true, weights, return_dict=True)
-    said = name_figures(logs, list(classifier.output))
-    y_prob = classifier(images, training=False)
+    with _eagerly(network):
+        said = network.test_on_batch(images, y_true, weights, return_dict=True)
+    y_prob = network(images, training=False)
     for head, truth in y_true.items():
         probability = np.clip(keras.ops.convert_to_numpy(y_prob[head]), 1e-7, 1)
         hits = probability.argmax(axis=1) == truth.argmax(axis=1)
+        cross_entropies = -(truth * np.log(probability)).sum(axis=1)
+        total = max(weights[head].sum(), 1e-7)
         expected = {
-            f"{head}_loss": -(weights[head] * (truth * np.log(probability)).sum(axis=1)).mean(),
-            f"{head}_accuracy": (weights[head] * hits).sum() / max(weights[head].sum(), 1e-7),
+            f"{head}_loss": (weights[head] * cross_entropies).sum() / total,
+            f"{head}_accuracy": (weights[head] * hits).sum() / total,
         }
         # Keras takes the loss from logits, which go on where a probability ends at zero.
         is_clipped = bool(
@@ -217,20 +211,18 @@ def check_pairing(classifier: keras.Model, batches: ImageBatches) -> None:
 
 
 @contextlib.contextmanager
-def _eagerly(classifier: keras.Model) -> Iterator[None]:
+def _eagerly(network: keras.Model) -> Iterator[None]:
     """Runs the network operation by operation in the block."""
-    classifier.run_eagerly = True
+    network.run_eagerly = True
     try:
         yield
     finally:
-        classifier.run_eagerly = False
-        classifier.test_function = None  # Keras would keep the eager one
+        network.run_eagerly = False
+        network.test_function = None  # Keras would keep the eager one
 
 
 @contextlib.contextmanager
-def _telling_out_of_memory(
-    name: str, phase: PhaseParams, training: TrainingParams
-) -> Iterator[None]:
+def _telling_out_of_memory(name: str, recipe: Recipe) -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -238,7 +230,7 @@ def _telling_out_of_memory(
         if not isinstance(error, MemoryError) and not any(word in text for word in _OUT_OF_MEMORY):
             raise
         raise TrainingError(
-            f"{name}: out of memory with batches of {training.batch_size} images of "
-            f"{phase.image_size} px. Lower training.batch_size, or the phase's image_size, and run "
+            f"{name}: out of memory with batches of {recipe.phase.batch_size} images of "
+            f"{recipe.phase.image_size} px. Lower the phase's batch_size or image_size, and run "
             "dvc repro. The last backup stays."
         ) from None

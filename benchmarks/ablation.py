@@ -1,0 +1,196 @@
+"""Each lever alone against one recipe: same rows, same budget, several seeds.
+
+    python -m benchmarks.ablation run path/to/hvc_data.zip    # again after a stop; several at once
+    python -m benchmarks.ablation table                       # of the runs that are done
+
+Everything lies in the folder `ablation/`; every run is a run in its `mlflow.db` too. The test rows
+that are scored chose nothing: validation rows lower the rate and choose the epoch.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from person_attributes import stages
+from person_attributes.config import Params, read_params, read_yaml
+from person_attributes.data.annotations import read_records
+from person_attributes.data.batches import ImageBatches
+from person_attributes.data.packs import open_pack
+from person_attributes.data.split import Split, find_positions
+from person_attributes.evaluation.metrics import cross_entropy, shares_loss
+from person_attributes.evaluation.predictions import predict_batches
+from person_attributes.stages.wiring import load_scored_network, read_targets
+from person_attributes.sweeping import run_trial
+from person_attributes.tracking.trials import open_sweep_run, open_trial_run
+from person_attributes.workspace import Workspace
+
+_PLAN = Path(__file__).with_suffix(".yaml")
+_RECIPE = Path(__file__).parent.parent / "recipes" / "hvc.yaml"
+_FOLDER = Path("ablation")
+_NAME = "ablation"
+_BOOTSTRAP_SAMPLES = 2000
+_ByHead = dict[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared: changes of one recipe, by name; the first changes nothing."""
+
+    params: Params
+    levers: dict[str, dict[str, Any]]
+    seeds: list[int]
+
+
+def _read_plan(source: str) -> Plan:
+    content = read_yaml(_PLAN)
+    recipe = {"data.source": source, "sweep.name": _NAME} | content["recipe"]
+    return Plan(read_params(_RECIPE).change(recipe), content["levers"], content["seeds"])
+
+
+def run(source: Path) -> None:
+    """Runs what no process has run yet; may be started several times at once."""
+    plan, workspace = _read_plan(str(source.resolve())), Workspace(_FOLDER.resolve())
+    sizes = {size for changes in plan.levers.values() for size in _sizes(plan, changes)}
+    everything = plan.params.change({"data.image_sizes": sorted(sizes)})
+    workspace.root.mkdir(exist_ok=True)
+    with filelock.FileLock(workspace.root / "data.lock"):
+        if not workspace.split.exists():
+            for stage in (stages.ingest, stages.encode, stages.split):
+                stage(workspace, everything)
+            for size in sorted(sizes):
+                stages.pack(workspace, everything, size)
+    with open_sweep_run(workspace, _NAME, {"levers": list(plan.levers)}) as run_id:
+        for lever, changes in plan.levers.items():
+            for seed in plan.seeds:
+                changed = everything.change({"seed": seed, **_without_sizes(changes)})
+                with _claim(_answers(workspace, lever, seed)) as path:
+                    if path is not None:
+                        np.savez(path, **_train(workspace, everything, changed, lever, run_id))
+                        print(f"{lever}, seed {seed}: done", flush=True)
+
+
+def _sizes(plan: Plan, changes: dict[str, Any]) -> list[int]:
+    sizes: list[int] = changes.get("data.image_sizes", list(plan.params.data.image_sizes))
+    return sizes
+
+
+def _without_sizes(changes: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in changes.items() if key != "data.image_sizes"}
+
+
+def _answers(workspace: Workspace, lever: str, seed: int) -> Path:
+    return workspace.root / "answers" / f"{lever.replace(' ', '_')}-{seed}.npz"
+
+
+@contextlib.contextmanager
+def _claim(path: Path) -> Iterator[Path | None]:
+    """Gives a path to write to, or None where that is done or another process is at it."""
+    path.parent.mkdir(exist_ok=True)
+    lock = filelock.FileLock(path.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        yield None
+        return
+    with lock:
+        yield None if path.exists() else path
+
+
+def _train(
+    workspace: Workspace, params: Params, changed: Params, lever: str, sweep_run_id: str
+) -> _ByHead:
+    """Trains one variant; gives its probabilities for the test rows."""
+    place = workspace.trial(_NAME, f"{lever.replace(' ', '_')}-{changed.seed}")
+    name = f"{lever}, seed {changed.seed}"
+    with open_trial_run(workspace, _NAME, sweep_run_id, name, None) as trial:
+        run_trial(workspace, place, params, changed, trial, lambda epoch, figures: None)
+        network = load_scored_network(place, changed)
+        image_size = changed.phases[changed.evaluation.phase].image_size
+        targets, rows = read_targets(place), _test_rows(workspace)
+        images = open_pack(place.pack(image_size))
+        batches = ImageBatches(images, targets, rows, 64, augmenter=None, seed=None)
+        y_prob = predict_batches(network, batches)
+        losses = {head: cross_entropy(targets[head][rows], y_prob[head]) for head in targets}
+        trial.log_value("test_loss", sum(losses.values()))
+    keras.backend.clear_session()
+    shutil.rmtree(place.root)
+    return dict(y_prob)
+
+
+def _test_rows(workspace: Workspace) -> npt.NDArray[np.intp]:
+    drawn = Split.read(workspace.split)
+    return find_positions(read_records(workspace.records), drawn.parts["test"])
+
+
+def table() -> str:
+    """Words what is done so far as Markdown, the largest gain first."""
+    plan, workspace = _read_plan(""), Workspace(_FOLDER.resolve())
+    targets, rows = read_targets(workspace), _test_rows(workspace)
+    y_true = {head: target[rows] for head, target in targets.items()}
+    random = np.random.default_rng(0)
+    draws = random.integers(0, len(rows), (_BOOTSTRAP_SAMPLES, len(rows)))
+    scored = {}
+    for lever in plan.levers:
+        paths = [_answers(workspace, lever, seed) for seed in plan.seeds]
+        answers = [dict(np.load(path)) for path in paths if path.exists()]
+        if len(answers) == len(plan.seeds):
+            scored[lever] = np.mean([_score_rows(y_true, y_prob) for y_prob in answers], axis=0)
+    (name, base), *others = scored.items()
+    train = find_positions(read_records(workspace.records), Split.read(workspace.split).train)
+    floor = sum(shares_loss(y_true[head], targets[head][train]) for head in targets)
+    lines = [
+        f"{len(rows)} test rows, seeds {plan.seeds}, {plan.params.phases['p1'].epochs} epochs. "
+        f"Always saying the class shares: loss {floor:.3f}.",
+        "",
+        "| | loss | against the recipe | mean accuracy | against the recipe |",
+        "| --- | --- | --- | --- | --- |",
+        f"| {name} | {base[0].mean():.3f} | | {base[1].mean():.3f} | |",
+    ]
+    for lever, scores in sorted(others, key=lambda entry: entry[1][0].mean()):
+        cells = [lever]
+        for figure in (0, 1):
+            differences = scores[figure] - base[figure]
+            low, high = np.quantile(differences[draws].mean(axis=1), [0.025, 0.975])
+            mark = "**" if low > 0 or high < 0 else ""
+            change = f"{mark}{differences.mean():+.3f}{mark} ({low:+.3f} to {high:+.3f})"
+            cells += [f"{scores[figure].mean():.3f}", change]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _score_rows(y_true: _ByHead, y_prob: _ByHead) -> npt.NDArray[np.float64]:
+    """Gives for each row the sum of its losses and the mean of its hits over heads: (2, n)."""
+    losses = [
+        -np.log(np.clip((truth * y_prob[head]).sum(axis=1), 1e-7, 1))
+        for head, truth in y_true.items()
+    ]
+    hits = [truth.argmax(axis=1) == y_prob[head].argmax(axis=1) for head, truth in y_true.items()]
+    return np.stack([np.sum(losses, axis=0), np.mean(hits, axis=0)])
+
+
+def main() -> None:
+    """Runs, or prints the table."""
+    parser = argparse.ArgumentParser("python -m benchmarks.ablation")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run").add_argument("source", type=Path)
+    commands.add_parser("table")
+    options = parser.parse_args()
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    if options.command == "run":
+        run(options.source)
+    else:
+        print(table())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What to compute: `params.yaml`.
+
+Every field is required and nothing here holds a default, so `params.yaml` is the only place for a
+number that can change a result, and DVC sees each of them.
+"""
+
+from person_attributes.config.data import (
+    DataParams,
+    GroupParams,
+    HeadParams,
+    InspectionParams,
+    LimitsParams,
+    NearDuplicateParams,
+    SampleParams,
+    SplitParams,
+)
+from person_attributes.config.model import (
+    SMALLEST_SIZES,
+    ModelParams,
+    NormalizationParams,
+    StartingWeightsParams,
+)
+from person_attributes.config.params import (
+    INITIAL,
+    EvaluationParams,
+    Params,
+    RegistryParams,
+    ReportParams,
+    read_params,
+    read_yaml,
+)
+from person_attributes.config.sweep import SearchParams, SweepParams
+from person_attributes.config.training import (
+    AugmentationParams,
+    AugmenterParams,
+    LearningRateFinderParams,
+    LossParams,
+    OptimizerParams,
+    PhaseParams,
+    Recipe,
+    RuntimeParams,
+    ScheduleParams,
+    TrainingParams,
+)
+
+__all__ = [
+    "INITIAL",
+    "SMALLEST_SIZES",
+    "AugmentationParams",
+    "AugmenterParams",
+    "DataParams",
+    "EvaluationParams",
+    "GroupParams",
+    "HeadParams",
+    "InspectionParams",
+    "LearningRateFinderParams",
+    "LimitsParams",
+    "LossParams",
+    "ModelParams",
+    "NearDuplicateParams",
+    "NormalizationParams",
+    "OptimizerParams",
+    "Params",
+    "PhaseParams",
+    "Recipe",
+    "RegistryParams",
+    "ReportParams",
+    "RuntimeParams",
+    "SampleParams",
+    "ScheduleParams",
+    "SearchParams",
+    "SplitParams",
+    "StartingWeightsParams",
+    "SweepParams",
+    "TrainingParams",
+    "read_params",
+    "read_yaml",
+]

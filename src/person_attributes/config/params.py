@@ -1,0 +1,328 @@
+"""All of `params.yaml`, read once into one frozen, strict object."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Self, Union, get_args, get_origin
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from person_attributes.config.data import (
+    DataParams,
+    HeadParams,
+    InspectionParams,
+    SampleParams,
+    SplitParams,
+)
+from person_attributes.config.fields import (
+    Between,
+    Count,
+    Identifier,
+    Section,
+    require_known,
+)
+from person_attributes.config.model import SMALLEST_SIZES, ModelParams
+from person_attributes.config.sweep import SweepParams
+from person_attributes.config.training import (
+    AugmentationParams,
+    LearningRateFinderParams,
+    LossParams,
+    OptimizerParams,
+    PhaseParams,
+    Recipe,
+    RuntimeParams,
+    ScheduleParams,
+    TrainingParams,
+)
+from person_attributes.errors import ParamsError, suggest
+
+INITIAL = "initial"
+"""What the first phase starts from: the weights that `initialize` writes."""
+
+_RESERVED_HEADS = frozenset(
+    {"backbone", "image", "line", "mean", "neck", "rescale", "row", "shares", "test", "val"}
+    | {"flip", "objective", "standardize"}
+)
+"""Names of the network's own layers, of columns of records, and of figures over heads."""
+
+_RESERVED_PREFIXES = ("test_", "val_")
+"""What figures of other rows begin with."""
+
+
+class EvaluationParams(Section):
+    """How the final network is scored; intervals are bootstrapped over rows.
+
+    With `flips`, it answers with the mean over each image and its mirror image, served ones too.
+    """
+
+    phase: Identifier
+    batch_size: Count
+    flips: bool
+    confidence: Between
+    bootstrap_samples: Count
+    mistakes_per_head: Annotated[int, Field(ge=0)]
+
+
+class ReportParams(Section):
+    """How figures look."""
+
+    colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+
+
+class RegistryParams(Section):
+    """Under which name the model is registered, and when it becomes the champion."""
+
+    model_name: str
+    alias: Identifier
+    minimum_gain: Annotated[float, Field(ge=-1, le=1)]
+    when_rows_differ: Annotated[str, Field(pattern="^(promote|keep)$")]
+    max_export_difference: Annotated[float, Field(gt=0)]
+
+
+class Params(Section):
+    """All of `params.yaml`."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    sample: SampleParams
+    data: DataParams
+    heads: Annotated[dict[Identifier, HeadParams], Field(min_length=1)]
+    split: SplitParams
+    inspection: InspectionParams
+    augmentation: Annotated[dict[Identifier, AugmentationParams], Field(min_length=1)]
+    losses: Annotated[dict[Identifier, LossParams], Field(min_length=1)]
+    optimizers: Annotated[dict[Identifier, OptimizerParams], Field(min_length=1)]
+    schedules: Annotated[dict[Identifier, ScheduleParams], Field(min_length=1)]
+    model: ModelParams
+    training: TrainingParams
+    runtime: RuntimeParams
+    phases: Annotated[dict[Identifier, PhaseParams], Field(min_length=1)]
+    lr_finder: LearningRateFinderParams
+    evaluation: EvaluationParams
+    report: ReportParams
+    registry: RegistryParams
+    sweep: SweepParams
+
+    @model_validator(mode="after")
+    def _heads_have_free_names(self) -> Self:
+        for name in self.heads:
+            if name in _RESERVED_HEADS or name.startswith(_RESERVED_PREFIXES):
+                raise ValueError(f"heads.{name}: the name is taken. Rename the head.")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_unique(self) -> Self:
+        columns: dict[str, str] = {self.data.image_column: "data.image_column"}
+        for column in self.data.keep_columns:
+            if column in columns or column in {"row", "line", "image", *self.heads}:
+                raise ValueError(
+                    f"data.keep_columns: the name {column!r} is taken; rename the column or a head"
+                )
+            columns[column] = "data.keep_columns"
+        for name, head in self.heads.items():
+            if head.column in columns:
+                raise ValueError(
+                    f"heads.{name}.column: column {head.column!r} is already used by "
+                    f"{columns[head.column]}; give each its own column"
+                )
+            columns[head.column] = f"heads.{name}"
+        return self
+
+    @model_validator(mode="after")
+    def _split_names_what_is_there(self) -> Self:
+        for head in self.split.stratify_by:
+            require_known("split.stratify_by", head, list(self.heads))
+        column = self.split.group_by.column
+        if self.split.method == "grouped" and column not in (
+            self.data.image_column,
+            *self.data.keep_columns,
+        ):
+            raise ValueError(
+                f"split.group_by.column: records have no column {column!r}; add it to "
+                "data.keep_columns, or name another than a label's"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _phases_hang_together(self) -> Self:
+        earlier = [INITIAL]
+        for name, phase in self.phases.items():
+            where = f"phases.{name}"
+            require_known(f"{where}.starts_from", phase.starts_from, earlier)
+            require_known(f"{where}.image_size", phase.image_size, self.data.image_sizes)
+            require_known(f"{where}.augmentation", phase.augmentation, list(self.augmentation))
+            require_known(f"{where}.loss", phase.loss, list(self.losses))
+            require_known(f"{where}.optimizer", phase.optimizer, list(self.optimizers))
+            require_known(f"{where}.schedule", phase.schedule, list(self.schedules))
+            smallest = SMALLEST_SIZES[self.model.backbone]
+            if phase.image_size < smallest:
+                raise ValueError(
+                    f"{where}.image_size: {self.model.backbone} takes images of {smallest} px and "
+                    f"more. Received: {phase.image_size}. Raise it, or choose another backbone."
+                )
+            earlier.append(name)
+        require_known("evaluation.phase", self.evaluation.phase, list(self.phases))
+        return self
+
+    @model_validator(mode="after")
+    def _losses_weigh_heads_that_are_there(self) -> Self:
+        for name, loss in self.losses.items():
+            for head in loss.head_weights:
+                require_known(f"losses.{name}.head_weights", head, list(self.heads))
+        return self
+
+    @model_validator(mode="after")
+    def _sweep_searches_what_is_there(self) -> Self:
+        heads = [f"val_{head}_{name}" for head in self.heads for name in ("loss", "accuracy")]
+        require_known("sweep.figure", self.sweep.figure, ["val_loss", "val_mean_accuracy", *heads])
+        content = self.model_dump(mode="json", exclude={"sweep"})
+        for key in self.sweep.search:
+            section = content
+            for part in key.split("."):
+                known = list(section) if isinstance(section, dict) else []
+                if part not in known:
+                    raise ValueError(
+                        f"sweep.search: no such parameter {key!r}.{suggest(part, known)} "
+                        "Name one of this file with dots between sections."
+                    )
+                section = section[part]
+        return self
+
+    def recipe(self, phase: str) -> Recipe:
+        """Gives a phase with the policy, loss, optimizer and schedule that it names."""
+        section = self.phases[phase]
+        return Recipe(
+            section,
+            self.augmentation[section.augmentation],
+            self.losses[section.loss],
+            self.optimizers[section.optimizer],
+            self.schedules[section.schedule],
+            self.training,
+        )
+
+    def change(self, changes: Mapping[str, Any]) -> "Params":
+        """Gives the same parameters with other values at dotted keys.
+
+        Raises:
+            ParamsError: If they do not hang together any more; says which and why.
+        """
+        content = self.model_dump(mode="json")
+        for key, value in changes.items():
+            *sections, name = key.split(".")
+            section = content
+            for part in sections:
+                section = section[part]
+            section[name] = value
+        return check_params(content, "params.yaml")
+
+
+def read_params(path: Path) -> Params:
+    """Reads and checks a parameter file.
+
+    Args:
+        path: A YAML 1.2 file.
+
+    Returns:
+        The checked parameters.
+
+    Raises:
+        ParamsError: If the file is missing, is no YAML, or has an unknown, missing or wrong value;
+            one line for each fault names the key, what was expected and what was received.
+    """
+    return check_params(read_yaml(path), path.name)
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads a YAML 1.2 file.
+
+    Raises:
+        ParamsError: If it is missing or is no YAML.
+    """
+    try:
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(
+            f"{path}: no such file. Run in the project's folder, or copy a file of recipes/ there."
+        ) from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ParamsError(
+            f"{path}:{line}: not valid YAML: {error.problem}. Mend the line."
+        ) from None
+    except (YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ParamsError(f"{path}: cannot be read: {error}") from None
+
+
+def check_params(content: Any, name: str) -> Params:
+    """Checks the content of a parameter file.
+
+    Raises:
+        ParamsError: If a value is unknown, missing or wrong; one line for each fault.
+    """
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        lines = [f"{name}: {_describe(fault)}" for fault in error.errors()]
+        raise ParamsError("\n".join(lines)) from None
+
+
+def _describe(fault: Any) -> str:
+    """Says one of pydantic's faults in one line: where, what, expected, received, what to do."""
+    keys, known = _locate(fault["loc"])
+    where = ".".join(keys)
+    if fault["type"] == "extra_forbidden":
+        hint = suggest(keys[-1], known)
+        return (
+            f"{where}: unknown key.{hint} Expected one of {', '.join(known)}. Rename or remove it."
+        )
+    if fault["type"] == "missing":
+        return f"{where}: missing. Add the key; recipes/ holds complete files."
+    if fault["type"] == "union_tag_not_found":
+        return f"{where}.kind: missing. Add the key; recipes/ holds complete files."
+    if fault["type"] == "union_tag_invalid":
+        expected = fault["ctx"]["expected_tags"].replace("'", "")
+        return f"{where}.kind: expected one of {expected}. Received: {fault['ctx']['tag']}"
+    if fault["type"] == "value_error":
+        return f"{where}: {fault['ctx']['error']}" if where else str(fault["ctx"]["error"])
+    expected = fault["msg"].removeprefix("Input should be ")
+    return f"{where}: expected {expected}. Received: {fault['input']!r}. Change the value."
+
+
+def _locate(location: tuple[Any, ...]) -> tuple[list[str], list[str]]:
+    """Gives the keys down to a fault, and the keys that are known beside the last one.
+
+    Pydantic puts the kind of a section between them where sections of several kinds may stand.
+    """
+    keys: list[str] = []
+    known: list[str] = []
+    here: Any = Params
+    for part in location:
+        kinds = _kinds(here)
+        if kinds:
+            here = kinds.get(part)
+            continue
+        keys.append(str(part))
+        known = []
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            known = list(here.model_fields)
+            field = here.model_fields.get(str(part))
+            here = field.annotation if field else None
+        elif get_origin(here) is dict:
+            here = get_args(here)[1]
+        else:
+            here = None
+    return keys, known
+
+
+def _kinds(annotation: Any) -> dict[str, type[BaseModel]]:
+    """Lists the sections that a union tells apart by their `kind`; nothing of anything else."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) not in (Union, UnionType):
+        return {}
+    return {
+        get_args(section.model_fields["kind"].annotation)[0]: section
+        for section in get_args(annotation)
+        if isinstance(section, type) and issubclass(section, BaseModel)
+    }

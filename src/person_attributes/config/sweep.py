@@ -1,0 +1,83 @@
+"""Section on sweeps: which numbers are searched, how, and for how long."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from person_attributes.config.fields import FROM_LIST, Count, NotNegative, Section
+
+
+class FloatSearchParams(Section):
+    """A number between `low` and `high`, drawn evenly or on a logarithmic scale."""
+
+    kind: Literal["float"]
+    low: float
+    high: float
+    scale: Literal["linear", "log"]
+
+    @model_validator(mode="after")
+    def _is_range(self) -> Self:
+        _check_range(self.low, self.high, self.scale)
+        return self
+
+
+class IntSearchParams(Section):
+    """A whole number between `low` and `high`, both among them."""
+
+    kind: Literal["int"]
+    low: int
+    high: int
+    scale: Literal["linear", "log"]
+
+    @model_validator(mode="after")
+    def _is_range(self) -> Self:
+        _check_range(self.low, self.high, self.scale)
+        return self
+
+
+def _check_range(low: float, high: float, scale: str) -> None:
+    if low >= high:
+        raise ValueError("low is not below high; lower the one or raise the other")
+    if scale == "log" and low <= 0:
+        raise ValueError("a logarithmic scale has no numbers below 0; raise low")
+
+
+class ChoiceSearchParams(Section):
+    """One of `choices`, whatever stands at that place of `params.yaml`."""
+
+    kind: Literal["choice"]
+    choices: Annotated[tuple[Any, ...], FROM_LIST, Field(min_length=1)]
+
+
+SearchParams = Annotated[
+    FloatSearchParams | IntSearchParams | ChoiceSearchParams, Field(discriminator="kind")
+]
+
+
+class SweepParams(Section):
+    """A search over parameters by Optuna.
+
+    Trials of one `name` belong together, also those of several processes. `figure` is one of the
+    last phase's, of its best epoch, such as `val_loss` or `val_pose_accuracy`. `pruner` ends trials
+    that fall behind: `median` those below the median, `hyperband` by successive halving. The first
+    `startup_trials` are drawn at random and never pruned. The sweep ends after `trials`, or once
+    `minutes` are over, whatever comes first; 0 minutes are no limit. `search` has dotted keys of
+    this file.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    figure: str
+    direction: Literal["minimize", "maximize"]
+    sampler: Literal["tpe", "random", "grid"]
+    pruner: Literal["none", "median", "hyperband"]
+    startup_trials: Annotated[int, Field(ge=0)]
+    trials: Count
+    minutes: NotNegative
+    search: Annotated[dict[str, SearchParams], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _grid_has_choices(self) -> Self:
+        ranges = [key for key, search in self.search.items() if search.kind != "choice"]
+        if self.sampler == "grid" and ranges:
+            raise ValueError(f"a grid needs choices, and {ranges[0]} is a range; list its values")
+        return self
