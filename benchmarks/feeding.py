@@ -8,7 +8,7 @@ from benchmarks.figures import Figure, alternate
 from benchmarks.people import RECIPE, build_network, draw_people
 from person_attributes.data.augment import Augmenter
 from person_attributes.data.batches import Batch, ImageBatches
-from person_attributes.training.phase import check_pairing, compile_classifier
+from person_attributes.training.phase import check_pairing, make_network
 
 PEOPLE, IMAGE_SIZE, ROUNDS = 256, 100, 3
 
@@ -30,14 +30,13 @@ def measure() -> Iterator[Figure]:
             people.pack(IMAGE_SIZE),
             people.targets,
             np.arange(PEOPLE),
-            RECIPE.training.batch_size,
+            RECIPE.phases["p1"].batch_size,
             augmenter=Augmenter(RECIPE.augmentation["standard"]),
             seed=1,
         )
         for make in (ImageBatches, _ConstantBatches)
     )
-    network = build_network(IMAGE_SIZE)
-    compile_classifier(network, 1e-3, jit_compile=False)
+    network = make_network(build_network(IMAGE_SIZE), fed, RECIPE.recipe("p1"))
     check_pairing(network, fed)
     network.fit(constant, shuffle=False, verbose=0)  # traces
     ours, rival = alternate(

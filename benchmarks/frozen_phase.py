@@ -13,8 +13,11 @@ from benchmarks.people import RECIPE, build_network, draw_people
 from person_attributes.data.batches import ImageBatches
 from person_attributes.modeling.classifier import freeze
 from person_attributes.training.features import cache_features, split_off_towers
-from person_attributes.training.phase import check_pairing, compile_classifier
+from person_attributes.training.objective import PhaseNetwork, compile_network, make_losses
+from person_attributes.training.optimizer import make_optimizer
+from person_attributes.training.phase import check_pairing
 
+_FROZEN = RECIPE.recipe("p2")
 PEOPLE, VALIDATION, EPOCHS, ROUNDS = 512, 64, 3, 2
 
 
@@ -31,7 +34,7 @@ def _compare_at(image_size: int) -> Iterator[Figure]:
             people.pack(image_size),
             people.targets,
             positions,
-            RECIPE.training.batch_size,
+            _FROZEN.phase.batch_size,
             augmenter=None,
             seed=seed,
         )
@@ -42,17 +45,21 @@ def _compare_at(image_size: int) -> Iterator[Figure]:
     )
     classifier = build_network(image_size)
     freeze(classifier, "heads")
-    towers = split_off_towers(classifier)
+    losses = make_losses(_FROZEN.loss, people.targets)
+    towers, whole = (
+        PhaseNetwork(network, losses, _FROZEN.loss)
+        for network in (split_off_towers(classifier), classifier)
+    )
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         features = cache_features(classifier, train, validation, Path(folder) / "features.npy")
         once = time.perf_counter() - began
-        for network, (batches, held_out) in ((towers, features), (classifier, (train, validation))):
-            compile_classifier(network, 1e-3, jit_compile=False)
+        for network, (batches, held_out) in ((towers, features), (whole, (train, validation))):
+            compile_network(network, make_optimizer(_FROZEN.optimizer, 1e-3), jit_compile=False)
             check_pairing(network, held_out)
             network.fit(batches, validation_data=held_out, shuffle=False, verbose=0)  # traces
         ours, rival = alternate(
-            lambda: _train(towers, *features), lambda: _train(classifier, train, validation), ROUNDS
+            lambda: _train(towers, *features), lambda: _train(whole, train, validation), ROUNDS
         )
     ours, rival = ours / EPOCHS, rival / EPOCHS
     yield Figure(f"an epoch of a frozen phase, {image_size} px", ours, rival, "s", rival / ours, 20)

@@ -82,7 +82,7 @@ def _run(way: str, folder: Path) -> None:
     one_hot = pd.DataFrame(matrix, columns=label_map.one_hot_columns, index=records.index)
     one_hot.to_csv(folder / "one_hot.csv", lineterminator="\n")
     split = _RECIPE.split.model_copy(update={"method": way})
-    drawn = draw_split(records, records.index.tolist(), targets, split, _RECIPE.seed)
+    drawn = draw_split(records, records.index.tolist(), targets, split)
     drawn.write(folder / "split.json")
 
 

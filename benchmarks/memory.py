@@ -29,7 +29,7 @@ def _run(count: int) -> None:
     from person_attributes.data.batches import ImageBatches
     from person_attributes.data.packs import create_array, open_pack
     from person_attributes.modeling.classifier import Normalization, build_classifier
-    from person_attributes.training.phase import check_pairing, compile_classifier
+    from person_attributes.training.phase import check_pairing, make_network
 
     peak = 0.0
 
@@ -52,14 +52,14 @@ def _run(count: int) -> None:
         }
         model = RECIPE.model.model_copy(update={"blocks": (1, 1, 1, 1)})
         counts = {head: target.shape[1] for head, target in targets.items()}
-        network = build_classifier(
+        classifier = build_classifier(
             _IMAGE_SIZE, counts, model, Normalization([128.0] * 3, [64.0] * 3)
         )
-        compile_classifier(network, 1e-3, jit_compile=False)
         policy = RECIPE.augmentation["standard"]
         batches = ImageBatches(
             open_pack(path), targets, np.arange(count), 32, augmenter=Augmenter(policy), seed=1
         )
+        network = make_network(classifier, batches, RECIPE.recipe("p1"))
         check_pairing(network, batches)
         network.fit(batches, shuffle=False, verbose=0, callbacks=[Watch()])
     print(peak)

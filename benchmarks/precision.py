@@ -40,23 +40,24 @@ def _run(image_size: int, change: dict[str, object]) -> None:
     import numpy as np
 
     from benchmarks.people import RECIPE, build_network
-    from person_attributes.training.phase import compile_classifier
+    from person_attributes.data.batches import ImageBatches
+    from person_attributes.training.phase import make_network
     from person_attributes.training.runtime import configure_runtime
 
-    training = RECIPE.training.model_copy(update=change)
-    configure_runtime(training)
-    network = build_network(image_size)
-    compile_classifier(network, 1e-3, training.jit_compile)
-    size = training.batch_size
+    params = RECIPE.change({f"training.{key}": value for key, value in change.items()})
+    configure_runtime(params.training)
+    size = params.phases["p1"].batch_size
     images = np.zeros((size, image_size, image_size, 3), np.uint8)
     targets = {
         head: np.eye(len(section.classes), dtype=np.float32)[np.arange(size) % 2]
         for head, section in RECIPE.heads.items()
     }
+    batches = ImageBatches(images, targets, np.arange(size), size, augmenter=None, seed=None)
+    network = make_network(build_network(image_size), batches, params.recipe("p1"))
     rates = []
     for step in range(10):
         began = time.perf_counter()
-        network.train_on_batch(images, targets)
+        network.train_on_batch(*batches[0])
         if step > 1:
             rates.append(size / (time.perf_counter() - began))
     print(max(rates))

@@ -74,8 +74,7 @@ def _run(way: str) -> None:
                 classifier,
                 batches,
                 batches,
-                RECIPE.phases["p1"],
-                RECIPE.training,
+                RECIPE.recipe("p1"),
                 backup,
                 listeners=[],
             )

@@ -48,10 +48,12 @@ def _keys(section: Any, prefix: str = "") -> list[str]:
 
 
 def test_every_number_is_required(params_file: Path) -> None:
-    names_of_the_user = {"phases", "heads", "augmentation"}
+    names_of_the_user = {"phases", "heads", "augmentation", "losses", "optimizers", "schedules"}
     for key in _keys(read_yaml(SHIPPED)):
         *sections, name = key.split(".")
         if len(sections) == 1 and sections[0] in names_of_the_user:
+            continue
+        if key.startswith("sweep.search."):
             continue
         content = read_yaml(SHIPPED)
         section = content
@@ -68,15 +70,37 @@ def test_every_number_is_required(params_file: Path) -> None:
     ("changes", "message"),
     [
         (
-            {"training.batchsize": 8},
-            r"training\.batchsize: unknown key\. Did you mean 'batch_size'",
+            {"phases.p1.batchsize": 8},
+            r"phases\.p1\.batchsize: unknown key\. Did you mean 'batch_size'",
         ),
-        ({"training.batch_size": "many"}, r"training\.batch_size: expected .*integer.*'many'"),
-        ({"training.batch_size": 0}, r"training\.batch_size: expected greater than .* Received: 0"),
+        ({"phases.p1.batch_size": "many"}, r"p1\.batch_size: expected .*integer.*'many'"),
+        ({"phases.p1.batch_size": 0}, r"p1\.batch_size: expected greater than .* Received: 0"),
+        ({"phases.p1.trainable": 1.5}, r"trainable: expected all, heads, or a share .* 1\.5"),
+        ({"phases.p1.schedule": "slow"}, r"p1\.schedule: expected one of constant, .* slow"),
+        ({"schedules.cosine.kind": "sine"}, r"schedules\.cosine\.kind: expected one of constant,"),
+        ({"schedules.cosine.warmup": 1.0}, r"schedules\.cosine\.warmup: unknown .*'warmup_epochs'"),
+        ({"schedules.cosine.final_share": 2.0}, r"schedules\.cosine\.final_share: .* Received: 2"),
+        ({"losses.plain.head_weights": {"hat": 1.0}}, r"head_weights: expected one of gender"),
+        ({"model.backbone": "resnet5"}, r"model\.backbone: unknown .* Did you mean 'resnet50'"),
+        ({"model.backbone": "xception"}, r"phases\.p1\.image_size: xception takes images of 71 px"),
+        ({"lr_finder.lowest": 2.0}, r"lr_finder: lowest is not below highest"),
+        ({"sweep.figure": "val_hat_loss"}, r"sweep\.figure: expected one of val_loss"),
+        (
+            {"sweep.search": {"model.drop": {"kind": "choice", "choices": [0]}}},
+            r"sweep\.search: no such parameter 'model\.drop'\. Did you mean 'dropout'",
+        ),
+        ({"sweep.sampler": "grid"}, r"sweep: a grid needs choices, and phases\.p1\.learning_rate"),
+        (
+            {"sweep.search": {"seed": {"kind": "int", "low": 3, "high": 3, "scale": "linear"}}},
+            r"sweep\.search\.seed: low is not below high",
+        ),
         ({"phases.p1.learning_rat": 1}, r"phases\.p1\.learning_rat: .* 'learning_rate'"),
         ({"phases.p4.image_size": 96}, r"phases\.p4\.image_size: expected one of 64, 80.* 96"),
         ({"phases.p1.starts_from": "p2"}, r"phases\.p1\.starts_from: expected one of initial"),
-        ({"phases.p1.augmentation": "wild"}, r"expected one of none, standard, aggressive.*wild"),
+        (
+            {"phases.p1.augmentation": "wild"},
+            r"expected one of none, standard, aggressive, mixed.*wild",
+        ),
         ({"evaluation.phase": "p6"}, r"evaluation\.phase: expected one of p1, p2, p3, p4, p5"),
         ({"heads.age.classes": ["a", "a"]}, r"heads\.age\.classes: class 'a' is listed twice"),
         ({"heads.age.column": "gender"}, r"heads\.age\.column: column 'gender' is already used"),

@@ -206,7 +206,12 @@ def test_exp_run_changes_a_number_and_shows_it(project: Project) -> None:
         ({"data.annotations": "labels.csv"}, "no file 'labels.csv' in it"),
         ({"heads.age.column": "years"}, "no column 'years'"),
         ({"heads.bag.classes": ["None", "Daily/Office/Work Bag"]}, "unknown carryingbag"),
-        ({"training.batchsize": 8}, "training.batchsize: unknown key. Did you mean 'batch_size'?"),
+        ({"model.drop_out": 0.5}, "model.drop_out: unknown key. Did you mean 'dropout'?"),
+        (
+            {"augmentation.standard.augmenters": [{"Flipl": {"p": 0.5}}]},
+            "augmentation.standard.augmenters.0: Flipl: imgaug has no augmenter of that name. "
+            "Did you mean 'Fliplr'?",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2_and_nothing_is_lost(
@@ -435,6 +440,7 @@ def signs(make_project: Callable[[str], Project]) -> Project:
     project = make_project("signs")
     _draw_signs(project.root / "signs")
     phase = {"trainable": "all", "augmentation": "standard", "learning_rate": 0.01, "epochs": 2}
+    phase |= {"batch_size": 8, "loss": "smooth", "optimizer": "adamw", "schedule": "cosine"}
     changes = {
         "data.source": "signs",
         "data.annotations": "labels.csv",
@@ -451,6 +457,10 @@ def signs(make_project: Callable[[str], Project]) -> Project:
             "all": phase | {"starts_from": "initial", "image_size": 32},
             "heads": phase | {"starts_from": "all", "image_size": 40, "trainable": "heads"},
         },
+        "model.neck": "gem",
+        "model.normalization.method": "image",
+        "evaluation.flips": True,
+        "sweep.search": {},
         "evaluation.phase": "heads",
         "registry.model_name": "signs",
     }

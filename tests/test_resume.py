@@ -29,9 +29,9 @@ def prepared(make_project: Callable[[str], Project]) -> Project:
     changes = {
         "phases.p1.epochs": EPOCHS,
         "phases.p1.augmentation": "aggressive",
-        "training.batch_size": 8,
-        "training.plateau.patience": 1,
-        "training.plateau.min_delta": 9.0,
+        "phases.p1.batch_size": 8,
+        "schedules.plateau.patience": 1,
+        "schedules.plateau.min_delta": 9.0,
         "runtime.backup_minutes": 0.0,
     }
     change_params(project.params_file, changes)

@@ -42,7 +42,7 @@ def sweep(workspace: Workspace, params: Params) -> None:
         params: Everything that is not searched, and the sweep.
     """
     section = params.sweep
-    _refuse_what_changes_data(section)
+    _refuse_what_no_trial_can_change(section)
     with open_sweep_run(workspace, section.name, section.model_dump()) as run_id:
         study = _open_study(workspace, params)
         if _count_ended(study) < section.trials:
@@ -58,7 +58,12 @@ def sweep(workspace: Workspace, params: Params) -> None:
         print(describe_sweep(study, section))
 
 
-def _refuse_what_changes_data(section: SweepParams) -> None:
+def _refuse_what_no_trial_can_change(section: SweepParams) -> None:
+    if not section.search:
+        raise ParamsError(
+            "params.yaml: sweep.search: nothing to search. Add keys of this file, each with a kind "
+            "and a range or choices."
+        )
     for key in section.search:
         if key.split(".")[0] in {"sample", "data", "heads"}:
             raise ParamsError(

@@ -3,9 +3,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from person_attributes.config import AugmentationParams, Params
+from person_attributes.config import Params
 from person_attributes.data.augment import Augmenter
 from person_attributes.data.batches import ImageBatches
+from person_attributes.data.mixing import Mixer
 
 
 @pytest.fixture
@@ -15,8 +16,10 @@ def images(random: np.random.Generator) -> npt.NDArray[np.uint8]:
 
 def _batches(images: npt.NDArray[np.uint8], params: Params, policy: str) -> ImageBatches:
     targets = {"number": np.arange(len(images), dtype=np.float32)[:, None]}
-    augmenter = Augmenter(params.augmentation[policy])
-    return ImageBatches(images, targets, np.arange(11), 4, augmenter=augmenter, seed=5)
+    section = params.augmentation[policy]
+    augmenter = Augmenter(section) if section.augmenters else None
+    mixer = Mixer(section) if section.mixes else None
+    return ImageBatches(images, targets, np.arange(11), 4, augmenter=augmenter, mixer=mixer, seed=5)
 
 
 def _read(batches: ImageBatches, epoch: int) -> list[tuple[npt.NDArray[np.uint8], list[int]]]:
@@ -41,48 +44,17 @@ def test_images_stay_with_their_labels(images: npt.NDArray[np.uint8], params: Pa
         np.testing.assert_array_equal(batch, images[rows])
 
 
+@pytest.mark.parametrize("policy", ["aggressive", "mixed"])
 def test_a_batch_depends_on_seed_epoch_and_number_alone(
-    images: npt.NDArray[np.uint8], params: Params
+    images: npt.NDArray[np.uint8], params: Params, policy: str
 ) -> None:
-    batches = _batches(images, params, "aggressive")
+    batches = _batches(images, params, policy)
     straight = _read(batches, epoch=2)
     batches.epoch = 2
     for index in (2, 0, 1, 0):
         np.testing.assert_array_equal(batches[index][0], straight[index][0])
-    fresh = _read(_batches(images, params, "aggressive"), epoch=2)
+    fresh = _read(_batches(images, params, policy), epoch=2)
     np.testing.assert_array_equal(fresh[1][0], straight[1][0])
-
-
-@pytest.mark.parametrize("policy", ["standard", "aggressive"])
-def test_policies_change_images_but_not_their_kind(
-    images: npt.NDArray[np.uint8], params: Params, policy: str
-) -> None:
-    kept = images.copy()
-    changed = Augmenter(params.augmentation[policy])(images, seed=1)
-    assert (changed.shape, str(changed.dtype)) == (images.shape, "uint8")
-    assert (changed != images).any(axis=(1, 2, 3)).all()
-    np.testing.assert_array_equal(images, kept)
-
-
-def test_shift_stays_within_its_share(params: Params) -> None:
-    line = np.zeros((200, 100, 100, 3), np.uint8)
-    line[:, :, 50] = 255
-    policy = _only(params, width_shift=0.2)
-    columns = Augmenter(policy)(line, seed=1)[:, 50, :, 0].argmax(axis=1)
-    assert 28 <= columns.min() <= 33
-    assert 67 <= columns.max() <= 72
-
-
-def test_erasing_hits_its_share_of_images_within_its_area(params: Params) -> None:
-    black = np.zeros((400, 64, 64, 3), np.uint8)
-    policy = _only(params, erase=0.5, erase_area=(0.05, 0.1), erase_aspect=(0.5, 1.0))
-    erased = (Augmenter(policy)(black, seed=1) != 0).any(axis=3).mean(axis=(1, 2))
-    assert 0.4 < (erased > 0).mean() < 0.6
-    assert 0.04 < erased[erased > 0].min() < erased.max() < 0.11
-
-
-def _only(params: Params, **changes: object) -> AugmentationParams:
-    return params.augmentation["none"].model_copy(update=changes)
 
 
 def test_fit_reads_every_batch_of_the_epoch_it_is_told(

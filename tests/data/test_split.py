@@ -46,12 +46,11 @@ def draw(params: Params) -> Any:
         method: str = "random",
         annotated: list[int] | None = None,
         targets: Mapping[str, npt.NDArray[np.float32]] | None = None,
-        seed: int = 42,
         **changes: object,
     ) -> Split:
         section: SplitParams = params.split.model_copy(update={"method": method, **changes})
         rows = annotated or records.index.tolist()
-        return draw_split(records, rows, targets or _targets(len(records)), section, seed)
+        return draw_split(records, rows, targets or _targets(len(records)), section)
 
     return draw
 

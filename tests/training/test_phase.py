@@ -17,7 +17,6 @@ from person_attributes.evaluation.predictions import predict_batches
 from person_attributes.modeling.classifier import Normalization, build_classifier
 from person_attributes.training.callbacks import EpochListener
 from person_attributes.training.objective import PhaseNetwork, compile_network
-from person_attributes.training.optimizer import FlatAdam
 from person_attributes.training.phase import (
     TrainedPhase,
     check_pairing,
@@ -100,7 +99,7 @@ def _recipe(params: Params, **changes: object) -> Recipe:
 
 
 def _compile(params: Params, classifier: keras.Model, train: ImageBatches) -> PhaseNetwork:
-    """A network of the first phase, with plain gradient descent."""
+    """A network of the first phase, with plain gradient descent at a rate of 1."""
     network = make_network(classifier, train, _recipe(params))
     compile_network(network, keras.optimizers.SGD(1.0), jit_compile=False)
     return network
@@ -364,17 +363,29 @@ def test_a_frozen_backbone_is_left_as_it_was(small: Params, tmp_path: Path) -> N
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_flat_adam_computes_what_keras_computes(random: np.random.Generator) -> None:
-    start = [random.normal(size=shape).astype(np.float32) for shape in ((3, 4), (5,), (2, 2, 2))]
-    ours, theirs = ([keras.Variable(value) for value in start] for _ in range(2))
-    flat, plain = FlatAdam(0.01), keras.optimizers.Adam(0.01)
-    for _ in range(20):
-        gradients = [random.normal(size=value.shape).astype(np.float32) for value in start]
-        for optimizer, variables in ((flat, ours), (plain, theirs)):
-            tensors = [keras.ops.convert_to_tensor(gradient) for gradient in gradients]
-            optimizer.apply(tensors, variables)
-    for our, their in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(np.array(our), np.array(their), rtol=1e-5, atol=1e-6)
+def test_averaged_weights_are_validated_and_kept_and_training_goes_on_without_them(
+    small: Params, tmp_path: Path
+) -> None:
+    """With an average that hardly moves, the kept weights stay near those of the first step."""
+    slow = small.change({"optimizers.adamw.ema_momentum": 0.9999})
+    changes: dict[str, Any] = {"epochs": 3, "optimizer": "adamw", "schedule": "constant"}
+    kept, trained = _train(slow, tmp_path / "a", **changes)
+    start = _build(slow)
+    raw = small.change({"optimizers.adamw.ema_momentum": 0.0})
+    plain, without = _train(raw, tmp_path / "b", **changes)
+
+    def distance(network: keras.Model) -> float:
+        pairs = zip(network.trainable_weights, start.trainable_weights, strict=True)
+        return sum(float(keras.ops.sum(keras.ops.abs(ours - first))) for ours, first in pairs)
+
+    assert 0 < distance(kept) < 0.8 * distance(plain)
+    for ours, theirs in zip(trained.history, without.history, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3), "training is the same"
+    assert trained.history[-1]["val_loss"] != pytest.approx(without.history[-1]["val_loss"])
+    said = _compile(slow, kept, _batches(None)).evaluate(
+        _batches(None), return_dict=True, verbose=0
+    )
+    assert said["loss"] == pytest.approx(min(epoch["val_loss"] for epoch in trained.history))
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

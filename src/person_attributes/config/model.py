@@ -30,13 +30,10 @@ SMALLEST_SIZES: Mapping[str, int] = {
     "mobilenet_v3_small": 32,
     "mobilenet_v3_large": 32,
     "efficientnet_b0": 32,
-    "efficientnet_b1": 32,
-    "efficientnet_b2": 32,
     "efficientnet_b3": 32,
     "efficientnet_v2_b0": 32,
     "efficientnet_v2_s": 32,
     "convnext_tiny": 32,
-    "convnext_small": 32,
 }
 """Every backbone, and the least height and width of an image that it takes, in pixels."""
 

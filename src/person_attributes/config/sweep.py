@@ -62,7 +62,7 @@ class SweepParams(Section):
     that fall behind: `median` those below the median, `hyperband` by successive halving. The first
     `startup_trials` are drawn at random and never pruned. The sweep ends after `trials`, or once
     `minutes` are over, whatever comes first; 0 minutes are no limit. `search` has dotted keys of
-    this file.
+    this file, or nothing where no sweep is meant.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
@@ -73,7 +73,7 @@ class SweepParams(Section):
     startup_trials: Annotated[int, Field(ge=0)]
     trials: Count
     minutes: NotNegative
-    search: Annotated[dict[str, SearchParams], Field(min_length=1)]
+    search: dict[str, SearchParams]
 
     @model_validator(mode="after")
     def _grid_has_choices(self) -> Self:

@@ -76,12 +76,9 @@ BACKBONES: Mapping[str, Callable[[ModelParams], keras.Model]] = {
     "mobilenet_v3_small": _without_preprocessing(applications.MobileNetV3Small),
     "mobilenet_v3_large": _without_preprocessing(applications.MobileNetV3Large),
     "efficientnet_b0": _of_keras(applications.EfficientNetB0),
-    "efficientnet_b1": _of_keras(applications.EfficientNetB1),
-    "efficientnet_b2": _of_keras(applications.EfficientNetB2),
     "efficientnet_b3": _of_keras(applications.EfficientNetB3),
     "efficientnet_v2_b0": _without_preprocessing(applications.EfficientNetV2B0),
     "efficientnet_v2_s": _without_preprocessing(applications.EfficientNetV2S),
     "convnext_tiny": _without_preprocessing(applications.ConvNeXtTiny),
-    "convnext_small": _without_preprocessing(applications.ConvNeXtSmall),
 }
 """Builders by name; `config` has the least size of an image for each."""

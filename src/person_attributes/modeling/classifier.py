@@ -124,14 +124,15 @@ def freeze(classifier: keras.Model, trainable: str | float) -> None:
             share of the backbone's layers that hold weights, the last ones.
     """
     backbone = classifier.get_layer("backbone")
-    backbone.trainable = True
+    backbone.trainable = trainable != "heads"
     classifier.get_layer(NECK).trainable = trainable != "heads"
-    weighty = [layer for layer in backbone.layers if layer.weights]
     if trainable == "heads":
-        backbone.trainable = False
-    elif isinstance(trainable, float):
-        for layer in weighty[: len(weighty) - math.ceil(trainable * len(weighty))]:
-            layer.trainable = False
+        return
+    layers = [layer for layer in backbone.layers if layer.weights]
+    share = trainable if isinstance(trainable, float) else 1.0
+    frozen = len(layers) - math.ceil(share * len(layers))
+    for number, layer in enumerate(layers):
+        layer.trainable = number >= frozen
 
 
 def average_flips(classifier: keras.Model) -> keras.Model:

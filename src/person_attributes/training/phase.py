@@ -105,11 +105,20 @@ def has_constant_features(recipe: Recipe, train: ImageBatches) -> bool:
 
 
 def make_network(classifier: keras.Model, train: ImageBatches, recipe: Recipe) -> PhaseNetwork:
-    """Freezes what the phase says, and puts its objective on what is left to train."""
+    """Freezes what the phase says, and compiles what is left to train with its objective.
+
+    Where features are constant, the network is the towers alone.
+    """
     freeze(classifier, recipe.phase.trainable)
     labels = {head: target[train.positions] for head, target in train.targets.items()}
     trained = split_off_towers(classifier) if has_constant_features(recipe, train) else classifier
-    return PhaseNetwork(trained, make_losses(recipe.loss, labels), recipe.loss)
+    network = PhaseNetwork(trained, make_losses(recipe.loss, labels), recipe.loss)
+    rate = make_schedule(
+        recipe.schedule, recipe.phase.learning_rate, train.batches, recipe.phase.epochs
+    )
+    optimizer = make_optimizer(recipe.optimizer, rate)
+    compile_network(network, optimizer, jit_compile=recipe.training.jit_compile)
+    return network
 
 
 def _fit(
@@ -123,12 +132,6 @@ def _fit(
 ) -> Progress:
     """Runs `fit`, once, or twice where the backup lies inside an epoch; gives the end of it."""
     epochs = recipe.phase.epochs
-    rate = make_schedule(recipe.schedule, recipe.phase.learning_rate, train.batches, epochs)
-    compile_network(
-        network,
-        make_optimizer(recipe.optimizer, rate),
-        jit_compile=recipe.training.jit_compile,
-    )
     check_pairing(network, validation)
     recorder, best, signals = Recorder(train, listeners), BestWeights(), Signals()
     averaging = [keras.callbacks.SwapEMAWeights()] if recipe.optimizer.ema_momentum else []

@@ -1,0 +1,98 @@
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from person_attributes.config import AugmentationParams, Params
+from person_attributes.data.augment import Augmenter, check_policies
+from person_attributes.errors import ParamsError
+
+
+def _policy(params: Params, *augmenters: dict[str, Any]) -> AugmentationParams:
+    return params.augmentation["none"].model_copy(update={"augmenters": augmenters})
+
+
+@pytest.fixture
+def images(random: np.random.Generator) -> npt.NDArray[np.uint8]:
+    return random.integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("policy", ["standard", "aggressive"])
+def test_policies_change_images_but_not_their_kind(
+    images: npt.NDArray[np.uint8], params: Params, policy: str
+) -> None:
+    kept = images.copy()
+    changed = Augmenter(params.augmentation[policy])(images, seed=1)
+    assert (changed.shape, str(changed.dtype)) == (images.shape, "uint8")
+    assert (changed != images).any(axis=(1, 2, 3)).all()
+    np.testing.assert_array_equal(images, kept)
+
+
+def test_two_numbers_are_a_range(params: Params) -> None:
+    line = np.zeros((200, 100, 100, 3), np.uint8)
+    line[:, :, 50] = 255
+    policy = _policy(params, {"Affine": {"translate_percent": {"x": [-0.2, 0.2]}, "mode": "edge"}})
+    columns = Augmenter(policy)(line, seed=1)[:, 50, :, 0].argmax(axis=1)
+    assert 28 <= columns.min() <= 33
+    assert 67 <= columns.max() <= 72
+    assert len(set(columns)) > 20
+
+
+def test_a_choice_is_one_of_its_values(params: Params) -> None:
+    grey = np.full((200, 8, 8, 3), 100, np.uint8)
+    changed = Augmenter(_policy(params, {"Add": {"value": {"choice": [-50, 50]}}}))(grey, seed=1)
+    assert set(changed.ravel()) == {50, 150}
+
+
+def test_augmenters_hold_augmenters(params: Params) -> None:
+    inner = [{"Add": {"value": {"choice": [50]}}}]
+    policy = _policy(params, {"Sometimes": {"p": 0.5, "then_list": inner}})
+    grey = np.full((400, 8, 8, 3), 100, np.uint8)
+    changed = Augmenter(policy)(grey, seed=1)[:, 0, 0, 0]
+    assert set(changed) == {100, 150}
+    assert 0.4 < (changed == 150).mean() < 0.6
+
+
+def test_erasing_hits_its_share_of_images_within_its_area(params: Params) -> None:
+    """As Zhong et al. 2017 say it, with noise of single pixels."""
+    black = np.zeros((400, 64, 64, 3), np.uint8)
+    erasing = {"p": 0.5, "area": [0.05, 0.1], "aspect": [0.5, 1.0]}
+    erased = Augmenter(_policy(params, {"RandomErasing": erasing}))(black, seed=1) != 0
+    shares = erased.any(axis=3).mean(axis=(1, 2))
+    assert 0.4 < (shares > 0).mean() < 0.6
+    assert 0.04 < shares[shares > 0].min() < shares.max() < 0.11
+    box = np.argwhere(erased[shares.argmax()].any(axis=2))
+    height, width = box.max(axis=0) - box.min(axis=0) + 1
+    assert 0.45 <= height / width <= 1.1
+
+
+@pytest.mark.parametrize(
+    ("augmenter", "message"),
+    [
+        (
+            {"Flipl": {"p": 0.5}},
+            r"none\.augmenters\.0: Flipl: imgaug has no augmenter .* 'Fliplr'",
+        ),
+        ({"Fliplr": {"q": 0.5}}, r"Fliplr: unknown argument 'q'\. .*Expected one of p, "),
+        ({"Fliplr": {"p": 5}}, r"Fliplr: .*\[0\.0, 1\.0\].*Correct its arguments"),
+        ({"Resize": {"size": 16}}, r"Resize: changes images to \(16, 16, 3\)"),
+        ({"Add": {"value": "much"}}, r"Add: .*Correct its arguments"),
+        ({"RandomErasing": {"p": 0.5}}, r"RandomErasing: .*missing .*'area'"),
+        (
+            {"RandomErasing": {"p": 0.5, "area": [0.3, 0.2], "aspect": [1, 2]}},
+            r"from the lower to the higher\. Received: .*0\.3, 0\.2",
+        ),
+    ],
+)
+def test_a_policy_that_cannot_be_made_is_one_line(
+    params: Params, augmenter: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ParamsError, match=message) as told:
+        check_policies({"none": _policy(params, augmenter)})
+    assert "\n" not in str(told.value)
+
+
+def test_every_shipped_policy_can_be_made(params: Params) -> None:
+    check_policies(params.augmentation)
+    assert [policy.mixes for policy in params.augmentation.values()] == [False, False, False, True]

@@ -1,0 +1,108 @@
+"""One contract over all backbones, and the sizes that their papers' code has."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from person_attributes.config import SMALLEST_SIZES, ModelParams, Params
+from person_attributes.modeling.backbones import BACKBONES, build_backbone
+from person_attributes.modeling.classifier import Normalization, build_classifier, freeze
+
+PUBLISHED = {
+    # Without their tops of 1000 classes: https://arxiv.org/abs/1611.05431 and the papers' code,
+    # 25,028,904 and 42,679,816 trainable weights with them.
+    "resnext50": 25_028_904 - (2048 * 1000 + 1000),
+    "inception_v4": 42_679_816 - (1536 * 1000 + 1000),
+}
+
+
+def _model(params: Params, backbone: str) -> ModelParams:
+    return params.model.model_copy(update={"backbone": backbone, "blocks": (1, 1, 1, 1)})
+
+
+def _count(weights: list[Any]) -> int:
+    return sum(int(np.prod(weight.shape)) for weight in weights)
+
+
+def test_every_name_in_params_can_be_built() -> None:
+    assert set(BACKBONES) == set(SMALLEST_SIZES)
+
+
+@pytest.mark.parametrize("backbone", SMALLEST_SIZES)
+def test_a_backbone_keeps_the_contract(
+    params: Params, backbone: str, random: np.random.Generator
+) -> None:
+    """It takes its smallest size, gives 4-D features, trains whole, and freezes whole."""
+    size = SMALLEST_SIZES[backbone]
+    classifier = build_classifier(
+        size, {"a": 2}, _model(params, backbone), Normalization([128.0] * 3, [64.0] * 3)
+    )
+    trunk = classifier.get_layer("backbone")
+    assert len(trunk.output.shape) == 4
+    assert not [layer for layer in trunk.layers if isinstance(layer, keras.layers.Rescaling)]
+    norms = [layer for layer in trunk.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert {norm.momentum for norm in norms} <= {params.model.batch_norm_momentum}
+    images = random.integers(0, 256, (4, size, size, 3), dtype=np.uint8)
+    target = {"a": np.eye(2, dtype=np.float32)[[0, 1, 1, 0]]}
+
+    freeze(classifier, "heads")
+    before = trunk.get_weights()
+    assert _step(classifier, images, target) > 0
+    for old, new in zip(before, trunk.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+    freeze(classifier, "all")
+    kernels = [layer for layer in trunk.layers if hasattr(layer, "kernel")]
+    first, last = kernels[0].kernel.numpy(), kernels[-1].kernel.numpy()
+    assert np.isfinite(_step(classifier, images, target))
+    assert (kernels[0].kernel.numpy() != first).any(), "the gradient reaches the first layer"
+    assert (kernels[-1].kernel.numpy() != last).any()
+    for norm in norms[:1]:
+        assert (norm.moving_mean.numpy() != 0).any()
+
+
+def _step(classifier: keras.Model, images: Any, target: Any) -> float:
+    """One step of gradient descent, without tracing; gives the loss."""
+    classifier.compile(
+        keras.optimizers.SGD(0.5), loss={"a": "categorical_crossentropy"}, run_eagerly=True
+    )
+    return float(classifier.train_on_batch(images, target))
+
+
+@pytest.mark.parametrize("backbone", PUBLISHED)
+def test_networks_that_keras_lacks_have_their_published_weights(
+    params: Params, backbone: str
+) -> None:
+    trunk = build_backbone(_model(params, backbone))
+    assert _count(trunk.trainable_weights) == PUBLISHED[backbone]
+
+
+def test_grouped_convolution_is_that_of_its_groups(random: np.random.Generator) -> None:
+    from person_attributes.modeling.resnext import GroupedConv2D
+
+    inputs = random.normal(size=(2, 9, 9, 8)).astype(np.float32)
+    for strides in (1, 2):
+        layer = GroupedConv2D(groups=2, strides=strides)
+        outputs = np.array(layer(inputs))
+        kernel = np.array(layer.kernel)  # (3, 3, channels in, channels out of a group)
+        for group in range(2):
+            part = slice(4 * group, 4 * group + 4)
+            padded = np.pad(inputs[..., part], ((0, 0), (1, 1), (1, 1), (0, 0)))
+            expected = keras.ops.conv(padded, kernel[:, :, part], strides=strides, padding="valid")
+            np.testing.assert_allclose(outputs[..., part], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("share", "frozen"), [(0.5, 0.5), (0.1, 0.9)])
+def test_a_share_of_the_backbone_trains(params: Params, share: float, frozen: float) -> None:
+    classifier = build_classifier(
+        32, {"a": 2}, params.model, Normalization([128.0] * 3, [64.0] * 3)
+    )
+    freeze(classifier, share)
+    layers = [layer for layer in classifier.get_layer("backbone").layers if layer.weights]
+    states = [layer.trainable for layer in layers]
+    assert states == sorted(states), "the first ones are frozen, the last ones train"
+    assert np.mean(states) == pytest.approx(1 - frozen, abs=1 / len(layers))
+    freeze(classifier, "all")
+    assert all(layer.trainable for layer in layers), "a later phase trains everything again"

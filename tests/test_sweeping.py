@@ -1,0 +1,163 @@
+"""Sweeps of a real project: trials in MLflow, killed ones given back, several processes at once."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import optuna
+import pytest
+from conftest import Project, change_params, read_yaml
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+SEARCH = {
+    "phases.p2.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "scale": "log"},
+    "phases.p2.optimizer": {"kind": "choice", "choices": ["adam", "sgd"]},
+}
+RATE, OPTIMIZER = SEARCH
+
+
+@pytest.fixture(scope="module")
+def project(make_project: Callable[[str], Project]) -> Project:
+    """A project whose first phase is trained; the second, short one is searched."""
+    project = make_project("swept")
+    changes = {
+        "evaluation.phase": "p2",
+        "sweep.search": SEARCH,
+        "sweep.sampler": "random",
+        "sweep.pruner": "none",
+        "sweep.trials": 3,
+    }
+    change_params(project.params_file, changes)
+    project.repro("train@p1", "pack@40")
+    return project
+
+
+def _runs(project: Project, sweep: str) -> tuple[Run, list[Run]]:
+    client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("person-attributes")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], f"tags.sweep = '{sweep}'")
+    (parent,) = [run for run in found if run.info.run_name == f"sweep {sweep}"]
+    trials = [run for run in found if run.info.run_id != parent.info.run_id]
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
+    return parent, trials
+
+
+def _study(project: Project, sweep: str) -> optuna.Study:
+    return optuna.load_study(
+        study_name=sweep, storage=f"sqlite:///{project.root / 'sweeps' / 'optuna.db'}"
+    )
+
+
+def test_every_trial_is_a_run_with_its_parameters_and_its_value(project: Project) -> None:
+    change_params(project.params_file, {"sweep.name": "whole"})
+    done = project.cli("sweep")
+    assert "sweep whole: 3 trials, and 0 that fell behind" in done.stdout
+    assert "train@p1" not in done.stdout
+    assert "p1 1/1" not in done.stdout, "the first phase is taken from the project"
+    parent, runs = _runs(project, "whole")
+    assert {run.info.status for run in [parent, *runs]} == {"FINISHED"}
+    values = {trial.number: trial for trial in _study(project, "whole").trials}
+    assert len(runs) == 3
+    for run in runs:
+        trial = values[int(run.info.run_name.split()[1])]
+        assert float(run.data.params[RATE]) == pytest.approx(trial.params[RATE])
+        assert run.data.params[OPTIMIZER] == ["adam", "sgd"][trial.params[OPTIMIZER]]
+        assert run.data.metrics["value"] == run.data.metrics["val_loss"] == trial.value
+    client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    stages = client.search_runs(
+        [runs[0].info.experiment_id], f"tags.`mlflow.parentRunId` = '{runs[0].info.run_id}'"
+    )
+    assert {run.info.run_name for run in stages} == {"initialize", "train@p2"}
+    left = [path.name for path in (project.root / "sweeps" / "whole").iterdir()]
+    assert left == [], "trials leave no files"
+    again = project.cli("sweep")
+    assert again.stdout.startswith("sweep whole: 3 trials"), "the budget is used up"
+
+
+def test_a_trial_repeats_what_the_pipeline_computes(project: Project) -> None:
+    """The command that is suggested for the best trial gives the best trial's value."""
+    best = _study(project, "whole").best_trial
+    before = read_yaml(project.params_file)
+    optimizer = SEARCH[OPTIMIZER]["choices"][best.params[OPTIMIZER]]  # type: ignore[index]
+    change_params(project.params_file, {RATE: best.params[RATE], OPTIMIZER: optimizer})
+    project.repro("train@p2")
+    history = (project.root / "reports/phases/p2.csv").read_text().splitlines()
+    column = history[0].split(",").index("val_loss")
+    assert float(history[1].split(",")[column]) == best.value
+    change_params(
+        project.params_file, {key: before["phases"]["p2"][key.split(".")[-1]] for key in SEARCH}
+    )
+
+
+def test_a_killed_trial_is_given_back_and_others_go_on(project: Project) -> None:
+    changes = {"sweep.name": "killed", "sweep.trials": 2, "phases.p2.epochs": 400}
+    changes |= {"training.early_stopping.patience": 400, "runtime.backup_minutes": 0.0}
+    change_params(project.params_file, changes)
+    first = project.start("python", "-u", "-m", "person_attributes", "sweep")
+    assert first.stdout is not None
+    for line in first.stdout:
+        if line.startswith("p2 3/400"):
+            break
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    (trial,) = _study(project, "killed").trials
+    assert trial.state == optuna.trial.TrialState.RUNNING
+    # A trial is dead once it has shown no sign of life for half a minute.
+    time.sleep(35)
+    change_params(project.params_file, {"runtime.backup_minutes": 5.0})
+    both = [project.start("python", "-m", "person_attributes", "sweep") for _ in range(2)]
+    said = [process.communicate(timeout=500)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sum("goes on from its backup, after epoch" in text for text in said) == 1
+    trials = _study(project, "killed").trials
+    states = [trial.state.name for trial in trials]
+    assert states[0] == "FAIL"
+    assert states.count("COMPLETE") in {2, 3}, "a second process may end a trial more"
+    assert trials[0].params in [trial.params for trial in trials[1:]]
+    parent, runs = _runs(project, "killed")
+    assert {run.info.status for run in [parent, *runs]} == {"FINISHED"}
+    assert len(runs) == states.count("COMPLETE"), "the killed trial went on in its run"
+    change_params(project.params_file, {"phases.p2.epochs": 1})
+
+
+def test_trials_that_fall_behind_are_ended(project: Project) -> None:
+    rates = {"kind": "choice", "choices": [1e-3, 1e-8]}
+    changes = {
+        "sweep.name": "pruned",
+        "sweep.trials": 2,
+        "sweep.sampler": "grid",
+        "sweep.pruner": "median",
+        "sweep.startup_trials": 1,
+        "sweep.search": {RATE: rates},
+        "phases.p2.epochs": 12,
+    }
+    change_params(project.params_file, changes)
+    project.cli("sweep")
+    study = _study(project, "pruned")
+    states = {["1e-3", "1e-8"][trial.params[RATE]]: trial.state.name for trial in study.trials}
+    worse_came_last = study.trials[0].params[RATE] == 0
+    assert states["1e-3"] == "COMPLETE"
+    assert states["1e-8"] == ("PRUNED" if worse_came_last else "COMPLETE")
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({}, "sweep.search: nothing to search"),
+        (
+            {"data.max_quarantined_share": {"kind": "choice", "choices": [0.0, 0.5]}},
+            "data.max_quarantined_share changes the data, which all trials share. Try its values "
+            "with dvc exp run --queue",
+        ),
+    ],
+)
+def test_what_cannot_be_searched_is_one_line(
+    project: Project, search: dict[str, object], message: str
+) -> None:
+    change_params(project.params_file, {"sweep.search": search, "sweep.sampler": "random"})
+    failed = project.cli("sweep", code=2)
+    assert message in failed.stderr
+    assert len(failed.stderr.strip().splitlines()) == 1
