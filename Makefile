@@ -37,8 +37,9 @@ repro: env
 	@$(BIN)/person-attributes summarize
 	@echo "before that       source $(BIN)/activate"
 
+# A file is a worker's own: its tests share what they make.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: env
 	$(BIN)/ruff check
