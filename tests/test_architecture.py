@@ -18,7 +18,7 @@ FLOORS = [
     {"drawing"},
     {"training", "evaluation", "inspection"},
     {"tracking", "serving"},
-    {"registry", "scoring", "served_model"},
+    {"registry", "scoring", "served_model", "lr_finder"},
     {"stages"},
     {"sweeping"},
     {"cli"},

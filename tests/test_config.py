@@ -82,14 +82,14 @@ def test_every_number_is_required(params_file: Path) -> None:
         ({"schedules.cosine.final_share": 2.0}, r"schedules\.cosine\.final_share: .* Received: 2"),
         ({"losses.plain.head_weights": {"hat": 1.0}}, r"head_weights: expected one of gender"),
         ({"model.backbone": "resnet5"}, r"model\.backbone: unknown .* Did you mean 'resnet50'"),
-        ({"model.backbone": "xception"}, r"phases\.p1\.image_size: xception takes images of 71 px"),
+        ({"model.backbone": "xception"}, r"data\.image_sizes: xception takes images of 71 px"),
         ({"lr_finder.lowest": 2.0}, r"lr_finder: lowest is not below highest"),
         ({"sweep.figure": "val_hat_loss"}, r"sweep\.figure: expected one of val_loss"),
         (
             {"sweep.search": {"model.drop": {"kind": "choice", "choices": [0]}}},
             r"sweep\.search: no such parameter 'model\.drop'\. Did you mean 'dropout'",
         ),
-        ({"sweep.sampler": "grid"}, r"sweep: a grid needs choices, and phases\.p1\.learning_rate"),
+        ({"sweep.sampler": "grid"}, r"sweep: a grid needs choices, and phases\.p4\.learning_rate"),
         (
             {"sweep.search": {"seed": {"kind": "int", "low": 3, "high": 3, "scale": "linear"}}},
             r"sweep\.search\.seed: low is not below high",

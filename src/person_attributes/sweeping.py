@@ -1,11 +1,15 @@
 """Sweeps: a search over parameters by Optuna, each trial a chain of stages in its own folder."""
 
 import contextlib
+import json
+import os
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import filelock
 import optuna
 import pandas as pd
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
@@ -13,6 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from person_attributes import stages
 from person_attributes.config import INITIAL, Params, SearchParams, SweepParams
+from person_attributes.digests import combine, digest_paths
 from person_attributes.errors import (
     ParamsError,
     StoppedError,
@@ -23,13 +28,24 @@ from person_attributes.errors import (
 from person_attributes.tracking.trials import TrialRun, open_sweep_run, open_trial_run
 from person_attributes.workspace import Workspace
 
-_HEARTBEAT_SECONDS, _GRACE_SECONDS = 10, 30
-"""How often a trial shows that it is alive, and from when it counts as dead."""
+_STORAGE = "SWEEP_STORAGE"
+"""Environment variable that names another database than the project's own, password and all."""
+
+_HEARTBEAT_SECONDS, _GRACE_SECONDS, _MAX_RETRIES = 10, 60, 3
+"""How often a trial shows that it lives, when it counts as dead, how often it is given back."""
 
 _FOLDER, _RUN = "folder", "mlflow_run"
 """What a trial hands on to the one that takes its place after it was stopped."""
 
+_DEFINITION, _STARTS = "definition", "starts"
+"""What a study remembers: what its trials have in common, and how many processes began."""
+
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+_give_back = RetryHeartbeatStaleTrialCallback(
+    max_retry=_MAX_RETRIES, inherit_intermediate_values=True
+)
+"""Puts a trial that was stopped back into the queue, with what it had noted."""
 
 
 def sweep(workspace: Workspace, params: Params) -> None:
@@ -40,16 +56,20 @@ def sweep(workspace: Workspace, params: Params) -> None:
     Args:
         workspace: The project; the outputs of its data stages are shared by all trials.
         params: Everything that is not searched, and the sweep.
+
+    Raises:
+        ParamsError: If the search names what no trial can change, or values that do not fit, or if
+            the sweep of this name was begun with other parameters: name it anew.
+        StoppedError: If Ctrl-C or SIGTERM came; run it again to go on.
     """
     section = params.sweep
-    _refuse_what_no_trial_can_change(section)
+    _refuse_what_no_trial_can_change(params)
     with open_sweep_run(workspace, section.name, section.model_dump()) as run_id:
         study = _open_study(workspace, params)
         if _count_ended(study) < section.trials:
             study.optimize(
                 lambda trial: _run_suggested(workspace, params, run_id, study, trial),
                 timeout=60 * section.minutes or None,
-                catch=(TrainingError,),
                 callbacks=[
                     optuna.study.MaxTrialsCallback(section.trials, states=_ENDED),
                     lambda _, trial: _tell(section, trial),
@@ -58,18 +78,22 @@ def sweep(workspace: Workspace, params: Params) -> None:
         print(describe_sweep(study, section))
 
 
-def _refuse_what_no_trial_can_change(section: SweepParams) -> None:
+def _refuse_what_no_trial_can_change(params: Params) -> None:
+    """Refuses keys of the data, and values that parameters do not take, before anything runs."""
+    section = params.sweep
     if not section.search:
         raise ParamsError(
             "params.yaml: sweep.search: nothing to search. Add keys of this file, each with a kind "
             "and a range or choices."
         )
-    for key in section.search:
+    for key, search in section.search.items():
         if key.split(".")[0] in {"sample", "data", "heads"}:
             raise ParamsError(
                 f"params.yaml: sweep.search: {key} changes the data, which all trials share. "
                 f"Try its values with dvc exp run --queue -S {key}=..., or search another."
             )
+        for value in search.choices if search.kind == "choice" else (search.low, search.high):
+            params.change({key: value})
 
 
 def _open_study(workspace: Workspace, params: Params) -> optuna.Study:
@@ -81,39 +105,61 @@ def _open_study(workspace: Workspace, params: Params) -> optuna.Study:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
             storage = RDBStorage(
-                params.runtime.sweep_storage or f"sqlite:///{workspace.sweeps / 'optuna.db'}",
+                os.environ.get(_STORAGE, f"sqlite:///{workspace.sweeps / 'optuna.db'}"),
                 heartbeat_interval=_HEARTBEAT_SECONDS,
                 grace_period=_GRACE_SECONDS,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+                heartbeat_stale_trial_callback=_give_back,
             )
         except Exception as error:  # whatever the driver of a database raises
             raise TrackingError(
-                f"params.yaml: runtime.sweep_storage: {str(error).partition(chr(10))[0]} Start "
-                "that database, or leave the value empty."
+                f"{_STORAGE}: {str(error).partition(chr(10))[0]} Start that database and install "
+                "its driver, or unset the variable."
             ) from None
-        study = optuna.create_study(
-            study_name=section.name,
-            storage=storage,
-            load_if_exists=True,
-            direction=section.direction,
-            pruner=_make_pruner(section),
-        )
-    # Another seed for every start: with one, each process would draw the same numbers.
-    study.sampler = _make_sampler(section, params.seed + len(study.trials))
+        with filelock.FileLock(workspace.sweeps / f"{section.name}.lock"):
+            study = optuna.create_study(
+                study_name=section.name,
+                storage=storage,
+                load_if_exists=True,
+                direction=section.direction,
+                pruner=_make_pruner(section),
+            )
+            _refuse_another_definition(study, workspace, params)
+            # Another seed for every start: with one, each process would draw the same numbers.
+            starts = study.user_attrs.get(_STARTS, 0)
+            study.set_user_attr(_STARTS, starts + 1)
+    study.sampler = _make_sampler(section, params.seed, starts)
     return study
 
 
-def _make_sampler(section: SweepParams, seed: int) -> optuna.samplers.BaseSampler:
+def _refuse_another_definition(study: optuna.Study, workspace: Workspace, params: Params) -> None:
+    """Trials of one study have everything in common but what is searched."""
+    budget = {"trials", "minutes", "pruner", "sampler", "startup_trials"}
+    definition = combine(
+        {
+            "params": params.model_dump(mode="json", exclude={"runtime": True, "sweep": budget}),
+            "data": digest_paths(workspace.root, [workspace.one_hot, workspace.split]),
+        }
+    )
+    if study.user_attrs.get(_DEFINITION, definition) != definition:
+        raise ParamsError(
+            f"params.yaml: sweep.name: {params.sweep.name!r} was begun with other parameters or "
+            "other data. Trials of one name must be comparable: give this sweep another name."
+        )
+    study.set_user_attr(_DEFINITION, definition)
+
+
+def _make_sampler(section: SweepParams, seed: int, starts: int) -> optuna.samplers.BaseSampler:
     if section.sampler == "grid":
         grid = {
             key: list(range(len(search.choices)))
             for key, search in section.search.items()
             if search.kind == "choice"
         }
+        # The seed orders the grid; trials hold their place in that order.
         return optuna.samplers.GridSampler(grid, seed)
     if section.sampler == "random":
-        return optuna.samplers.RandomSampler(seed)
-    return optuna.samplers.TPESampler(n_startup_trials=section.startup_trials, seed=seed)
+        return optuna.samplers.RandomSampler(seed + starts)
+    return optuna.samplers.TPESampler(n_startup_trials=section.startup_trials, seed=seed + starts)
 
 
 def _make_pruner(section: SweepParams) -> optuna.pruners.BasePruner:
@@ -140,14 +186,17 @@ def _run_suggested(
     try:
         with open_trial_run(workspace, section.name, sweep_run_id, name, stopped_run) as run:
             trial.set_user_attr(_RUN, run.run_id)
-            best = run_trial(workspace, place, params, changed, run, _Reporter(trial, section))
+            report = _Reporter(trial, section.figure)
+            best = run_trial(workspace, place, params, changed, run, report)
             run.log_value(section.figure, best[section.figure])
-    except SurpassedError:
+    except (StoppedError, KeyboardInterrupt):
+        _give_back(study, study.trials[trial.number])
+        raise
+    except TrainingError as error:
+        # Behind the others, or of values that cannot be trained: either way it is not the best.
+        print(f"trial {trial.number}: {error}", flush=True)
         shutil.rmtree(place.root)
         raise optuna.TrialPruned from None
-    except (StoppedError, KeyboardInterrupt):
-        study.enqueue_trial(trial.params, user_attrs=dict(trial.user_attrs))
-        raise
     shutil.rmtree(place.root)
     return best[section.figure]
 
@@ -162,20 +211,17 @@ def _suggest(trial: Trial, key: str, search: SearchParams) -> Any:
 
 
 class _Reporter:
-    """Tells Optuna the figure of each epoch, over all phases, and ends what falls behind."""
+    """Tells Optuna the figure of each epoch, and ends a trial that falls behind."""
 
-    def __init__(self, trial: Trial, section: SweepParams) -> None:
+    def __init__(self, trial: Trial, figure: str) -> None:
         self._trial = trial
-        self._figure = section.figure
-        self._epochs = 0
+        self._figure = figure
 
     def __call__(self, epoch: int, figures: Mapping[str, float]) -> None:
-        self._trial.report(figures[self._figure], self._epochs)
-        self._epochs += 1
+        """Reports an epoch, counted from 0 over all phases as params.yaml declares them."""
+        self._trial.report(figures[self._figure], epoch)
         if self._trial.should_prune():
-            raise SurpassedError(
-                f"trial {self._trial.number}: fell behind after {epoch + 1} epochs"
-            )
+            raise SurpassedError(f"fell behind after {epoch + 1} epochs")
 
 
 def run_trial(
@@ -184,7 +230,7 @@ def run_trial(
     params: Params,
     changed: Params,
     run: TrialRun,
-    listener: Any,
+    report: Callable[[int, Mapping[str, float]], None],
 ) -> dict[str, float]:
     """Runs the stages that changed parameters ask for, in a folder of its own.
 
@@ -196,7 +242,7 @@ def run_trial(
         params: The project's parameters.
         changed: The trial's.
         run: The trial's MLflow run.
-        listener: Told after each epoch.
+        report: Told the number of each epoch, over all phases, and its figures.
 
     Returns:
         The figures of the best epoch of `evaluation.phase`.
@@ -209,14 +255,27 @@ def run_trial(
             stages.split(place, changed)
     with run.above_stages():
         stages.initialize(place, changed)
+    epochs = 0
     for phase in _chain(changed):
         if not stages.adopt_phase(place, workspace, changed, phase):
+            listener = partial(_report_from, epochs, report)
             with run.above_stages():
                 stages.train(place, changed, phase, [listener])
+        epochs += changed.phases[phase].epochs
         keras.backend.clear_session()
-    history = pd.read_csv(place.history(changed.evaluation.phase))
+    history = pd.read_csv(place.history(changed.evaluation.phase), float_precision="round_trip")
     best = history.iloc[int(history["val_loss"].argmin())]
     return {str(name): float(value) for name, value in best.items()}
+
+
+def _report_from(
+    earlier: int,
+    report: Callable[[int, Mapping[str, float]], None],
+    epoch: int,
+    figures: Mapping[str, float],
+) -> None:
+    """Counts the epochs of earlier phases in, also of those that were taken over."""
+    report(earlier + epoch, figures)
 
 
 def _chain(params: Params) -> Sequence[str]:
@@ -263,7 +322,9 @@ def describe_sweep(study: optuna.Study, section: SweepParams) -> str:
     pruned = _count_ended(study) - len(ended)
     lines = [f"sweep {section.name}: {len(ended)} trials, and {pruned} that fell behind"]
     lines += [f"  {trial.value:.4f}  {_format(_values(trial, section))}" for trial in ended[:5]]
-    settings = " ".join(f"-S '{key}={value}'" for key, value in _values(ended[0], section).items())
+    settings = " ".join(
+        f"-S '{key}={json.dumps(value)}'" for key, value in _values(ended[0], section).items()
+    )
     return "\n".join([*lines, f"take the best over: dvc exp run {settings}"])
 
 

@@ -77,6 +77,8 @@ def test_erasing_hits_its_share_of_images_within_its_area(params: Params) -> Non
         ({"Fliplr": {"q": 0.5}}, r"Fliplr: unknown argument 'q'\. .*Expected one of p, "),
         ({"Fliplr": {"p": 5}}, r"Fliplr: .*\[0\.0, 1\.0\].*Correct its arguments"),
         ({"Resize": {"size": 16}}, r"Resize: changes images to \(16, 16, 3\)"),
+        ({"Sometimes": {"p": 0.3, "then_list": [{"Resize": {"size": 16}}]}}, r"Sometimes: .*shape"),
+        ({"CropToFixedSize": {"width": 32, "height": 32}}, r"changes images to \(32, 32, 3\)"),
         ({"Add": {"value": "much"}}, r"Add: .*Correct its arguments"),
         ({"RandomErasing": {"p": 0.5}}, r"RandomErasing: .*missing .*'area'"),
         (
@@ -89,10 +91,10 @@ def test_a_policy_that_cannot_be_made_is_one_line(
     params: Params, augmenter: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ParamsError, match=message) as told:
-        check_policies({"none": _policy(params, augmenter)})
+        check_policies({"none": _policy(params, augmenter)}, [32, 40])
     assert "\n" not in str(told.value)
 
 
 def test_every_shipped_policy_can_be_made(params: Params) -> None:
-    check_policies(params.augmentation)
+    check_policies(params.augmentation, params.data.image_sizes)
     assert [policy.mixes for policy in params.augmentation.values()] == [False, False, False, True]

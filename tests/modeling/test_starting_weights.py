@@ -68,6 +68,9 @@ def test_layers_that_do_not_fit_are_named(
         ParamsError, match=r"1 layers do not fit: age expects \(128, 4\), the file has \(128, 5\)"
     ):
         load_starting_weights(other, path, "all")
+    renamed = _build(params, 2, {"years": 5, "hat": 2}, (1, 1, 1, 1))
+    with pytest.raises(ParamsError, match=r"years_batch_norm is hat_batch_norm in the file"):
+        load_starting_weights(renamed, path, "all")
     deeper = _build(params, 2, {"age": 5, "hat": 2}, (1, 2, 1, 1))
     with pytest.raises(ParamsError, match=r"20 layers do not fit: .*; and 15 more\. Make model"):
         load_starting_weights(deeper, path, "all")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from person_attributes.config.fields import (
     FROM_LIST,
@@ -70,14 +70,15 @@ class ModelParams(Section):
     """The network: `normalisation → backbone → neck → a tower and a softmax per head`.
 
     `blocks` are layers in each block of the backbone `densenet`; no other reads them.
-    `initializer` draws kernels; `own` leaves each backbone its own. The neck makes a vector of the
-    features: their mean (`avg`), mean and maximum (`avg_max`), or generalised mean (`gem`).
+    `initializer` draws kernels of convolutions and dense layers; `own` leaves each its own. The
+    neck makes a vector of the features: their mean (`avg`), mean and maximum (`avg_max`), or
+    generalised mean (`gem`).
     `tower_units` are the widths of the dense layers in each tower, and `dropout` the share that
     is dropped before each.
     """
 
     backbone: str
-    blocks: Annotated[tuple[Count, ...], FROM_LIST, Field(min_length=1)]
+    blocks: Annotated[tuple[Count, Count, Count, Count], FROM_LIST]
     normalization: NormalizationParams
     initializer: Literal[
         "own",

@@ -1,5 +1,6 @@
 """All of `params.yaml`, read once into one frozen, strict object."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
@@ -47,8 +48,11 @@ _RESERVED_HEADS = frozenset(
 )
 """Names of the network's own layers, of columns of records, and of figures over heads."""
 
-_RESERVED_PREFIXES = ("test_", "val_")
-"""What figures of other rows begin with."""
+_RESERVED_PREFIXES = ("neck_", "test_", "val_")
+"""What layers of the neck, and figures of other rows, begin with."""
+
+_LAYERS_OF_A_HEAD = ("_batch_norm", "_dropout", "_dense")
+"""How the layers of a head's tower end, a number perhaps behind it."""
 
 
 class EvaluationParams(Section):
@@ -106,8 +110,10 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _heads_have_free_names(self) -> Self:
+        layers = {f"{head}{suffix}" for head in self.heads for suffix in _LAYERS_OF_A_HEAD}
         for name in self.heads:
-            if name in _RESERVED_HEADS or name.startswith(_RESERVED_PREFIXES):
+            is_layer = re.sub(r"_\d+$", "", name) in layers
+            if name in _RESERVED_HEADS or name.startswith(_RESERVED_PREFIXES) or is_layer:
                 raise ValueError(f"heads.{name}: the name is taken. Rename the head.")
         return self
 
@@ -146,6 +152,17 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _phases_hang_together(self) -> Self:
+        smallest = SMALLEST_SIZES[self.model.backbone]
+        sizes = {"data.image_sizes": self.data.image_sizes[0]}  # what `initialize` builds for
+        sizes |= {
+            f"phases.{name}.image_size": phase.image_size for name, phase in self.phases.items()
+        }
+        for where, size in sizes.items():
+            if size < smallest:
+                raise ValueError(
+                    f"{where}: {self.model.backbone} takes images of {smallest} px and more. "
+                    f"Received: {size}. Raise it, or choose another backbone."
+                )
         earlier = [INITIAL]
         for name, phase in self.phases.items():
             where = f"phases.{name}"
@@ -155,12 +172,6 @@ class Params(Section):
             require_known(f"{where}.loss", phase.loss, list(self.losses))
             require_known(f"{where}.optimizer", phase.optimizer, list(self.optimizers))
             require_known(f"{where}.schedule", phase.schedule, list(self.schedules))
-            smallest = SMALLEST_SIZES[self.model.backbone]
-            if phase.image_size < smallest:
-                raise ValueError(
-                    f"{where}.image_size: {self.model.backbone} takes images of {smallest} px and "
-                    f"more. Received: {phase.image_size}. Raise it, or choose another backbone."
-                )
             earlier.append(name)
         require_known("evaluation.phase", self.evaluation.phase, list(self.phases))
         return self

@@ -60,12 +60,12 @@ class SweepParams(Section):
     Trials of one `name` belong together, also those of several processes. `figure` is one of the
     last phase's, of its best epoch, such as `val_loss` or `val_pose_accuracy`. `pruner` ends trials
     that fall behind: `median` those below the median, `hyperband` by successive halving. The first
-    `startup_trials` are drawn at random and never pruned. The sweep ends after `trials`, or once
-    `minutes` are over, whatever comes first; 0 minutes are no limit. `search` has dotted keys of
-    this file, or nothing where no sweep is meant.
+    `startup_trials` are drawn at random by `tpe`, and not ended by `median`. The sweep ends after
+    `trials`, or once `minutes` are over, whatever comes first; 0 minutes are no limit. `search` has
+    dotted keys of this file, or nothing where no sweep is meant.
     """
 
-    name: Annotated[str, Field(min_length=1, max_length=100)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_. -]{0,99}$")]
     figure: str
     direction: Literal["minimize", "maximize"]
     sampler: Literal["tpe", "random", "grid"]

@@ -273,11 +273,9 @@ class RuntimeParams(Section):
     """How training runs here; nothing in it can change a result, and no stage depends on it.
 
     `workers` are processes that make batches ahead, 0 is a thread. `tracking_minutes` is how long
-    the end of a phase waits for a tracking server that does not answer. `sweep_storage` is the
-    database of sweeps that several machines share; empty is one in the project.
+    the end of a phase waits for a tracking server that does not answer.
     """
 
     workers: Annotated[int, Field(ge=0, le=1024)]
     backup_minutes: NotNegative
     tracking_minutes: NotNegative
-    sweep_storage: str

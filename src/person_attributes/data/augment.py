@@ -12,6 +12,9 @@ from person_attributes.config import AugmentationParams, AugmenterParams
 from person_attributes.data.images import Images
 from person_attributes.errors import ParamsError, suggest
 
+_TRIES = 4
+"""How often a policy is tried where it is checked: parts of it may be left to chance."""
+
 _CHOICE = "choice"
 """Key of a list to choose from, where a list of two numbers would be a range."""
 
@@ -48,31 +51,39 @@ class Augmenter:
         return np.stack(self._pipeline.augment_images(list(images)))
 
 
-def check_policies(policies: Mapping[str, AugmentationParams]) -> None:
-    """Builds every policy and tries it on a blank image.
+def check_policies(policies: Mapping[str, AugmentationParams], image_sizes: Sequence[int]) -> None:
+    """Builds every policy and tries its augmenters on some noise, several times.
 
     Args:
         policies: By name.
+        image_sizes: Of images that they are meant for, in pixels.
 
     Raises:
         ParamsError: If one cannot be built, fails, or changes the shape of an image; says where.
     """
-    blank = np.zeros((2, 32, 32, 3), np.uint8)
+    random = np.random.default_rng(0)
+    noise = [random.integers(0, 256, (8, size, size, 3), np.uint8) for size in image_sizes]
     for name, policy in policies.items():
         for number, entry in enumerate(policy.augmenters):
             where = f"params.yaml: augmentation.{name}.augmenters.{number}: {next(iter(entry))}"
             try:
-                augmented = Augmenter(policy.model_copy(update={"augmenters": (entry,)}))(blank, 0)
+                augmenter = Augmenter(policy.model_copy(update={"augmenters": (entry,)}))
+                for images in noise:
+                    for seed in range(_TRIES):
+                        _refuse_unless_alike(images, augmenter(images, seed))
             except ParamsError as error:
                 raise ParamsError(f"{where}: {error}") from None
             except Exception as error:  # imgaug asserts, and raises whatever NumPy does
                 reason = str(error).partition("\n")[0] or type(error).__name__
                 raise ParamsError(f"{where}: {reason[:200]}. Correct its arguments.") from None
-            if augmented.shape != blank.shape or augmented.dtype != np.uint8:
-                raise ParamsError(
-                    f"{where}: changes images to {augmented.shape[1:]} {augmented.dtype}. Expected "
-                    "augmenters that keep their size and type. Remove it."
-                )
+
+
+def _refuse_unless_alike(images: Images, augmented: Images) -> None:
+    if augmented.shape != images.shape or augmented.dtype != np.uint8:
+        raise ParamsError(
+            f"changes images to {augmented.shape[1:]} {augmented.dtype}. Expected augmenters that "
+            "keep their size and type. Remove it."
+        )
 
 
 def _import_imgaug() -> Any:
@@ -166,7 +177,13 @@ def _make_random_erasing(p: float, area: tuple[float, float], aspect: tuple[floa
         area: Least and largest area of the rectangle, as a share of the image.
         aspect: Least and largest height over width.
     """
-    if not 0 <= p <= 1 or not 0 < area[0] <= area[1] <= 1 or not 0 < aspect[0] <= aspect[1]:
+    is_right = (
+        0 <= p <= 1
+        and len(area) == len(aspect) == 2
+        and 0 < area[0] <= area[1] <= 1
+        and 0 < aspect[0] <= aspect[1]
+    )
+    if not is_right:
         raise ParamsError(
             "expected p from 0 to 1, area from 0 to 1 and aspect above 0, each from the lower to "
             f"the higher. Received: p {p}, area {list(area)}, aspect {list(aspect)}"

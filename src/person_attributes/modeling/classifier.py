@@ -2,14 +2,14 @@
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
 from keras import layers, ops
 
-from person_attributes.config import ModelParams
+from person_attributes.config import ModelParams, NormalizationParams
 from person_attributes.modeling.backbones import build_backbone
 from person_attributes.modeling.necks import NECK, NECKS
 
@@ -32,6 +32,22 @@ class Normalization:
         return {
             key: list(value) if key != "per_image" else value for key, value in asdict(self).items()
         }
+
+
+def make_normalization(
+    section: NormalizationParams, measure: Callable[[], tuple[list[float], list[float]]]
+) -> Normalization:
+    """Says what the network does to pixels.
+
+    Args:
+        section: The method, and the numbers of `fixed`.
+        measure: Gives mean and standard deviation of the channels over training rows.
+    """
+    if section.method == "channels":
+        return Normalization(*measure())
+    if section.method == "image":
+        return Normalization([0.0] * 3, [255.0] * 3, per_image=True)
+    return Normalization(section.mean, section.standard_deviation)
 
 
 def build_classifier(
@@ -105,12 +121,14 @@ def _add_tower(
 
 
 def _draw_kernels(classifier: keras.Model, initializer: str) -> None:
-    """Draws every kernel anew; biases and batch norms stay as they are."""
+    """Draws the kernels of convolutions and dense layers anew.
+
+    Depthwise and grouped ones keep their own: Keras would count all channels as inputs of each.
+    """
     for layer in [*classifier.get_layer("backbone").layers, *classifier.layers]:
-        kernel = getattr(layer, "kernel", None)
-        if kernel is not None:
+        if isinstance(layer, layers.Conv2D | layers.Dense):
             draw = keras.initializers.get(initializer)
-            kernel.assign(draw(kernel.shape, kernel.dtype))
+            layer.kernel.assign(draw(layer.kernel.shape, layer.kernel.dtype))
 
 
 def freeze(classifier: keras.Model, trainable: str | float) -> None:

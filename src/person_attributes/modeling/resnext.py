@@ -31,9 +31,9 @@ class GroupedConv2D(layers.Layer):
         assert channels is not None, "the number of channels is known"
         self.kernel = self.add_weight(
             shape=(3, 3, channels, channels // self.groups),
-            # Fans of the whole layer, not of one channel: each output sums over its group.
+            # He et al. 2015: an output sums over its group, Keras counts all channels.
             initializer=keras.initializers.VarianceScaling(
-                2.0 / (channels // self.groups), mode="fan_in", distribution="untruncated_normal"
+                2.0 * self.groups, mode="fan_in", distribution="untruncated_normal"
             ),
             name="kernel",
         )

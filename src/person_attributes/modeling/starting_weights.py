@@ -1,19 +1,23 @@
 """Weights of a file in place of random ones."""
 
-import contextlib
 import io
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
+import numpy.typing as npt
 
 from person_attributes.errors import ParamsError
 
 _MEMBER = "model.weights.h5"
 """Where a `.keras` archive holds its weights."""
+
+_BACKBONE = "layers/functional/"
+"""Where the backbone has its place: it is the one network inside the network."""
 
 _NAMED = 5
 """How many layers a message names."""
@@ -33,31 +37,37 @@ def load_starting_weights(classifier: keras.Model, path: Path, part: str) -> int
     Raises:
         ParamsError: If the file cannot be read, or layers do not fit; names them.
     """
-    with tempfile.TemporaryDirectory() as folder, _open_weights(path) as theirs:
+    given = _read(path, part)
+    with tempfile.TemporaryDirectory() as folder:
         # Keras' own file of these weights says where each layer has its place.
-        ours_path = Path(folder) / "ours.weights.h5"
-        classifier.save_weights(ours_path)
-        with h5py.File(ours_path, "r+") as ours:
-            wanted = {name: array for name, array in _arrays(ours) if _belongs(name, part)}
-            given = {name: array for name, array in _arrays(theirs) if _belongs(name, part)}
+        ours = Path(folder) / "ours.weights.h5"
+        classifier.save_weights(ours)
+        with h5py.File(ours, "r+") as file:
+            wanted = _list_arrays(file, part)
             _refuse_unless_fitting(wanted, given, path, part)
-            for name, array in wanted.items():
-                array[...] = given[name][...]
-        classifier.load_weights(ours_path)
+            for place in wanted:
+                file[place][...] = given[place].values
+        classifier.load_weights(ours)
         return len(wanted)
 
 
-@contextlib.contextmanager
-def _open_weights(path: Path) -> Iterator[h5py.File]:
+@dataclass(frozen=True)
+class _Array:
+    """One array of a layer, as a file of weights has it."""
+
+    layer: str
+    values: npt.NDArray[Any]
+
+
+def _read(path: Path, part: str) -> dict[str, _Array]:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                content = io.BytesIO(archive.read(_MEMBER))
-            with h5py.File(content, "r") as file:
-                yield file
+                source: Any = io.BytesIO(archive.read(_MEMBER))
         else:
-            with h5py.File(path, "r") as file:
-                yield file
+            source = path
+        with h5py.File(source, "r") as file:
+            return _list_arrays(file, part)
     except FileNotFoundError:
         raise ParamsError(
             f"params.yaml: model.starting_weights.source: {path}: no such file. Correct the path, "
@@ -70,38 +80,38 @@ def _open_weights(path: Path) -> Iterator[h5py.File]:
         ) from None
 
 
-def _arrays(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
-    """Lists the arrays of the layers by their place; what an optimizer left is passed over."""
-    found: list[tuple[str, h5py.Dataset]] = []
-    file.visititems(
-        lambda name, entry: (
-            found.append((name, entry))
-            if isinstance(entry, h5py.Dataset) and name.startswith("layers/")
-            else None
-        )
-    )
-    return found
+def _list_arrays(file: h5py.File, part: str) -> dict[str, _Array]:
+    """Lists the arrays of a part by their place; what an optimizer left is passed over."""
+    prefix = "layers/" if part == "all" else _BACKBONE
+    arrays: dict[str, _Array] = {}
 
+    def visit(place: str, entry: Any) -> None:
+        if isinstance(entry, h5py.Dataset) and place.startswith(prefix):
+            layer = str(entry.parent.attrs.get("name", entry.parent.name))
+            arrays[place] = _Array(layer, entry[...])
 
-def _belongs(name: str, part: str) -> bool:
-    """Says whether a place lies in the part; the backbone is the one network inside the network."""
-    return part == "all" or name.startswith("layers/functional/")
+    file.visititems(visit)
+    return arrays
 
 
 def _refuse_unless_fitting(
-    wanted: dict[str, h5py.Dataset], given: dict[str, h5py.Dataset], path: Path, part: str
+    wanted: dict[str, _Array], given: dict[str, _Array], path: Path, part: str
 ) -> None:
+    """Refuses arrays of other shapes, and towers of other heads."""
     faults: dict[str, str] = {}
-    for name, array in wanted.items():
-        layer = _name_layer(array)
-        if name not in given:
-            faults.setdefault(layer, f"{layer} is not in the file")
-        elif given[name].shape != array.shape:
-            shapes = f"expects {array.shape}, the file has {given[name].shape}"
-            faults.setdefault(layer, f"{layer} {shapes}")
-    for name in given.keys() - wanted.keys():
-        layer = _name_layer(given[name])
-        faults.setdefault(layer, f"{layer} is in the file alone")
+    for place, ours in wanted.items():
+        theirs = given.get(place)
+        if theirs is None:
+            faults.setdefault(ours.layer, f"{ours.layer} is not in the file")
+        elif theirs.layer != ours.layer and not place.startswith(_BACKBONE):
+            # Keras keeps layers by kind and order: another head may have the same place and shape.
+            # Those of a backbone may be numbered by how many were built before them.
+            faults.setdefault(ours.layer, f"{ours.layer} is {theirs.layer} in the file")
+        elif theirs.values.shape != ours.values.shape:
+            shapes = f"expects {ours.values.shape}, the file has {theirs.values.shape}"
+            faults.setdefault(ours.layer, f"{ours.layer} {shapes}")
+    for place in given.keys() - wanted.keys():
+        faults.setdefault(given[place].layer, f"{given[place].layer} is in the file alone")
     if faults:
         named = "; ".join(list(faults.values())[:_NAMED])
         more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
@@ -111,8 +121,3 @@ def _refuse_unless_fitting(
             f"{named}{more}. Make model and heads those that the file was trained with, {hint}"
             "leave the source empty."
         )
-
-
-def _name_layer(array: h5py.Dataset) -> str:
-    """Names the layer of an array, as its group is labelled."""
-    return str(array.parent.attrs.get("name", array.parent.name))

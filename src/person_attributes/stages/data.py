@@ -38,7 +38,7 @@ def check(workspace: Workspace, params: Params) -> None:
     """
     from person_attributes.data.augment import check_policies
 
-    check_policies(params.augmentation)
+    check_policies(params.augmentation, params.data.image_sizes)
     source = workspace.root / params.data.source
     if source != workspace.sample:
         open_source(source, params.data.limits)
@@ -63,7 +63,7 @@ def ingest(workspace: Workspace, params: Params) -> None:
     from person_attributes.drawing.figures import draw_class_shares
 
     # Hours may pass until a phase builds its policy.
-    check_policies(params.augmentation)
+    check_policies(params.augmentation, params.data.image_sizes)
     source_path = workspace.root / params.data.source
     writes = [
         workspace.records,

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from person_attributes.data.batches import ImageBatches
     from person_attributes.data.images import Images
-    from person_attributes.modeling.classifier import Normalization
     from person_attributes.tracking.runs import Run
     from person_attributes.training.callbacks import EpochListener
     from person_attributes.training.resume import Backup
@@ -58,6 +57,7 @@ def initialize(workspace: Workspace, params: Params) -> None:
     import keras
 
     from person_attributes.evaluation.figures import draw_network
+    from person_attributes.modeling.classifier import make_normalization
 
     image_size = params.data.image_sizes[0]
     writes = [
@@ -75,7 +75,10 @@ def initialize(workspace: Workspace, params: Params) -> None:
     with open_stage_run("initialize", workspace, params, {"seed", "model"}, reads, writes) as run:
         records, drawn = read_records(workspace.records), Split.read(workspace.split)
         pack = open_pack(workspace.pack(image_size))
-        normalization = _normalize(params, pack, find_positions(records, drawn.train))
+        normalization = make_normalization(
+            params.model.normalization,
+            lambda: channel_statistics(pack, find_positions(records, drawn.train)),
+        )
         keras.utils.set_random_seed(params.seed)
         classifier = build_network(workspace, params, image_size, normalization)
         given = _load_starting_weights(workspace, params, classifier)
@@ -100,20 +103,6 @@ def initialize(workspace: Workspace, params: Params) -> None:
         print(f"initialize: {classifier.count_params():,} weights, {trainable:,} of them trainable")
 
 
-def _normalize(
-    params: Params, pack: npt.NDArray[np.uint8], training_rows: npt.NDArray[np.intp]
-) -> "Normalization":
-    """Says what the network does to pixels first."""
-    from person_attributes.modeling.classifier import Normalization
-
-    section = params.model.normalization
-    if section.method == "channels":
-        return Normalization(*channel_statistics(pack, training_rows))
-    if section.method == "image":
-        return Normalization([0.0] * 3, [255.0] * 3, per_image=True)
-    return Normalization(section.mean, section.standard_deviation)
-
-
 def _load_starting_weights(workspace: Workspace, params: Params, classifier: "keras.Model") -> str:
     """Loads given weights in place of the drawn ones; gives their digest, empty without any."""
     from person_attributes.modeling.starting_weights import load_starting_weights
@@ -124,7 +113,7 @@ def _load_starting_weights(workspace: Workspace, params: Params, classifier: "ke
         return ""
     with tempfile.TemporaryDirectory() as folder:
         is_model = section.source.startswith(_MODEL_SCHEMES)
-        given = workspace.root / section.source
+        given = workspace.home / section.source
         path = fetch_weights(section.source, Path(folder)) if is_model else given
         arrays = load_starting_weights(classifier, path, section.part)
         digest = digest_path(path)
@@ -310,30 +299,35 @@ def lr_find(workspace: Workspace, params: Params, phase: str) -> None:
     """Looks for a learning rate of a phase by a range test; no stage, and nothing depends on it."""
     import keras
 
-    from person_attributes.training.lr_finder import (
+    from person_attributes.lr_finder import (
         draw_in_terminal,
         draw_range_test,
         find_learning_rate,
     )
-    from person_attributes.training.phase import make_network
+    from person_attributes.tracking.runs import open_single_run
+    from person_attributes.training.features import cache_features
+    from person_attributes.training.phase import has_constant_features, make_network
     from person_attributes.training.runtime import configure_runtime
 
     section, picture = params.phases[phase], workspace.range_test(phase)
-    reads = [workspace.weights(section.starts_from), workspace.pack(section.image_size)]
-    with open_stage_run(
-        f"lr-find@{phase}", workspace, params, {"seed", "lr_finder"}, reads, [picture]
-    ) as run:
+    shown = _show_phase(params, phase) | {"lr_finder": params.lr_finder.model_dump()}
+    with (
+        open_single_run(f"lr-find@{phase}", workspace, shown) as run,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         configure_runtime(params.training)
         keras.utils.set_random_seed(_phase_seed(params.seed, phase))
         drawn, records = Split.read(workspace.split), read_records(workspace.records)
+        refuse_other_split(workspace, section.starts_from, drawn)
         classifier = build_network(workspace, params, section.image_size)
         classifier.load_weights(workspace.weights(section.starts_from))
         rows = find_positions(records, drawn.train)
-        train_batches, _ = _make_batches(
-            workspace, params, phase, read_targets(workspace), rows, rows
-        )
-        recipe = params.recipe(phase)
+        targets, recipe = read_targets(workspace), params.recipe(phase)
+        train_batches, _ = _make_batches(workspace, params, phase, targets, rows, rows)
         network = make_network(classifier, train_batches, recipe)
+        if has_constant_features(recipe, train_batches):
+            path = Path(folder) / "features.npy"
+            train_batches, _ = cache_features(classifier, train_batches, train_batches, path)
         test = find_learning_rate(network, train_batches, recipe, params.lr_finder)
         with writing(picture) as path:
             path.write_bytes(draw_range_test(test, params.report.colour))
@@ -365,7 +359,7 @@ def _make_batches(
     section = params.phases[phase]
     images = open_pack(workspace.pack(section.image_size))
     policy = params.augmentation[section.augmentation]
-    check_policies({section.augmentation: policy})
+    check_policies({section.augmentation: policy}, [section.image_size])
     train = ImageBatches(
         images,
         targets,

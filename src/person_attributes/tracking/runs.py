@@ -195,6 +195,30 @@ def open_run(
             name_reused_runs(client, experiment, workspace, parent_id, list(inputs))
 
 
+@contextlib.contextmanager
+def open_single_run(name: str, workspace: Workspace, params: Mapping[str, Any]) -> Iterator[Run]:
+    """Opens a run of no stage and no execution, such as a test that nothing depends on.
+
+    Args:
+        name: Of the run.
+        workspace: The project.
+        params: What it computes with.
+
+    Yields:
+        The run.
+
+    Raises:
+        TrackingError: If the tracking store does not answer; start it or name another.
+    """
+    with telling_in_one_line():
+        client = connect(workspace)
+        end_abandoned_runs(client, choose_experiment())
+        tags = {PROCESS: identify(psutil.Process()), **git_tags(workspace)}
+        with _start_run(None, name, tags) as run_id:
+            log_params(client, run_id, params)
+            yield Run(client, run_id, run_id)
+
+
 def connect(workspace: Workspace) -> MlflowClient:
     """Points MLflow at the project's own store, unless `MLFLOW_TRACKING_URI` names another."""
     if "MLFLOW_TRACKING_URI" not in os.environ:

@@ -47,11 +47,13 @@ def balance_classes(counts: npt.NDArray[Any], beta: float) -> npt.NDArray[np.flo
         beta: 0 weighs classes alike; near 1 weighs them by one over their number.
 
     Returns:
-        A weight for each class; they add up to the number of classes, as in the paper.
+        A weight for each class; they add up to the number of classes, as in the paper. A class
+        without any row weighs 1, and takes no part.
     """
-    effective = (1 - np.power(beta, np.maximum(counts, 1).astype(np.float64))) / (1 - beta)
-    weights: npt.NDArray[np.float64] = 1 / effective
-    weights *= len(counts) / weights.sum()
+    weights = np.ones(len(counts))
+    is_there = counts > 0
+    inverse = (1 - beta) / (1 - np.power(beta, counts[is_there].astype(np.float64)))
+    weights[is_there] = inverse * is_there.sum() / inverse.sum()
     return weights
 
 
@@ -98,11 +100,11 @@ class PhaseNetwork(keras.Model):
         """
         total: Any = 0.0
         for head, loss in self._head_losses.items():
-            value = self._head_weights[head] * loss(y[head], y_pred[head], sample_weight[head])
+            value = loss(y[head], y_pred[head], sample_weight[head])
             if self._log_variances:
                 log_variance = ops.cast(self._log_variances[head], value.dtype)
                 value = ops.exp(-log_variance) * value + log_variance / 2
-            total += value
+            total += self._head_weights[head] * value
         return total
 
     def get_metrics_result(self) -> dict[str, Any]:

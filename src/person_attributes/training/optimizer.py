@@ -24,7 +24,8 @@ def make_optimizer(
         "global_clipnorm": optimizer.clip_norm or None,
         "gradient_accumulation_steps": optimizer.accumulate if optimizer.accumulate > 1 else None,
         "use_ema": optimizer.ema_momentum > 0,
-        "ema_momentum": optimizer.ema_momentum,
+        # Keras averages after every batch, also where several make one step.
+        "ema_momentum": optimizer.ema_momentum ** (1 / optimizer.accumulate),
     }
     decay = getattr(optimizer, "weight_decay", 0.0) or None
     if isinstance(optimizer, SgdParams):

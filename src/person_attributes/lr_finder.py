@@ -73,13 +73,32 @@ def find_learning_rate(
 
 
 def suggest_rate(rates: npt.NDArray[np.float64], losses: npt.NDArray[np.float64]) -> float:
-    """Gives the rate at which the loss falls fastest over the logarithm of the rate.
+    """Gives the rate around which the loss falls fastest over the logarithm of the rate.
 
-    Only what lies before the least loss counts: behind it, noise falls fast too.
+    The slope is that of a line through a tenth of the batches, so that no single batch decides. The
+    first tenth is passed over, since its smoothed losses stand on few batches, and so is what lies
+    behind the least loss. Where nothing is left between, it is a tenth of the rate of that loss.
     """
-    end = max(int(losses.argmin()) + 1, 3)
-    slopes = np.gradient(losses[:end], np.log(rates[:end]))
-    return float(rates[slopes.argmin()])
+    half = max(len(rates) // 20, 2)
+    least = int(losses.argmin())
+    middles = range(2 * half, least - half + 1)
+    if not middles:
+        return float(rates[least] / 10)
+    slopes = [
+        np.polyfit(
+            np.log(rates[middle - half : middle + half + 1]),
+            losses[middle - half : middle + half + 1],
+            deg=1,
+        )[0]
+        for middle in middles
+    ]
+    return float(rates[middles[int(np.argmin(slopes))]])
+
+
+def _find_ceiling(losses: npt.NDArray[np.float64]) -> float:
+    """Gives the highest loss to draw: what diverges at the end would flatten all the rest."""
+    low, high = losses.min(), losses[: int(losses.argmin()) + 1].max()
+    return float(low + 1.2 * max(high - low, 1e-3))
 
 
 def draw_range_test(test: RangeTest, colour: str) -> bytes:
@@ -88,8 +107,10 @@ def draw_range_test(test: RangeTest, colour: str) -> bytes:
     axis = figure.subplots()
     axis.plot(test.rates, test.losses, color=colour)
     axis.axvline(test.suggestion, color="#d62828", linewidth=1)
-    axis.text(test.suggestion, axis.get_ylim()[1], f" {test.suggestion:.1e}", va="top")
+    top = axis.get_xaxis_transform()
+    axis.text(test.suggestion, 0.99, f" {test.suggestion:.1e}", va="top", transform=top)
     axis.set_xscale("log")
+    axis.set_ylim(top=_find_ceiling(test.losses))
     axis.set_xlabel("learning rate")
     axis.set_ylabel("objective, smoothed")
     axis.spines[["top", "right"]].set_visible(False)
@@ -99,7 +120,8 @@ def draw_range_test(test: RangeTest, colour: str) -> bytes:
 def draw_in_terminal(test: RangeTest, width: int = 60, height: int = 12) -> str:
     """Draws the losses as text: rates to the right on a logarithmic scale, losses up."""
     columns = np.interp(np.linspace(0, 1, width), np.linspace(0, 1, len(test.losses)), test.losses)
-    low, high = columns.min(), columns.max()
+    low, high = columns.min(), _find_ceiling(test.losses)
+    columns = np.minimum(columns, high)
     levels = np.round((columns - low) / max(high - low, 1e-12) * (height - 1)).astype(int)
     mark = np.abs(np.geomspace(test.rates[0], test.rates[-1], width) - test.suggestion).argmin()
     lines = []
