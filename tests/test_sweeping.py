@@ -165,6 +165,8 @@ def test_trials_that_fall_behind_are_ended(project: Project) -> None:
     worse_came_last = study.trials[0].params[RATE] == 0
     assert states["1e-3"] == "COMPLETE"
     assert states["1e-8"] == ("PRUNED" if worse_came_last else "COMPLETE")
+    _, runs = _runs(project, "pruned")
+    assert all(run.data.metrics["value"] > 0 for run in runs)
 
 
 def test_a_sweep_of_other_parameters_needs_another_name(project: Project) -> None:

@@ -42,11 +42,6 @@ _DEFINITION, _STARTS = "definition", "starts"
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
-_give_back = RetryHeartbeatStaleTrialCallback(
-    max_retry=_MAX_RETRIES, inherit_intermediate_values=True
-)
-"""Puts a trial that was stopped back into the queue, with what it had noted."""
-
 
 def sweep(workspace: Workspace, params: Params) -> None:
     """Runs trials until the budget of `params.sweep` is used up.
@@ -131,6 +126,16 @@ def _open_study(workspace: Workspace, params: Params) -> optuna.Study:
     return study
 
 
+def _give_back(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Puts a trial that was stopped back into the queue, with what it had noted."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        retry = RetryHeartbeatStaleTrialCallback(
+            max_retry=_MAX_RETRIES, inherit_intermediate_values=True
+        )
+    retry(study, trial)
+
+
 def _refuse_another_definition(study: optuna.Study, workspace: Workspace, params: Params) -> None:
     """Trials of one study have everything in common but what is searched."""
     budget = {"trials", "minutes", "pruner", "sampler", "startup_trials"}
@@ -186,7 +191,7 @@ def _run_suggested(
     try:
         with open_trial_run(workspace, section.name, sweep_run_id, name, stopped_run) as run:
             trial.set_user_attr(_RUN, run.run_id)
-            report = _Reporter(trial, section.figure)
+            report = _Reporter(trial, section.figure, run)
             best = run_trial(workspace, place, params, changed, run, report)
             run.log_value(section.figure, best[section.figure])
     except (StoppedError, KeyboardInterrupt):
@@ -213,14 +218,16 @@ def _suggest(trial: Trial, key: str, search: SearchParams) -> Any:
 class _Reporter:
     """Tells Optuna the figure of each epoch, and ends a trial that falls behind."""
 
-    def __init__(self, trial: Trial, figure: str) -> None:
+    def __init__(self, trial: Trial, figure: str, run: TrialRun) -> None:
         self._trial = trial
         self._figure = figure
+        self._run = run
 
     def __call__(self, epoch: int, figures: Mapping[str, float]) -> None:
         """Reports an epoch, counted from 0 over all phases as params.yaml declares them."""
         self._trial.report(figures[self._figure], epoch)
         if self._trial.should_prune():
+            self._run.log_value(self._figure, figures[self._figure])
             raise SurpassedError(f"fell behind after {epoch + 1} epochs")
 
 
