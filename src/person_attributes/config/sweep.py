@@ -7,39 +7,34 @@ from pydantic import Field, model_validator
 from person_attributes.config.fields import FROM_LIST, Count, NotNegative, Section
 
 
-class FloatSearchParams(Section):
-    """A number between `low` and `high`, drawn evenly or on a logarithmic scale."""
+class _RangeSearchParams(Section):
+    """What ranges share: they are drawn from evenly, or on a logarithmic scale."""
 
-    kind: Literal["float"]
     low: float
     high: float
     scale: Literal["linear", "log"]
 
     @model_validator(mode="after")
     def _is_range(self) -> Self:
-        _check_range(self.low, self.high, self.scale)
+        if self.low >= self.high:
+            raise ValueError("low is not below high; lower the one or raise the other")
+        if self.scale == "log" and self.low <= 0:
+            raise ValueError("a logarithmic scale has no numbers below 0; raise low")
         return self
 
 
-class IntSearchParams(Section):
+class FloatSearchParams(_RangeSearchParams):
+    """A number between `low` and `high`."""
+
+    kind: Literal["float"]
+
+
+class IntSearchParams(_RangeSearchParams):
     """A whole number between `low` and `high`, both among them."""
 
     kind: Literal["int"]
     low: int
     high: int
-    scale: Literal["linear", "log"]
-
-    @model_validator(mode="after")
-    def _is_range(self) -> Self:
-        _check_range(self.low, self.high, self.scale)
-        return self
-
-
-def _check_range(low: float, high: float, scale: str) -> None:
-    if low >= high:
-        raise ValueError("low is not below high; lower the one or raise the other")
-    if scale == "log" and low <= 0:
-        raise ValueError("a logarithmic scale has no numbers below 0; raise low")
 
 
 class ChoiceSearchParams(Section):

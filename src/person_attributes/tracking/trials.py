@@ -8,16 +8,14 @@ from typing import Any
 
 import filelock
 import psutil
-from mlflow.entities import RunStatus
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from person_attributes.tracking.executions import (
     PROCESS,
     end_abandoned_runs,
-    end_status,
     git_tags,
+    hold_open,
     identify,
     log_params,
 )
@@ -81,7 +79,8 @@ def open_sweep_run(workspace: Workspace, name: str, params: Mapping[str, Any]) -
                 created = client.create_run(experiment, tags=tags, run_name=f"sweep {name}")
                 run_id = str(created.info.run_id)
                 log_params(client, run_id, {_SWEEP: params})
-        with _running(client, run_id):
+        client.set_tag(run_id, PROCESS, identify(psutil.Process()))
+        with hold_open(client, run_id, is_ours=True):
             yield run_id
 
 
@@ -110,18 +109,6 @@ def open_trial_run(
             **git_tags(workspace),
         }
         run_id = str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
-    with _running(client, run_id):
-        yield TrialRun(client, run_id)
-
-
-@contextlib.contextmanager
-def _running(client: MlflowClient, run_id: str) -> Iterator[None]:
     client.set_tag(run_id, PROCESS, identify(psutil.Process()))
-    client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
-    try:
-        yield
-    except BaseException as error:
-        with contextlib.suppress(MlflowException):
-            client.set_terminated(run_id, end_status(error))
-        raise
-    client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED))
+    with hold_open(client, run_id, is_ours=True):
+        yield TrialRun(client, run_id)
