@@ -253,7 +253,7 @@ def test_bad_rows_are_listed_and_the_share_to_raise_is_named(project: Project) -
 
 def test_a_split_drawn_anew_between_phases_is_refused(project: Project) -> None:
     """Or rows that p4 trained on would be among those that p5 is scored on."""
-    change_params(project.params_file, {"seed": 43})
+    change_params(project.params_file, {"split.seed": 43})
     project.cli("split")
     for command in (("train", "p5"), ("evaluate",)):
         failed = project.cli(*command, code=2)
