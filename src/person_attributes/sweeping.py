@@ -260,16 +260,19 @@ def run_trial(
     if changed.split != params.split:
         with run.above_stages():
             stages.split(place, changed)
+    # Keras numbers layers on from network to network, and files of weights hold the numbers: to the
+    # byte they are those of the pipeline, a process a stage, only where every stage starts anew.
+    keras.backend.clear_session()
     with run.above_stages():
         stages.initialize(place, changed)
     epochs = 0
     for phase in _chain(changed):
         if not stages.adopt_phase(place, workspace, changed, phase):
+            keras.backend.clear_session()
             listener = partial(_report_from, epochs, report)
             with run.above_stages():
                 stages.train(place, changed, phase, [listener])
         epochs += changed.phases[phase].epochs
-        keras.backend.clear_session()
     history = pd.read_csv(place.history(changed.evaluation.phase), float_precision="round_trip")
     best = history.iloc[int(history["val_loss"].argmin())]
     return {str(name): float(value) for name, value in best.items()}
