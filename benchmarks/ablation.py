@@ -27,7 +27,7 @@ from person_attributes.data.annotations import read_records
 from person_attributes.data.batches import ImageBatches
 from person_attributes.data.packs import open_pack
 from person_attributes.data.split import Split, find_positions
-from person_attributes.evaluation.metrics import cross_entropy, shares_loss
+from person_attributes.evaluation.metrics import shares_loss, sum_up
 from person_attributes.evaluation.predictions import predict_batches
 from person_attributes.stages.wiring import load_scored_network, read_targets, writing
 from person_attributes.sweeping import run_trial
@@ -123,8 +123,8 @@ def _train(
         images = open_pack(place.pack(image_size))
         batches = ImageBatches(images, targets, rows, 64, augmenter=None, seed=None)
         y_prob = predict_batches(network, batches)
-        losses = {head: cross_entropy(targets[head][rows], y_prob[head]) for head in targets}
-        trial.log_value("test_loss", sum(losses.values()))
+        y_true = {head: target[rows] for head, target in targets.items()}
+        trial.log_value("test_loss", sum_up(y_true, y_prob)["loss"])
     keras.backend.clear_session()
     shutil.rmtree(place.root)
     return dict(y_prob)

@@ -131,6 +131,8 @@ SHRUNK: dict[str, Any] = {
     "runtime.tracking_minutes": 1.0,
     "evaluation.bootstrap_samples": 50,
     "evaluation.mistakes_per_head": 1,
+    "evaluation.lucky_hits_per_head": 1,
+    "evaluation.suspicious_per_head": 1,
     **{f"phases.{phase}.epochs": 1 for phase in ("p1", "p2", "p3", "p4", "p5")},
     **{f"phases.{phase}.image_size": 32 for phase in ("p1", "p2", "p3")},
     **{f"phases.{phase}.image_size": 40 for phase in ("p4", "p5")},

@@ -18,7 +18,7 @@ FLOORS = [
     {"drawing"},
     {"training", "evaluation", "inspection"},
     {"tracking", "serving"},
-    {"registry", "scoring", "served_model", "lr_finder"},
+    {"registry", "scoring", "served_model", "lr_finder", "comparing", "promotion"},
     {"stages"},
     {"sweeping"},
     {"cli"},
@@ -26,7 +26,15 @@ FLOORS = [
 ]
 """Rooms from the ground up; a room imports from floors below it."""
 
-MAY_IMPORT_MLFLOW = {"tracking", "serving", "served_model", "registry", "scoring"}
+MAY_IMPORT_MLFLOW = {
+    "tracking",
+    "serving",
+    "served_model",
+    "registry",
+    "promotion",
+    "scoring",
+    "comparing",
+}
 
 
 def _room(path: Path) -> str:

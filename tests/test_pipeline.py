@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -56,6 +57,11 @@ def _runs(project: Project) -> list[Run]:
     client = _client(project)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return list(client.search_runs(experiments, order_by=["attributes.start_time ASC"]))
+
+
+def _champion(project: Project) -> str:
+    version = _client(project).get_model_version_by_alias("person-attributes", "champion")
+    return str(version.version)
 
 
 def _stage_of(run: Run) -> str | None:
@@ -128,10 +134,10 @@ def test_data_stages_log_their_data_and_pictures(finished: Project) -> None:
         ("pack@32", "labelled_images.png"),
         ("inspect", "index.html"),
         ("initialize", "network.png"),
-        ("evaluate", "confusions.png"),
+        ("evaluate", "figures/confusions.svg"),
     ):
-        artifacts = {file.path for file in client.list_artifacts(by_stage[stage].info.run_id)}
-        assert picture in artifacts
+        run_id, folder = by_stage[stage].info.run_id, str(Path(picture).parent).strip(".")
+        assert picture in {file.path for file in client.list_artifacts(run_id, folder or None)}
     for stage in ("ingest", "encode", "split"):
         inputs = by_stage[stage].inputs
         assert inputs is not None
@@ -148,22 +154,26 @@ def test_all_validation_rows_are_scored_and_no_training_row(finished: Project) -
 @pytest.mark.parametrize("folder", ["data", "evaluation"])
 def test_pages_ask_for_nothing_outside_themselves(finished: Project, folder: str) -> None:
     page = (finished.root / f"reports/{folder}/index.html").read_text()
-    assert "http://" not in page
-    assert "https://" not in page
-    assert page.count("data:image/png;base64,") >= 3
+    assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page)
+    assert page.count("<svg") >= 3
+    assert "<script" not in page
 
 
 def test_dvc_shows_figures_of_each_head(finished: Project) -> None:
     shown = finished.run("dvc", "metrics", "show").stdout
     assert "gender_accuracy" in shown
     assert "mean_accuracy" in shown
+    dag = finished.run("dvc", "dag", "--dot").stdout
+    assert '"train@p3" -> "train@p4"' in dag
+
+
+def test_dvc_shows_the_figures_offline(finished: Project) -> None:
     plotted = finished.run("dvc", "plots", "show", "--out", "dvc_plots")
     assert "failed" not in plotted.stdout + plotted.stderr
     page = (finished.root / "dvc_plots/index.html").read_text()
-    for plot in ("Accuracy of each head", "Sum of the heads", "reports/confusions"):
-        assert plot in page
-    dag = finished.run("dvc", "dag", "--dot").stdout
-    assert '"train@p3" -> "train@p4"' in dag
+    assert "https://" not in page
+    for figure in ("confusions", "learning_curves", "reliability", "classes"):
+        assert f"{figure}.svg" in page
 
 
 def test_a_changed_rate_runs_its_phase_and_what_follows(project: Project) -> None:
@@ -182,6 +192,65 @@ def test_a_changed_rate_runs_its_phase_and_what_follows(project: Project) -> Non
     upstream = [stage for stage in STAGES[:11] if stage != "inspect"]
     assert reused == {stage: stage for stage in upstream}
     assert parent.data.params["phases.p4.learning_rate"] == "0.0005"
+
+
+def test_two_evaluations_are_compared_by_any_of_their_names(project: Project) -> None:
+    """The same two, as executions, as model versions and as git revisions."""
+    change_params(project.params_file, {"phases.p5.learning_rate": 0.02})
+    project.repro()
+    project.run("git", "commit", "--quiet", "--all", "--message", "Faster")
+    first, second = (run.info.run_id for run in _parents(_runs(project)))
+    pairs = [
+        (first, second),
+        ("models:/person-attributes/1", "models:/person-attributes/2"),
+        ("HEAD~1", "HEAD"),
+        ("HEAD~1", "workspace"),
+    ]
+    told = [project.cli("compare", *pair).stdout.split("\n", 2)[2] for pair in pairs]
+    assert "phases.p5.learning_rate: 0.001 -> 0.02" in told[0]
+    assert re.search(r"mean accuracy [+-]0\.\d{4} \(.* on the same 9 validation rows\.", told[0])
+    assert set(told) == {told[0]}
+
+
+def test_what_cannot_be_compared_is_one_line(finished: Project) -> None:
+    (parent,) = _parents(_runs(finished))
+    by_stage = {_stage_of(run): run.info.run_id for run in _runs(finished)}
+    for reference, reason in (
+        ("nothing", "neither a run, a model nor a revision"),
+        ("models:/person-attributes/77", "no such model"),
+        ("models:/person-attributes", "no such model"),
+        ("0" * 32, "no such run"),
+        (by_stage["ingest"], "nothing was evaluated below it"),
+    ):
+        refused = finished.cli("compare", parent.info.run_id, reference, code=2)
+        assert reason in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_challenger_that_gains_too_little_waits_for_a_reason(project: Project) -> None:
+    change_params(project.params_file, {"registry.gate.minimum_gain": 0.9})
+    assert project.repro() == ["register"]
+    assert _champion(project) == "1"
+    challenger = _client(project).get_model_version("person-attributes", "2")
+    assert challenger.tags["gate.promoted"] == "false"
+    assert "| gain in mean accuracy | it at least +0.900 |" in str(challenger.description)
+    refused = project.cli("promote", "2", code=2)
+    assert "gain in mean accuracy: expected it at least +0.900" in refused.stderr
+    project.cli("promote", "2", "--because", "the measure of another team")
+    assert _champion(project) == "2"
+    listed = project.cli("models").stdout
+    assert "by hand: the measure of another team" in listed
+    project.cli("rollback")
+    assert _champion(project) == "1"
+
+
+def test_figures_that_are_not_what_they_say_are_not_promoted(project: Project) -> None:
+    path = project.root / "reports/metrics.json"
+    figures = json.loads(path.read_text())
+    path.write_text(json.dumps(figures | {"age_accuracy": 0.97}))
+    said = project.cli("register").stdout
+    assert "version 2 is not champion: accuracies: expected shares of rows" in said
+    assert "age 0.9700, which is" in said
 
 
 def test_a_changed_colour_trains_nothing(project: Project) -> None:
@@ -428,5 +497,7 @@ def test_the_registered_model_brings_code_and_no_pickle(finished: Project) -> No
     names = {path.name for path in (finished.root / artifacts).rglob("*")}
     assert version.tags["gate.promoted"] == "true"
     assert {"network.onnx", "label_map.json", "served_model.py", "input_example.json"} <= names
+    assert {"model_card.md", "model_card.html"} <= names
+    assert str(version.description).startswith("# person-attributes")
     assert not {name for name in names if name.endswith((".pkl", ".pickle", ".cloudpickle"))}
     assert "tensorflow" not in (finished.root / artifacts / "requirements.txt").read_text()

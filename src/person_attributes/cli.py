@@ -29,6 +29,8 @@ _COMMANDS = {
     "sweep": "search parameters, trial after trial",
     "evaluate": "score the validation rows and write the report",
     "register": "export, check and register the model",
+    "models": "list the registered versions: who is champion, since when and why",
+    "rollback": "make the champion before the present one champion again",
     "summarize": "print the last evaluation and the next commands",
 }
 
@@ -84,6 +86,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             command.add_argument("image_size", type=int, help="height and width in pixels")
         if name in _OF_A_PHASE:
             command.add_argument("phase", help="a key of `phases` in params.yaml")
+    promote = commands.add_parser("promote", help="make a version champion where the gate holds")
+    promote.add_argument("version", help="its number; models lists them")
+    promote.add_argument("--because", default="", help="a reason that overrules the gate")
+    compare = commands.add_parser("compare", help="compare two evaluations on the same rows")
+    for which in ("first", "second"):
+        compare.add_argument(
+            which, help="id of a run, models:/NAME@ALIAS, a git revision, or workspace"
+        )
     predict = commands.add_parser("predict", help="label images with a registered model")
     predict.add_argument("images", type=Path, help="an image, or a folder of images")
     predict.add_argument("output", type=Path, help="the CSV file to write")
@@ -102,6 +112,14 @@ def _run(options: argparse.Namespace, workspace: Workspace) -> None:
         score_images(options.images, options.output, options.model, workspace)
         return
     params = read_params(workspace.params)
+    if options.command == "compare":
+        from person_attributes.comparing import compare
+
+        print(compare(workspace, params, options.first, options.second))
+        return
+    if options.command == "promote":
+        stages.promote(workspace, params, options.version, options.because)
+        return
     if options.command in _NEEDS_KERAS:
         _import_keras()
     if options.command == "sweep":

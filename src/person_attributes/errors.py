@@ -10,6 +10,7 @@ PersonAttributesError
 ├── TrainingError          a phase cannot start or went astray
 │   ├── StoppedError       a signal ended a phase, after a backup
 │   └── SurpassedError     a sweep ended a trial that fell behind
+├── ComparisonError        two evaluations cannot be found or compared
 ├── TrackingError          MLflow cannot be reached
 └── RegistryError          a model cannot be exported, checked or registered
 
@@ -78,6 +79,10 @@ class StoppedError(TrainingError):
 
 class SurpassedError(TrainingError):
     """A sweep ended a trial that fell behind the others."""
+
+
+class ComparisonError(PersonAttributesError):
+    """Two evaluations cannot be found, or were not made on the same rows."""
 
 
 class TrackingError(PersonAttributesError):

@@ -1,9 +1,8 @@
-"""From trained weights to a registered model: export, check, log, register, promote by a gate."""
+"""From trained weights to a registered model: export, check, log, register."""
 
 import base64
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,35 +13,19 @@ import numpy as np
 import numpy.typing as npt
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Object, Property
 from PIL import Image
 
 import person_attributes
-from person_attributes.config import RegistryParams
 from person_attributes.data.images import Images
 from person_attributes.errors import RegistryError
+from person_attributes.evaluation.gate import Condition
 from person_attributes.labels import LabelMap
 from person_attributes.serving import INPUT_COLUMN, MAX_MEGAPIXELS, load_network, run_network
 
 _SERVING_PACKAGES = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 _EXPORT_BATCH = 64
-
-
-@dataclass(frozen=True)
-class Registered:
-    """What became of a model.
-
-    Attributes:
-        version: Its number in the registry.
-        is_champion: Whether it holds the alias now.
-        reason: Why, in one sentence.
-    """
-
-    version: str
-    is_champion: bool
-    reason: str
 
 
 def fetch_weights(source: str, folder: Path) -> Path:
@@ -93,7 +76,7 @@ def check_export(
     positions: npt.NDArray[np.intp],
     y_prob: Mapping[str, npt.NDArray[np.float32]],
     max_difference: float,
-) -> float:
+) -> Condition:
     """Holds the exported network against Keras' answers on real rows.
 
     Args:
@@ -104,7 +87,7 @@ def check_export(
         max_difference: Largest difference in probability to accept.
 
     Returns:
-        The largest difference in probability that was found.
+        A condition of the gate that holds.
 
     Raises:
         RegistryError: If probabilities differ by more; do not serve this export.
@@ -127,11 +110,58 @@ def check_export(
             f"export: ONNX Runtime and Keras differ by {largest:.2e} in probability. Expected at "
             f"most {max_difference:.0e} (registry.max_export_difference). Not registered."
         )
-    return largest
+    return Condition(
+        "export",
+        f"probabilities of Keras, within {max_difference:.0e}",
+        f"{largest:.1e} apart on {len(positions)} rows",
+        holds=True,
+    )
+
+
+def check_served(
+    uri: str,
+    contents: Sequence[bytes],
+    y_prob: Mapping[str, npt.NDArray[np.float32]],
+    label_map: LabelMap,
+    max_difference: float,
+) -> Condition:
+    """Asks the registered model as its users will, and holds it against the evaluation.
+
+    Args:
+        uri: Of the model in the registry.
+        contents: Original image files.
+        y_prob: What the evaluation says of them.
+        label_map: Heads and classes.
+        max_difference: Largest difference in probability to accept.
+
+    Returns:
+        A condition of the gate.
+    """
+    import pandas as pd
+
+    encoded = [base64.b64encode(content).decode() for content in contents]
+    answers = mlflow.pyfunc.load_model(uri).predict(pd.DataFrame({INPUT_COLUMN: encoded}))
+    labels, other, largest = label_map.decode(y_prob), 0, 0.0
+    for row, answer in enumerate(answers):
+        for head in label_map.heads:
+            other += answer[head]["label"] != labels[head].iloc[row]
+            apart = abs(answer[head]["probability"] - float(y_prob[head][row].max()))
+            largest = max(largest, apart)
+    return Condition(
+        "served answers",
+        f"labels of the evaluation, probabilities within {max_difference:.0e}",
+        f"{other} labels differ, {largest:.1e} apart, on {len(contents)} original images",
+        holds=not other and largest <= max_difference,
+    )
 
 
 def log_model(
-    network: Path, label_map: Path, weights: Path, max_megapixels: float, name: str
+    network: Path,
+    label_map: Path,
+    weights: Path,
+    cards: Sequence[Path],
+    max_megapixels: float,
+    name: str,
 ) -> str:
     """Logs the servable model to the active run and registers it.
 
@@ -139,6 +169,7 @@ def log_model(
         network: The checked `.onnx` file.
         label_map: The label map's file.
         weights: The Keras weights, for further training.
+        cards: Files that describe the model and travel with it.
         max_megapixels: Of an image that the model accepts, in millions.
         name: The registered model's name.
 
@@ -152,6 +183,7 @@ def log_model(
             "network": str(network),
             "label_map": str(label_map),
             "weights": str(weights),
+            **{card.name: str(card) for card in cards},
         },
         model_config={MAX_MEGAPIXELS: max_megapixels},
         code_paths=[str(Path(person_attributes.__file__).parent)],
@@ -178,59 +210,3 @@ def _build_input_example() -> Any:
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32), (128, 128, 128)).save(buffer, "PNG")
     return pd.DataFrame({INPUT_COLUMN: [base64.b64encode(buffer.getvalue()).decode()]})
-
-
-def promote_if_better(
-    client: MlflowClient,
-    version_number: str,
-    mean_accuracy: float,
-    validation_digest: str,
-    params: RegistryParams,
-) -> Registered:
-    """Moves the alias to a new version where the gate holds, and writes the reason on the version.
-
-    Args:
-        client: Of the registry.
-        version_number: The challenger.
-        mean_accuracy: Of the challenger, on the validation rows.
-        validation_digest: Names those rows: accuracies on other rows are not comparable.
-        params: The gate.
-
-    Returns:
-        Whether the challenger became champion, and why.
-    """
-    tags = {"mean_accuracy": repr(mean_accuracy), "validation_digest": validation_digest}
-    champion = _find_champion(client, params)
-    is_champion, reason = _decide(champion, mean_accuracy, validation_digest, params)
-    if is_champion:
-        client.set_registered_model_alias(params.model_name, params.alias, version_number)
-    tags |= {"gate.promoted": str(is_champion).lower(), "gate.reason": reason}
-    for key, value in tags.items():
-        client.set_model_version_tag(params.model_name, version_number, key, value)
-    return Registered(version_number, is_champion, reason)
-
-
-def _find_champion(client: MlflowClient, params: RegistryParams) -> Any:
-    try:
-        return client.get_model_version_by_alias(params.model_name, params.alias)
-    except MlflowException:
-        return None
-
-
-def _decide(
-    champion: Any, mean_accuracy: float, validation_digest: str, params: RegistryParams
-) -> tuple[bool, str]:
-    if champion is None:
-        return True, "there was no champion"
-    if champion.tags.get("validation_digest") != validation_digest:
-        return (
-            params.when_rows_differ == "promote",
-            f"version {champion.version} was scored on other rows, and "
-            f"registry.when_rows_differ says {params.when_rows_differ}",
-        )
-    gain = mean_accuracy - float(champion.tags["mean_accuracy"])
-    return (
-        gain >= params.minimum_gain,
-        f"mean accuracy {mean_accuracy:.4f} against {float(champion.tags['mean_accuracy']):.4f} of "
-        f"version {champion.version}: a gain of {gain:+.4f}, at least {params.minimum_gain} needed",
-    )

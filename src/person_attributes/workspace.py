@@ -45,6 +45,11 @@ class Workspace:
         return self.home / "mlflow.db"
 
     @property
+    def promotion_lock(self) -> Path:
+        """Held while a verdict on the champion is reached."""
+        return self.home / "mlflow.lock"
+
+    @property
     def backups(self) -> Path:
         """Where interrupted phases go on from; no output of a stage."""
         return (self.root if self.project else self.home) / "backups"
@@ -119,8 +124,19 @@ class Workspace:
         return self.root / "reports" / "metrics.json"
 
     @property
-    def confusions(self) -> Path:
-        return self.root / "reports" / "confusions"
+    def slices(self) -> Path:
+        """Every head on the rows of every class of every other head."""
+        return self.evaluation / "slices.csv"
+
+    @property
+    def suspicious_labels(self) -> Path:
+        """Labels that look wrong."""
+        return self.evaluation / "suspicious_labels.csv"
+
+    @property
+    def figures(self) -> Path:
+        """The figures of the report."""
+        return self.evaluation / "figures"
 
     @property
     def evaluation(self) -> Path:
@@ -131,8 +147,19 @@ class Workspace:
         return self.evaluation / "index.html"
 
     @property
-    def predictions(self) -> Path:
+    def answers(self) -> Path:
+        """What the network said of each validation row, for people."""
         return self.evaluation / "predictions.csv"
+
+    @property
+    def predictions(self) -> Path:
+        """Labels and probabilities of the validation rows, for comparisons."""
+        return self.evaluation / "predictions.npz"
+
+    @property
+    def temperatures(self) -> Path:
+        """What divides the logits of each head once the model is registered."""
+        return self.root / "models" / "temperatures.json"
 
     @property
     def heads(self) -> Path:
@@ -143,11 +170,6 @@ class Workspace:
     def learning_curves(self) -> Path:
         """Figures of all epochs of all phases, end to end."""
         return self.root / "reports" / "learning_curves.csv"
-
-    @property
-    def probabilities(self) -> Path:
-        """The network's answers for the validation rows."""
-        return self.evaluation / "probabilities.npz"
 
     def pack(self, image_size: int) -> Path:
         """The packed images of one size, rows in the order of the records."""

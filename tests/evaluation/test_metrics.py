@@ -1,119 +1,126 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from sklearn.metrics import accuracy_score, f1_score, log_loss
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    precision_score,
+    recall_score,
+)
 
-from person_attributes.evaluation.metrics import Scores, confusion, cross_entropy, macro_f1, score
+from person_attributes.evaluation import metrics
 
 
-def _one_hot(classes: list[int], count: int) -> npt.NDArray[np.float32]:
+def one_hot(classes: list[int], count: int) -> npt.NDArray[np.float32]:
     return np.eye(count, dtype=np.float32)[classes]
 
 
-def _score(
-    y_true: dict[str, npt.NDArray[np.float32]],
-    y_prob: dict[str, npt.NDArray[np.float32]],
-    y_train: dict[str, npt.NDArray[np.float32]] | None = None,
-) -> Scores:
-    return score(y_true, y_prob, y_train or y_true, confidence=0.95, bootstrap_samples=400, seed=0)
-
-
-def _log_loss(truth: npt.NDArray[np.int64], y_prob: npt.NDArray[np.float32]) -> float:
-    exact = y_prob.astype(float)
-    return float(log_loss(truth, exact / exact.sum(axis=1, keepdims=True)))
-
-
 @pytest.fixture
-def drawn(
-    random: np.random.Generator,
-) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, npt.NDArray[np.float32]]]:
-    y_true = {"a": _one_hot(list(random.integers(0, 3, 200)), 3)}
-    y_prob = {"a": random.dirichlet([1, 1, 1], 200).astype(np.float32)}
-    return y_true, y_prob
+def drawn(random: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    y_true = one_hot(list(random.integers(0, 3, 200)), 3)
+    return y_true, random.dirichlet([1, 1, 1], 200).astype(np.float32)
 
 
 def test_figures_are_scikit_learns(
-    drawn: tuple[dict[str, npt.NDArray[np.float32]], dict[str, npt.NDArray[np.float32]]],
+    drawn: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
 ) -> None:
     y_true, y_prob = drawn
-    truth, prediction = y_true["a"].argmax(axis=1), y_prob["a"].argmax(axis=1)
-    head = _score(y_true, y_prob).heads.loc["a"]
-    assert head["accuracy"] == pytest.approx(accuracy_score(truth, prediction))
-    assert head["macro_f1"] == pytest.approx(f1_score(truth, prediction, average="macro"))
-    assert head["loss"] == pytest.approx(_log_loss(truth, y_prob["a"]), rel=1e-4)
-    assert macro_f1(y_true["a"], y_prob["a"]) == head["macro_f1"]
+    truth, answer = y_true.argmax(axis=1), y_prob.argmax(axis=1)
+    counts = metrics.count_confusions(y_true, y_prob)
+    np.testing.assert_array_equal(counts, confusion_matrix(truth, answer))
+    assert metrics.accuracy(counts) == pytest.approx(accuracy_score(truth, answer))
+    expected = balanced_accuracy_score(truth, answer)
+    assert metrics.balanced_accuracy(counts) == pytest.approx(expected)
+    assert metrics.macro_f1(counts) == pytest.approx(f1_score(truth, answer, average="macro"))
+    for formula, rival in ((metrics.recalls, recall_score), (metrics.precisions, precision_score)):
+        assert formula(counts) == pytest.approx(rival(truth, answer, average=None))
+    exact = y_prob.astype(float)
+    expected = log_loss(truth, exact / exact.sum(axis=1, keepdims=True))
+    assert metrics.cross_entropy(y_true, y_prob) == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_case_counted_by_hand() -> None:
-    y_true = {"a": _one_hot([0, 0, 1, 1], 2), "b": _one_hot([0, 1, 2, 2], 3)}
-    y_prob = {
-        "a": np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5], [0.2, 0.8]], np.float32),
-        "b": np.full((4, 3), 1 / 3, np.float32),
-    }
-    y_train = {"a": _one_hot([1, 1, 1, 0], 2), "b": _one_hot([2, 2, 0, 1], 3)}
-    scores = _score(y_true, y_prob, y_train)
-    a, b = scores.heads.loc["a"], scores.heads.loc["b"]
-    assert (a["accuracy"], a["majority"]) == (0.5, 0.5)
-    assert a["loss"] == pytest.approx(-np.log([0.9, 0.4, 0.5, 0.8]).mean(), rel=1e-5)
-    assert a["shares_loss"] == pytest.approx(-np.log([0.25, 0.25, 0.75, 0.75]).mean(), rel=1e-5)
-    assert (b["accuracy"], b["majority"]) == (0.25, 0.5)
-    assert b["loss"] == pytest.approx(np.log(3), rel=1e-5)
-    assert scores.mean_accuracy == 0.375
-    assert scores.loss == pytest.approx(a["loss"] + b["loss"])
-
-
-def test_intervals_hold_the_figure_and_narrow_with_rows(
-    random: np.random.Generator,
+def test_weights_count_a_row_as_often_as_they_say(
+    drawn: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]], random: np.random.Generator
 ) -> None:
-    widths = []
-    for rows in (50, 5000):
-        y_true = {"a": _one_hot(list(random.integers(0, 2, rows)), 2)}
-        noise = random.dirichlet([1, 1], rows).astype(np.float32)
-        head = _score(y_true, {"a": noise}).heads.loc["a"]
-        assert head["low"] <= head["accuracy"] <= head["high"]
-        widths.append(head["high"] - head["low"])
-    assert widths[0] > 5 * widths[1]
-    # Width of a binomial interval: 2 x 1.96 x sqrt(.25 / 5000).
-    assert widths[1] == pytest.approx(0.0277, abs=0.004)
+    """What the bootstrap relies on: weighting rows is repeating them."""
+    y_true, y_prob = drawn
+    weights = random.multinomial(200, np.full(200, 1 / 200), 5).astype(float)
+    for draw, counts in zip(
+        weights, metrics.count_confusions(y_true, y_prob, weights), strict=True
+    ):
+        rows = np.repeat(np.arange(200), draw.astype(int))
+        again = metrics.count_confusions(y_true[rows], y_prob[rows])
+        np.testing.assert_array_equal(counts, again)
+    rows = np.repeat(np.arange(200), weights[0].astype(int))
+    for weighted, repeated in (
+        (
+            metrics.cross_entropy(y_true, y_prob, weights)[0],
+            metrics.cross_entropy(y_true[rows], y_prob[rows]),
+        ),
+        (
+            metrics.calibration_error(y_true, y_prob, 15, weights)[0],
+            metrics.calibration_error(y_true[rows], y_prob[rows], 15),
+        ),
+        (
+            metrics.instance_scores({"a": y_true}, {"a": y_prob}, weights)["instance_f1"][0],
+            metrics.instance_scores({"a": y_true[rows]}, {"a": y_prob[rows]})["instance_f1"],
+        ),
+    ):
+        assert weighted == pytest.approx(float(repeated))
+
+
+def test_a_calibration_error_counted_by_hand() -> None:
+    """Two bins: three rows of certainty .6, .6 and .9 of which two are right; one of .4, wrong."""
+    y_true = one_hot([0, 1, 0, 2], 3)
+    y_prob = np.array(
+        [[0.6, 0.2, 0.2], [0.6, 0.2, 0.2], [0.9, 0.05, 0.05], [0.4, 0.3, 0.3]], np.float32
+    )
+    upper = abs((1 - 0.6) + (0 - 0.6) + (1 - 0.9))
+    assert metrics.calibration_error(y_true, y_prob, 2) == pytest.approx((upper + 0.4) / 4)
+
+
+def test_a_bin_holds_its_upper_end() -> None:
+    certainties = np.array([[0.5, 0.5], [0.51, 0.49], [1.0, 0.0]], np.float32)
+    assert metrics.find_bins(certainties, 2).tolist() == [0, 1, 1]
+
+
+def test_the_attribute_accuracy_of_papers_counted_by_hand() -> None:
+    """Columns a0, a1: three of four ones and zeros each way; of b all are right."""
+    y_true = {"a": one_hot([0, 0, 1, 1], 2), "b": one_hot([0, 1, 1, 1], 2)}
+    y_prob = {"a": one_hot([0, 0, 0, 1], 2), "b": one_hot([0, 1, 1, 1], 2)}
+    counts = {head: metrics.count_confusions(y_true[head], y_prob[head]) for head in y_true}
+    # Each of a's columns: (2/2 + 1/2) / 2 and (1/2 + 2/2) / 2; each of b's: 1.
+    assert metrics.mean_attribute_accuracy(counts) == pytest.approx((0.75 + 0.75 + 1 + 1) / 4)
+    rows = metrics.instance_scores(y_true, y_prob)
+    assert rows["instance_precision"] == pytest.approx((1 + 1 + 0.5 + 1) / 4)
+    assert rows["instance_recall"] == rows["instance_f1"] == rows["instance_precision"]
+
+
+def test_floors_are_what_the_training_rows_teach() -> None:
+    y_true, y_train = one_hot([0, 0, 1, 1], 2), one_hot([1, 1, 1, 0], 2)
+    assert metrics.majority_accuracy(y_true, y_train) == 0.5
+    expected = -np.log([0.25, 0.25, 0.75, 0.75]).mean()
+    assert metrics.shares_loss(y_true, y_train) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_certain_mistake_has_a_finite_loss() -> None:
-    assert cross_entropy(_one_hot([0], 2), _one_hot([1], 2)) == pytest.approx(-np.log(1e-7))
-
-
-def test_confusions_count_true_rows_and_predicted_columns() -> None:
-    matrix = confusion(_one_hot([0, 0, 2], 3), _one_hot([1, 0, 2], 3))
-    np.testing.assert_array_equal(matrix, [[1, 1, 0], [0, 0, 0], [0, 0, 1]])
-
-
-def test_every_figure_has_its_name() -> None:
-    y_true = {"a": _one_hot([0, 1], 2)}
-    metrics = _score(y_true, y_true).to_metrics()
-    assert metrics["a_accuracy"] == metrics["mean_accuracy"] == 1
-    assert metrics["rows"] == 2
-    assert {"loss", "a_loss", "a_macro_f1", "a_majority", "mean_accuracy_low"} <= set(metrics)
+    loss = metrics.cross_entropy(one_hot([0], 2), one_hot([1], 2))
+    assert loss == pytest.approx(-np.log(1e-7))
 
 
 def test_rows_without_a_label_count_nowhere(random: np.random.Generator) -> None:
-    whole = _one_hot(list(random.integers(0, 3, 60)), 3)
-    y_prob = {head: random.dirichlet([1, 1, 1], 60).astype(np.float32) for head in ("a", "b")}
+    whole = one_hot(list(random.integers(0, 3, 60)), 3)
+    y_prob = random.dirichlet([1, 1, 1], 60).astype(np.float32)
     masked = whole.copy()
     masked[20:] = 0
-    scores = _score({"a": masked, "b": whole}, y_prob, {"a": masked, "b": whole})
-    alone = _score({"a": whole[:20]}, {"a": y_prob["a"][:20]})
-    for name in ("rows", "accuracy", "majority", "loss", "shares_loss", "macro_f1"):
-        assert scores.heads.loc["a", name] == pytest.approx(alone.heads.loc["a", name])
-    assert scores.heads.loc["b", "rows"] == 60
-    assert scores.mean_accuracy == pytest.approx(scores.heads["accuracy"].mean())
-    head = scores.heads.loc["a"]
-    assert head["low"] < head["high"]
-    assert confusion(masked, y_prob["a"]).sum() == 20
-
-
-def test_an_interval_needs_one_label_alone() -> None:
-    """Most bootstrap draws miss the row that has it."""
-    y_true = np.zeros((30, 2), np.float32)
-    y_true[4, 1] = 1
-    other = _one_hot([0, 1] * 15, 2)
-    scores = _score({"a": y_true, "b": other}, {"a": other, "b": other}, {"a": other, "b": other})
-    assert np.isfinite(scores.heads[["accuracy", "low", "high", "loss"]].to_numpy()).all()
+    alone, few = (whole[:20], y_prob[:20]), (masked, y_prob)
+    np.testing.assert_array_equal(metrics.count_confusions(*few), metrics.count_confusions(*alone))
+    assert metrics.cross_entropy(*few) == pytest.approx(float(metrics.cross_entropy(*alone)))
+    error = metrics.calibration_error(*few, 15)
+    assert error == pytest.approx(float(metrics.calibration_error(*alone, 15)))
+    both = metrics.instance_scores({"a": masked, "b": whole}, {"a": y_prob, "b": y_prob})
+    hits = (whole.argmax(axis=1) == y_prob.argmax(axis=1)).mean()
+    assert both["instance_recall"] == pytest.approx(hits)

@@ -6,9 +6,16 @@ import pytest
 from conftest import ROOT
 
 from person_attributes.config import ModelParams, Params, read_params
+from person_attributes.evaluation.calibration import scale_heads
 from person_attributes.labels import LabelMap
 from person_attributes.modeling.backbones import build_backbone
-from person_attributes.modeling.classifier import Normalization, build_classifier, freeze
+from person_attributes.modeling.classifier import (
+    Normalization,
+    average_flips,
+    build_classifier,
+    freeze,
+    scale_temperatures,
+)
 
 NORMALIZATION = Normalization(mean=[100.0, 110.0, 120.0], standard_deviation=[50.0, 60.0, 70.0])
 
@@ -100,3 +107,16 @@ def test_a_frozen_backbone_keeps_weights_and_statistics(
     assert (dense != classifier.get_layer("a").get_weights()[0]).any()
     freeze(classifier, "all")
     assert len(classifier.trainable_weights) > 8
+
+
+def test_a_network_at_temperatures_answers_as_the_formula_says(
+    small: ModelParams, label_map: LabelMap, random: np.random.Generator
+) -> None:
+    classifier = build_classifier(32, label_map.class_counts, small, NORMALIZATION)
+    images = random.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    temperatures = {head: 0.5 + number / 4 for number, head in enumerate(label_map.heads)}
+    served = scale_temperatures(average_flips(classifier), temperatures)(images)
+    plain = {head: np.array(said) for head, said in average_flips(classifier)(images).items()}
+    for head, expected in scale_heads(plain, temperatures).items():
+        np.testing.assert_allclose(served[head], expected, atol=1e-6)
+    assert list(served) == list(label_map.heads)

@@ -24,11 +24,11 @@ from person_attributes.config.params import (
     INITIAL,
     EvaluationParams,
     Params,
-    RegistryParams,
     ReportParams,
     read_params,
     read_yaml,
 )
+from person_attributes.config.registry import CardParams, GateParams, RegistryParams
 from person_attributes.config.sweep import SearchParams, SweepParams
 from person_attributes.config.training import (
     AugmentationParams,
@@ -48,8 +48,10 @@ __all__ = [
     "SMALLEST_SIZES",
     "AugmentationParams",
     "AugmenterParams",
+    "CardParams",
     "DataParams",
     "EvaluationParams",
+    "GateParams",
     "GroupParams",
     "HeadParams",
     "InspectionParams",

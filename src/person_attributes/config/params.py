@@ -25,6 +25,7 @@ from person_attributes.config.fields import (
     require_known,
 )
 from person_attributes.config.model import SMALLEST_SIZES, ModelParams
+from person_attributes.config.registry import CardParams, RegistryParams
 from person_attributes.config.sweep import SweepParams
 from person_attributes.config.training import (
     AugmentationParams,
@@ -44,11 +45,11 @@ INITIAL = "initial"
 
 _RESERVED_HEADS = frozenset(
     {"backbone", "image", "line", "mean", "neck", "rescale", "row", "shares", "test", "val"}
-    | {"flip", "objective", "standardize"}
+    | {"calibrated", "flip", "instance", "objective", "standardize", "train"}
 )
 """Names of the network's own layers, of columns of records, and of figures over heads."""
 
-_RESERVED_PREFIXES = ("neck_", "test_", "val_")
+_RESERVED_PREFIXES = ("neck_", "test_", "train_", "val_")
 """What layers of the neck, and figures of other rows, begin with."""
 
 _LAYERS_OF_A_HEAD = ("_batch_norm", "_dropout", "_dense")
@@ -66,23 +67,19 @@ class EvaluationParams(Section):
     flips: bool
     confidence: Between
     bootstrap_samples: Count
+    calibration_bins: Count
+    calibration_folds: Annotated[int, Field(ge=2)]
+    training_rows: Count
+    smallest_slice: Count
     mistakes_per_head: Annotated[int, Field(ge=0)]
+    lucky_hits_per_head: Annotated[int, Field(ge=0)]
+    suspicious_per_head: Annotated[int, Field(ge=0)]
 
 
 class ReportParams(Section):
     """How figures look."""
 
     colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
-
-
-class RegistryParams(Section):
-    """Under which name the model is registered, and when it becomes the champion."""
-
-    model_name: str
-    alias: Identifier
-    minimum_gain: Annotated[float, Field(ge=-1, le=1)]
-    when_rows_differ: Annotated[str, Field(pattern="^(promote|keep)$")]
-    max_export_difference: Annotated[float, Field(gt=0)]
 
 
 class Params(Section):
@@ -106,6 +103,7 @@ class Params(Section):
     evaluation: EvaluationParams
     report: ReportParams
     registry: RegistryParams
+    card: CardParams
     sweep: SweepParams
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,27 @@ if TYPE_CHECKING:
 
 GREY = "#8d99ae"
 
+INK = "#010203"
+"""Of text and lines; in pages it becomes the page's own, light or dark."""
+
+_STYLE: Any = {
+    "text.parse_math": False,  # class names may hold dollars
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.facecolor": "none",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.hashsalt": "person-attributes",
+}
+
 
 def new_figure(width: float, height: float) -> "Figure":
     """Makes an empty figure of a size in inches."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    matplotlib.rcParams["text.parse_math"] = False  # class names may hold dollars
+    matplotlib.rcParams.update(_STYLE)
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 
@@ -37,6 +52,14 @@ def to_png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def to_svg(figure: "Figure") -> str:
+    """Writes a figure for pages, the same text for the same figure; it takes on their ink."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = re.sub("<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
+    return svg[svg.index("<svg") :].replace(INK, "currentColor")
 
 
 def draw_class_shares(shares: Mapping[str, Mapping[str, float]], colour: str) -> bytes:

@@ -1,10 +1,12 @@
-"""Self-contained pages: they open offline and ask for nothing outside themselves."""
+"""Pages that open offline and ask for nothing outside themselves, and Markdown."""
 
 import base64
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
+import numpy.typing as npt
 
 from person_attributes.drawing.figures import encode_jpeg
 
@@ -13,24 +15,36 @@ def render_page(template: Path, **content: Any) -> str:
     """Renders a page on the common base.
 
     Args:
-        template: Extends `base.html.jinja`; its filters `png` (bytes) and `picture` (RGB array)
-            give addresses for images.
+        template: Extends `base.html.jinja`; its filter `picture` gives an address for an RGB
+            array.
         content: What the template names; `colour` is the accent, `#rrggbb`.
 
     Returns:
         HTML.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([template.parent, Path(__file__).parent]),
-        autoescape=True,
+    environment = _make_environment(template.parent, autoescape=True)
+    environment.filters["picture"] = _to_data_url
+    return environment.get_template(template.name).render(**content)
+
+
+def render_text(template: Path, **content: Any) -> str:
+    """Renders Markdown; bars in what the user named do not end a cell of a table."""
+    environment = _make_environment(template.parent, autoescape=False)
+    environment.finalize = lambda value: (
+        value.replace("|", r"\|") if isinstance(value, str) else value
+    )
+    return environment.get_template(template.name).render(**content)
+
+
+def _make_environment(folder: Path, *, autoescape: bool) -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader([folder, Path(__file__).parent]),
+        autoescape=autoescape,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["png"] = lambda png: _to_data_url(png, "png")
-    environment.filters["picture"] = lambda image: _to_data_url(encode_jpeg(image), "jpeg")
-    return environment.get_template(template.name).render(**content)
 
 
-def _to_data_url(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+def _to_data_url(image: npt.NDArray[np.uint8]) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(encode_jpeg(image)).decode()}"

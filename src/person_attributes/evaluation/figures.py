@@ -1,20 +1,23 @@
-"""Pictures of how well a network does, as PNG bytes."""
+"""Pictures of how well a network does, as SVG for pages that are light or dark."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from PIL import Image
 
-from person_attributes.drawing.figures import GREY, add_panels, new_figure, to_png
+from person_attributes.drawing.figures import GREY, INK, add_panels, new_figure, to_svg
+from person_attributes.evaluation.metrics import OneHot, find_bins
 
-if TYPE_CHECKING:
-    import keras
+_RED = "#e5484d"
+_HEAT = 0.55
+"""How much of an image its heat map covers, where that is at its peak."""
 
 
-def draw_learning_curves(curves: pd.DataFrame, colour: str) -> bytes:
+def draw_learning_curves(curves: pd.DataFrame, colour: str) -> str:
     """Draws loss and mean accuracy of all phases end to end, with their boundaries.
 
     Args:
@@ -33,7 +36,7 @@ def draw_learning_curves(curves: pd.DataFrame, colour: str) -> bytes:
         axis.set_title(name.replace("_", " "), fontsize=10, pad=16)
         axis.legend(frameon=False, fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
-    return to_png(figure)
+    return to_svg(figure)
 
 
 def _mark_phases(axis: Any, curves: pd.DataFrame) -> None:
@@ -42,31 +45,104 @@ def _mark_phases(axis: Any, curves: pd.DataFrame) -> None:
         axis.text(epoch - 0.5, 1.01, f" {phase}", transform=axis.get_xaxis_transform(), fontsize=8)
 
 
-def draw_head_accuracies(heads: pd.DataFrame, colour: str) -> bytes:
+def draw_head_accuracies(heads: pd.DataFrame, colour: str) -> str:
     """Draws each head's accuracy with its interval, and the majority class as a mark."""
     figure = new_figure(12, 0.8 + 0.42 * len(heads))
     axis = figure.subplots()
-    names, accuracy = list(heads.index), heads["accuracy"].to_numpy()
-    bounds = [accuracy - heads["low"].to_numpy(), heads["high"].to_numpy() - accuracy]
-    axis.barh(names, accuracy, color=colour, height=0.6)
-    axis.errorbar(accuracy, names, xerr=np.maximum(bounds, 0), fmt="none", ecolor="#333", capsize=3)
-    axis.plot(heads["majority"], names, "|", color="#d62828", markersize=20, markeredgewidth=2.5)
+    _draw_bars(axis, list(heads.index), heads, "accuracy", colour)
+    axis.plot(heads["majority"], list(heads.index), "|", color=_RED, ms=20, mew=2.5)
+    axis.set_xlabel("accuracy with its interval; red: majority class")
+    return to_svg(figure)
+
+
+def draw_class_recalls(classes: pd.DataFrame, colour: str) -> str:
+    """Draws how much of each class is found, with its interval, and its precision as a mark."""
+    heads = list(classes["head"].unique())
+    columns = min(4, len(heads))
+    tallest = classes.groupby("head").size().max()
+    figure = new_figure(12, math.ceil(len(heads) / columns) * (0.7 + 0.32 * tallest))
+    for axis, head in zip(add_panels(figure, len(heads), columns), heads, strict=True):
+        rows = classes[classes["head"] == head]
+        names = [
+            f"{_shorten(name)} ({count})"
+            for name, count in zip(rows["class"], rows["rows"], strict=True)
+        ]
+        _draw_bars(axis, names, rows, "recall", colour)
+        axis.plot(rows["precision"], names, "|", color=_RED, ms=12, mew=2)
+        axis.set_title(head, fontsize=10)
+        axis.tick_params(labelsize=7)
+    figure.supxlabel("recall with its interval, of so many rows; red: precision", fontsize=8)
+    return to_svg(figure)
+
+
+def _draw_bars(
+    axis: Any, names: Sequence[str], table: pd.DataFrame, figure: str, colour: str
+) -> None:
+    values = table[figure].to_numpy(float)
+    bounds = [values - table[f"{figure}_low"], table[f"{figure}_high"] - values]
+    axis.barh(names, np.nan_to_num(values), color=colour, height=0.6)
+    axis.errorbar(
+        values, names, xerr=np.maximum(np.nan_to_num(bounds), 0), fmt="none", ecolor=INK, capsize=3
+    )
     axis.invert_yaxis()
     axis.set_xlim(0, 1)
-    axis.set_xlabel("accuracy with its interval; red: majority class")
     axis.spines[["top", "right"]].set_visible(False)
-    return to_png(figure)
+
+
+def draw_reliability(
+    y_true: OneHot, y_prob: OneHot, calibrated: OneHot, bins: int, colour: str
+) -> str:
+    """Draws accuracy against certainty, a panel for each head, before and after scaling.
+
+    On the diagonal the network is right as often as it says; below it is too sure. Dots grow with
+    the rows in them.
+    """
+    columns = min(4, len(y_true))
+    figure = new_figure(12, 2.9 * math.ceil(len(y_true) / columns))
+    for axis, head in zip(add_panels(figure, len(y_true), columns), y_true, strict=True):
+        axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+        labelled = y_true[head].any(axis=1)
+        for answers, ink, label in (
+            (y_prob[head], GREY, "as trained"),
+            (calibrated[head], colour, "at its temperature"),
+        ):
+            bin_of_row = find_bins(answers[labelled], bins)
+            is_right = y_true[head][labelled].argmax(axis=1) == answers[labelled].argmax(axis=1)
+            rows = np.bincount(bin_of_row, minlength=bins)
+            filled = rows > 0
+            certainty = np.bincount(bin_of_row, answers[labelled].max(axis=1), bins)[filled]
+            right = np.bincount(bin_of_row, is_right, bins)[filled]
+            axis.plot(
+                certainty / rows[filled], right / rows[filled], color=ink, linewidth=1, label=label
+            )
+            axis.scatter(
+                certainty / rows[filled],
+                right / rows[filled],
+                s=120 * rows[filled] / rows.sum(),
+                color=ink,
+            )
+        axis.set_title(head, fontsize=10)
+        axis.set_xlim(0, 1)
+        axis.set_ylim(0, 1)
+        axis.set_aspect("equal")
+        axis.tick_params(labelsize=7)
+        axis.spines[["top", "right"]].set_visible(False)
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False, fontsize=8)
+    figure.supxlabel("certainty", fontsize=8)
+    figure.supylabel("accuracy", fontsize=8)
+    return to_svg(figure)
 
 
 def draw_confusions(
-    matrices: Mapping[str, npt.NDArray[np.int64]],
+    matrices: Mapping[str, npt.NDArray[np.float64]],
     classes: Mapping[str, Sequence[str]],
     colour: str,
-) -> bytes:
+) -> str:
     """Draws a confusion matrix for each head: counts, shaded by the share of the true class."""
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
-    shades = LinearSegmentedColormap.from_list("report", ["#ffffff", colour])
+    shades = LinearSegmentedColormap.from_list("report", [to_rgba(colour, 0), to_rgba(colour, 1)])
     columns = min(4, len(matrices))
     figure = new_figure(3.3 * columns, 3.3 * math.ceil(len(matrices) / columns))
     axes = add_panels(figure, len(matrices), columns)
@@ -74,23 +150,34 @@ def draw_confusions(
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         axis.imshow(shares, cmap=shades, vmin=0, vmax=1)
         for (true, predicted), count in np.ndenumerate(matrix):
-            ink = "white" if shares[true, predicted] > 0.55 else "black"
-            axis.text(predicted, true, count, ha="center", va="center", fontsize=8, color=ink)
-        short = [name if len(name) <= 14 else f"{name[:13]}…" for name in classes[head]]
+            ink = "white" if shares[true, predicted] > 0.55 else INK
+            axis.text(
+                predicted, true, f"{count:.0f}", ha="center", va="center", fontsize=8, color=ink
+            )
+        short = [_shorten(name) for name in classes[head]]
         axis.set_xticks(range(len(short)), short, rotation=40, ha="right", fontsize=7)
         axis.set_yticks(range(len(short)), short, fontsize=7)
         axis.set_title(head, fontsize=10)
     axes[0].set_ylabel("true")
     axes[0].set_xlabel("predicted")
-    return to_png(figure)
+    return to_svg(figure)
 
 
-def draw_network(classifier: "keras.Model") -> bytes:
-    """Draws the network's layers; the backbone is one box."""
-    import keras
-    import pygraphviz  # its wheels bring Graphviz along, so nothing need be on the system
+def _shorten(name: str) -> str:
+    return name if len(name) <= 14 else f"{name[:13]}…"
 
-    dot = keras.utils.model_to_dot(
-        classifier, show_shapes=True, show_layer_names=True, rankdir="TB", dpi=60
+
+def lay_heat(image: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Lays a heat map, (rows, columns) from 0 to 1, over a grey image of any size."""
+    from matplotlib import colormaps
+
+    height, width = image.shape[:2]
+    stretched = Image.fromarray((255 * heat).astype(np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
     )
-    return bytes(pygraphviz.AGraph(string=dot.to_string()).draw(format="png", prog="dot"))
+    strength = np.asarray(stretched, np.float32)[..., None] / 255
+    colours = 255 * colormaps["inferno"](strength[..., 0])[..., :3]
+    grey = image.mean(axis=2, keepdims=True)
+    cover = _HEAT + (1 - _HEAT) * strength / 2
+    mixed: npt.NDArray[np.uint8] = (cover * colours + (1 - cover) * grey).astype(np.uint8)
+    return mixed

@@ -1,18 +1,63 @@
-"""Probabilities of a network over rows of a pack."""
+"""What a network says of rows, beside what their labels say."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
-from person_attributes.data.batches import ImageBatches
+from person_attributes.evaluation.metrics import OneHot
 
-Probabilities = Mapping[str, npt.NDArray[np.float32]]
-"""`{head: (n, classes) float32}`; rows sum to 1."""
+if TYPE_CHECKING:  # what only reads predictions needs no Keras
+    import keras
+
+    from person_attributes.data.batches import ImageBatches
+
+_ROWS, _TRUE, _PROBABILITY = "rows", "true.", "probability."
 
 
-def predict_batches(classifier: keras.Model, batches: ImageBatches) -> Probabilities:
+@dataclass(frozen=True)
+class Predictions:
+    """Rows, their labels and their answers, in one order.
+
+    Attributes:
+        rows: Row numbers, (n,).
+        y_true: One-hot labels, `{head: (n, classes)}`; a row of zeros has no label.
+        y_prob: Probabilities; rows sum to 1.
+    """
+
+    rows: npt.NDArray[np.int64]
+    y_true: OneHot
+    y_prob: OneHot
+
+    def write(self, path: Path) -> None:
+        """Writes them as `.npz`, the same bytes for the same content."""
+        arrays: dict[str, npt.NDArray[Any]] = {_ROWS: self.rows}
+        arrays |= {f"{_TRUE}{head}": truth.astype(np.uint8) for head, truth in self.y_true.items()}
+        arrays |= {f"{_PROBABILITY}{head}": answers for head, answers in self.y_prob.items()}
+        with path.open("wb") as file:
+            np.savez(file, **arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> "Predictions":
+        """Reads what `write` wrote."""
+        arrays = np.load(path)
+        return cls(
+            arrays[_ROWS],
+            {head: values.astype(np.float32) for head, values in _named(arrays, _TRUE).items()},
+            _named(arrays, _PROBABILITY),
+        )
+
+
+def predict_batches(classifier: "keras.Model", batches: "ImageBatches") -> OneHot:
     """Predicts every row of the batches, in their order, the last partial batch included."""
-    y_prob: Probabilities = classifier.predict(batches, verbose=0)
+    y_prob: OneHot = classifier.predict(batches, verbose=0)
     return y_prob
+
+
+def _named(
+    arrays: Mapping[str, npt.NDArray[np.float32]], prefix: str
+) -> dict[str, npt.NDArray[np.float32]]:
+    return {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}

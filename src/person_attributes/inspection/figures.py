@@ -1,4 +1,4 @@
-"""Pictures of the data, as PNG bytes."""
+"""Pictures of the data, as SVG for pages that are light or dark."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from person_attributes.drawing.figures import GREY, add_panels, new_figure, to_png
+from person_attributes.drawing.figures import GREY, INK, add_panels, new_figure, to_svg
 
 _PART_COLOURS = {"validation": GREY, "test": "#e09f3e"}
 """Training has the report's own colour."""
@@ -22,7 +22,7 @@ _LIFT_LIMIT = 3.0
 """Powers of two at which the heat map is saturated."""
 
 
-def draw_part_shares(shares: Mapping[str, Mapping[str, Mapping[str, float]]], colour: str) -> bytes:
+def draw_part_shares(shares: Mapping[str, Mapping[str, Mapping[str, float]]], colour: str) -> str:
     """Draws the class shares of the parts beside each other, a panel for each head.
 
     Args:
@@ -55,14 +55,14 @@ def draw_part_shares(shares: Mapping[str, Mapping[str, Mapping[str, float]]], co
     figure.legend(
         handles, labels, loc="outside upper right", ncols=len(shares), frameon=False, fontsize=8
     )
-    return to_png(figure)
+    return to_svg(figure)
 
 
 def draw_associations(
     counts: npt.NDArray[np.float64],
     expected: npt.NDArray[np.float64],
     names: Sequence[tuple[str, str]],
-) -> bytes:
+) -> str:
     """Draws how much oftener than by chance each two classes go together.
 
     Args:
@@ -87,15 +87,15 @@ def draw_associations(
     axis.set_yticks(range(len(names)), labels, fontsize=7)
     for place in range(1, len(names)):
         if names[place][0] != names[place - 1][0]:
-            axis.axhline(place - 0.5, color="black", linewidth=0.8)
-            axis.axvline(place - 0.5, color="black", linewidth=0.8)
+            axis.axhline(place - 0.5, color=INK, linewidth=0.8)
+            axis.axvline(place - 0.5, color=INK, linewidth=0.8)
     bar = figure.colorbar(image, shrink=0.6)
     bar.set_ticks([-3, -2, -1, 0, 1, 2, 3], labels=["1/8", "1/4", "1/2", "1", "2", "4", "8"])
     bar.set_label("times as often as by chance", fontsize=8)
-    return to_png(figure)
+    return to_svg(figure)
 
 
-def draw_distributions(appearances: Mapping[str, pd.DataFrame], colour: str) -> bytes:
+def draw_distributions(appearances: Mapping[str, pd.DataFrame], colour: str) -> str:
     """Draws how bright and how sharp the images of each part are.
 
     Args:
@@ -123,7 +123,7 @@ def draw_distributions(appearances: Mapping[str, pd.DataFrame], colour: str) -> 
     first.set_xlabel("brightness: mean grey")
     second.set_xlabel("sharpness: variance of the Laplacian, powers of ten")
     first.legend(frameon=False, fontsize=8)
-    return to_png(figure)
+    return to_svg(figure)
 
 
 def _scale(appearances: pd.DataFrame, column: str) -> npt.NDArray[np.float64]:

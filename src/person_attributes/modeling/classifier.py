@@ -153,6 +153,24 @@ def freeze(classifier: keras.Model, trainable: str | float) -> None:
         layer.trainable = number >= frozen
 
 
+def scale_temperatures(network: keras.Model, temperatures: Mapping[str, float]) -> keras.Model:
+    """Gives a network whose answers are at a temperature of their head.
+
+    Args:
+        network: The network; the new one shares its layers.
+        temperatures: What divides the logits of each head.
+
+    Returns:
+        A model of the same input and output.
+    """
+    images = keras.Input(network.input.shape[1:], dtype="uint8", name="image")
+    outputs = {}
+    for head, answers in network(images).items():
+        logits = ops.log(ops.maximum(answers, 1e-7)) / temperatures[head]
+        outputs[head] = layers.Softmax(dtype="float32", name=head)(logits)
+    return keras.Model(images, outputs, name="calibrated")
+
+
 def average_flips(classifier: keras.Model) -> keras.Model:
     """Gives a network that answers with the mean over an image and its mirror image.
 

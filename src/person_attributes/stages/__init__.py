@@ -5,7 +5,14 @@ are imported inside the stages that use them, so that cheap stages stay cheap.
 """
 
 from person_attributes.stages.data import check, encode, ingest, inspect, pack, sample, split
-from person_attributes.stages.results import evaluate, register, summarize
+from person_attributes.stages.evaluation import evaluate
+from person_attributes.stages.registration import (
+    models,
+    promote,
+    register,
+    rollback,
+    summarize,
+)
 from person_attributes.stages.training import adopt_phase, initialize, lr_find, train
 
 __all__ = [
@@ -17,8 +24,11 @@ __all__ = [
     "initialize",
     "inspect",
     "lr_find",
+    "models",
     "pack",
+    "promote",
     "register",
+    "rollback",
     "sample",
     "split",
     "summarize",

@@ -56,7 +56,7 @@ def initialize(workspace: Workspace, params: Params) -> None:
     """Measures the training rows' channels and writes the first random weights."""
     import keras
 
-    from person_attributes.evaluation.figures import draw_network
+    from person_attributes.drawing.network import draw_network
     from person_attributes.modeling.classifier import make_normalization
 
     image_size = params.data.image_sizes[0]

@@ -120,13 +120,19 @@ def build_network(
     return build_classifier(image_size, class_counts, params.model, normalization)
 
 
-def load_scored_network(workspace: Workspace, params: Params) -> "keras.Model":
-    """Loads the network that is scored and served: of `evaluation.phase`, with flips if asked."""
-    from person_attributes.modeling.classifier import average_flips
-
+def load_trained_network(workspace: Workspace, params: Params) -> "keras.Model":
+    """Loads the network of `evaluation.phase`."""
     phase = params.evaluation.phase
     classifier = build_network(workspace, params, params.phases[phase].image_size)
     classifier.load_weights(workspace.weights(phase))
+    return classifier
+
+
+def load_scored_network(workspace: Workspace, params: Params) -> "keras.Model":
+    """Loads the network that is scored: of `evaluation.phase`, with flips if asked."""
+    from person_attributes.modeling.classifier import average_flips
+
+    classifier = load_trained_network(workspace, params)
     return average_flips(classifier) if params.evaluation.flips else classifier
 
 

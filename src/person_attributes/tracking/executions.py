@@ -33,7 +33,7 @@ from person_attributes.workspace import Workspace
 STAGE, OUTPUTS, PROCESS = "dvc.stage", "dvc.outputs", "pipeline.process"
 _EXECUTION = "pipeline.execution"
 _PARAMS_PER_BATCH = 100
-_REUSED = "reused."
+REUSED = "reused."
 """In front of a stage's name; MLflow takes no `@` in the name of a tag."""
 
 
@@ -75,7 +75,7 @@ def _find_stopped(
     last = client.search_runs(
         [experiment], f"tags.`{_EXECUTION}` LIKE '%'", order_by=order, max_results=1
     )
-    same = {key: str(value) for key, value in _flatten(all_params)}
+    same = {key: str(value) for key, value in flatten(all_params)}
     if last and last[0].info.status in {"KILLED", "FAILED"} and last[0].data.params == same:
         return str(last[0].info.run_id)
     return None
@@ -148,15 +148,16 @@ def git_tags(workspace: Workspace) -> dict[str, str]:
 
 def log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
     """Logs nested parameters under dotted names."""
-    flat = [Param(key, str(value)) for key, value in _flatten(params)]
+    flat = [Param(key, str(value)) for key, value in flatten(params)]
     for begin in range(0, len(flat), _PARAMS_PER_BATCH):
         client.log_batch(run_id, params=flat[begin : begin + _PARAMS_PER_BATCH])
 
 
-def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Gives nested parameters under dotted names."""
     for key, value in params.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
@@ -183,7 +184,7 @@ def name_reused_runs(
             max_results=1,
         )
         if found:
-            client.set_tag(parent_id, _REUSED + stage.replace("@", " "), found[0].info.run_id)
+            client.set_tag(parent_id, REUSED + stage.replace("@", " "), found[0].info.run_id)
     _describe_execution(client, parent_id)
 
 
@@ -208,9 +209,9 @@ def _find_upstream(lock: Mapping[str, Any], wanted: Sequence[str]) -> set[str]:
 def _describe_execution(client: MlflowClient, parent_id: str) -> None:
     tags = client.get_run(parent_id).data.tags
     lines = [
-        f"- {key.removeprefix(_REUSED)}: run `{run_id}`"
+        f"- {key.removeprefix(REUSED)}: run `{run_id}`"
         for key, run_id in sorted(tags.items())
-        if key.startswith(_REUSED)
+        if key.startswith(REUSED)
     ]
     if lines:
         note = "Stages that DVC did not have to run, and the runs that made their outputs:\n\n"

@@ -1,0 +1,36 @@
+"""Sections on registered models: their name, the gate, their card."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from person_attributes.config.fields import Column, Count, Identifier, Positive, Section, Share
+
+
+class GateParams(Section):
+    """When a challenger becomes the champion; all of it must hold, on the same rows."""
+
+    minimum_gain: Annotated[float, Field(ge=-1, le=1)]
+    beyond_chance: bool
+    largest_head_drop: Share
+    largest_calibration_drop: Share
+    largest_validation_lead: Share
+    when_rows_differ: Annotated[str, Field(pattern="^(promote|keep)$")]
+
+
+class RegistryParams(Section):
+    """Under which name the model is registered, and how its export is checked."""
+
+    model_name: Column
+    alias: Identifier
+    max_export_difference: Positive
+    served_rows: Count
+    gate: GateParams
+
+
+class CardParams(Section):
+    """What only people can say on the model card."""
+
+    licence: Column
+    intended_use: Column
+    contact: Column

@@ -1,0 +1,73 @@
+"""Where the network looks: Selvaraju et al., Grad-CAM: Visual Explanations, 2017."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from person_attributes.data.images import Images
+from person_attributes.modeling.necks import NECK
+
+
+class GradCam:
+    """Heat maps of a network of `build_classifier`, on any backend of Keras."""
+
+    def __init__(self, classifier: keras.Model) -> None:
+        # Layers come in the order of the graph: the first of the neck reads the features.
+        neck = next(layer for layer in classifier.layers if layer.name.startswith(NECK))
+        self._trunk = keras.Model(classifier.input, neck.input)
+        self._towers = {
+            head: keras.Model(neck.input, classifier.get_layer(head).input)
+            for head in classifier.output
+        }
+        self._layers = {head: classifier.get_layer(head) for head in classifier.output}
+
+    def explain(
+        self, images: Images, head: str, classes: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.float32]:
+        """Says how much each place speaks for a class.
+
+        Args:
+            images: (n, height, width, 3) uint8 RGB of the network's size.
+            head: Whose class.
+            classes: The number of the class to explain, for each image.
+
+        Returns:
+            (n, rows, columns) float32 of the features' size; each map reaches 1, or is zero
+            throughout where nothing speaks for the class.
+        """
+        features = self._trunk(images, training=False)
+        tower, kernel = self._towers[head], self._layers[head].kernel
+        columns = ops.transpose(ops.take(kernel, classes, axis=1))
+
+        def logits(values: Any) -> Any:
+            # The bias is constant: it has no part in the gradient.
+            return ops.sum(tower(values, training=False) * columns)
+
+        gradients = ops.convert_to_numpy(_differentiate(logits, features))
+        weights = gradients.mean(axis=(1, 2), keepdims=True)
+        maps = np.maximum((weights * ops.convert_to_numpy(features)).sum(axis=-1), 0)
+        peaks = maps.max(axis=(1, 2), keepdims=True)
+        scaled: npt.NDArray[np.float32] = (maps / np.where(peaks > 0, peaks, 1)).astype(np.float32)
+        return scaled
+
+
+def _differentiate(function: Any, values: Any) -> Any:
+    """Gives the gradient of a sum; Keras has no way of its own that all backends share."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.grad(function)(values)
+    if backend == "torch":
+        leaf = values.detach().requires_grad_()
+        function(leaf).backward()
+        return leaf.grad
+    import tensorflow
+
+    with tensorflow.GradientTape() as tape:
+        tape.watch(values)
+        total = function(values)
+    return tape.gradient(total, values)

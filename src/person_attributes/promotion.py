@@ -1,0 +1,201 @@
+"""Who is champion, since when and why: the alias of the registry, moved by a gate."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import filelock
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from person_attributes.config import RegistryParams
+from person_attributes.errors import RegistryError
+from person_attributes.evaluation.gate import Condition, format_conditions
+from person_attributes.workspace import Workspace
+
+_CHAMPION = "champion.since "
+"""In front of the time of a promotion, in the name of a tag; its value is the reason."""
+
+_SOUND, _PROMOTED, _REASON = "gate.sound", "gate.promoted", "gate.reason"
+
+_NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+"""What a store says of an alias or a version that it does not know."""
+
+_FIGURES = ("mean_accuracy", "loss", "mean_calibrated_ece")
+"""What versions carry as tags, for the list of models."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What became of a version.
+
+    Attributes:
+        version: Its number in the registry.
+        is_champion: Whether it holds the alias now.
+        reason: Why, in one sentence.
+    """
+
+    version: str
+    is_champion: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Reign:
+    """A time as champion: which version, since when (in UTC), and why."""
+
+    since: str
+    version: str
+    reason: str
+
+
+class Registry:
+    """The versions of one registered model, and their alias."""
+
+    def __init__(self, client: MlflowClient, workspace: Workspace, params: RegistryParams) -> None:
+        self._client = client
+        self._name = params.model_name
+        self._alias = params.alias
+        self._lock = workspace.promotion_lock
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keeps other promotions of this project waiting: a verdict is on one champion."""
+        with filelock.FileLock(self._lock):
+            yield
+
+    def find_champion(self) -> ModelVersion | None:
+        """Gives the version that holds the alias."""
+        try:
+            return self._client.get_model_version_by_alias(self._name, self._alias)
+        except MlflowException as error:
+            if error.error_code in _NOT_THERE:
+                return None
+            raise
+
+    def find(self, number: str) -> ModelVersion:
+        """Gives a version.
+
+        Raises:
+            RegistryError: If there is no such version; `models` lists them.
+        """
+        try:
+            return self._client.get_model_version(self._name, number)
+        except MlflowException as error:
+            if error.error_code not in _NOT_THERE:
+                raise
+            raise RegistryError(
+                f"{self._name} {number}: no such version. Run person-attributes models, which "
+                "lists them."
+            ) from None
+
+    def describe(
+        self, number: str, figures: dict[str, float], validation_digest: str, card: str
+    ) -> None:
+        """Writes figures, the rows that they are of, and the card on a version."""
+        tags = {name: repr(figures[name]) for name in _FIGURES}
+        for key, value in (tags | {"validation_digest": validation_digest}).items():
+            self._client.set_model_version_tag(self._name, number, key, value)
+        self._client.update_model_version(self._name, number, card)
+
+    def settle(
+        self, number: str, sound: Sequence[Condition], progress: Sequence[Condition]
+    ) -> Registered:
+        """Promotes a version where all conditions hold, and writes the verdict on it.
+
+        Args:
+            number: The challenger.
+            sound: Conditions on the challenger alone.
+            progress: Conditions against the champion.
+        """
+        failed = [one for one in (*sound, *progress) if not one.holds]
+        reason = "every condition of the gate holds"
+        if failed:
+            first = failed[0]
+            reason = f"{first.name}: expected {first.expected}, received {first.received}"
+        elif not progress:
+            reason = "there was no champion"
+        tags = {
+            _SOUND: str(all(one.holds for one in sound)).lower(),
+            _PROMOTED: str(not failed).lower(),
+            _REASON: reason,
+        }
+        for key, value in tags.items():
+            self._client.set_model_version_tag(self._name, number, key, value)
+        version = self.find(number)
+        table = format_conditions([*sound, *progress])
+        text = f"{version.description or ''}\n\n## Gate\n\n{reason}\n\n{table}".strip()
+        self._client.update_model_version(self._name, number, text)
+        if not failed:
+            self.crown(number, reason)
+        return Registered(number, not failed, reason)
+
+    def crown(self, number: str, reason: str) -> None:
+        """Moves the alias to a version, and notes when and why on it."""
+        now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"
+        self._client.set_registered_model_alias(self._name, self._alias, number)
+        self._client.set_model_version_tag(self._name, number, f"{_CHAMPION}{now}", reason)
+
+    def is_sound(self, version: ModelVersion) -> bool:
+        """Says whether the conditions on a version alone held when it was registered."""
+        return bool(version.tags.get(_SOUND) == "true")
+
+    def reigns(self) -> list[Reign]:
+        """Lists who was champion, the first one first."""
+        found = [
+            Reign(key.removeprefix(_CHAMPION), str(version.version), str(reason))
+            for version in self._versions()
+            for key, reason in version.tags.items()
+            if key.startswith(_CHAMPION)
+        ]
+        return sorted(found, key=lambda reign: reign.since)
+
+    def roll_back(self) -> Registered:
+        """Gives the alias back to the champion before the present one.
+
+        Raises:
+            RegistryError: If there was none.
+        """
+        champion = self.find_champion()
+        number = str(champion.version) if champion else ""
+        reigns = self.reigns()
+        while reigns and reigns[-1].version == number:
+            reigns.pop()
+        if not reigns:
+            raise RegistryError(
+                f"{self._name}: no earlier champion to go back to. Promote a version by its number."
+            )
+        earlier = reigns[-1].version
+        reason = f"rolled back from version {number}"
+        self.crown(earlier, reason)
+        return Registered(earlier, is_champion=True, reason=reason)
+
+    def format_versions(self) -> str:
+        """Lists all versions for a terminal, the newest first."""
+        champion = self.find_champion()
+        since = {reign.version: reign for reign in self.reigns()}
+        lines = [
+            f"{'version':<9}{'registered':<18}{'accuracy':>9}{'loss':>8}{'ece':>7}  gate and alias"
+        ]
+        for version in sorted(self._versions(), key=lambda one: -int(one.version)):
+            number = str(version.version)
+            registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+            figures = "".join(
+                f"{float(version.tags[name]):>{width}.3f}" if name in version.tags else " " * width
+                for name, width in zip(_FIGURES, (9, 8, 7), strict=True)
+            )
+            reason = version.tags.get(_REASON, "its checks never ended")
+            lines.append(f"{number:<9}{registered:%Y-%m-%d %H:%M}  {figures}  {reason}")
+            if champion and number == str(champion.version) and number in since:
+                reign = since[number]
+                lines.append(f"{'':<9}{self._alias} since {reign.since[:16]} UTC: {reign.reason}")
+        if len(lines) == 1:
+            raise RegistryError(f"{self._name}: no version is registered yet. Run dvc repro.")
+        return "\n".join(lines)
+
+    def _versions(self) -> list[ModelVersion]:
+        found = self._client.search_model_versions(f"name = '{self._name}'")
+        # A search leaves out tags on some stores.
+        return [self._client.get_model_version(self._name, one.version) for one in found]

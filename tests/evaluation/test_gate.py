@@ -1,0 +1,134 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from person_attributes.config import GateParams, Params
+from person_attributes.evaluation import metrics
+from person_attributes.evaluation.gate import (
+    Condition,
+    check_claims,
+    check_progress,
+    format_conditions,
+)
+from person_attributes.evaluation.predictions import Predictions
+
+
+@pytest.fixture
+def gate(params: Params) -> GateParams:
+    return params.registry.gate
+
+
+@pytest.fixture
+def predictions(random: np.random.Generator) -> Predictions:
+    y_true = {head: np.eye(3, dtype=np.float32)[random.integers(0, 3, 90)] for head in ("a", "b")}
+    y_prob = {
+        head: (0.5 * truth + 0.5 * random.dirichlet([1, 1, 1], 90)).astype(np.float32)
+        for head, truth in y_true.items()
+    }
+    return Predictions(np.arange(500, 590), y_true, y_prob)
+
+
+def _claim(predictions: Predictions) -> dict[str, float]:
+    claimed = metrics.sum_up(predictions.y_true, predictions.y_prob)
+    for head, y_true in predictions.y_true.items():
+        counts = metrics.count_confusions(y_true, predictions.y_prob[head])
+        claimed[f"{head}_accuracy"] = float(metrics.accuracy(counts))
+    return claimed | {"train_loss": claimed["loss"]}
+
+
+def _failed(conditions: list[Condition]) -> list[str]:
+    return [condition.name for condition in conditions if not condition.holds]
+
+
+def test_honest_figures_pass(predictions: Predictions, gate: GateParams) -> None:
+    assert _failed(check_claims(predictions, _claim(predictions), range(500), gate)) == []
+
+
+def test_accuracies_of_one_hot_columns_are_found_out(
+    predictions: Predictions, gate: GateParams
+) -> None:
+    """Keras' `binary_accuracy`, the mistake behind published means of .80 and more."""
+    claimed = _claim(predictions)
+    wrong = predictions.y_prob["a"].copy()
+    wrong[::3] = np.roll(wrong[::3], 1, axis=1)
+    worse = replace(predictions, y_prob={"a": wrong, "b": predictions.y_prob["b"]})
+    claimed = _claim(worse)
+    claimed["a_accuracy"] = float(((wrong > 0.5) == (worse.y_true["a"] > 0.5)).mean())
+    (found,) = [one for one in check_claims(worse, claimed, [], gate) if not one.holds]
+    assert found.name == "accuracies"
+    assert "of single one-hot columns" in found.received
+
+
+def test_rows_that_trained_are_found_out(predictions: Predictions, gate: GateParams) -> None:
+    conditions = check_claims(predictions, _claim(predictions), range(560, 900), gate)
+    (found,) = [one for one in conditions if not one.holds]
+    assert (found.name, found.received) == ("rows that trained, among the scored", "30")
+
+
+def test_a_validation_loss_far_below_the_training_loss_is_found_out(
+    predictions: Predictions, gate: GateParams
+) -> None:
+    claimed = _claim(predictions)
+    claimed["train_loss"] = claimed["loss"] * 1.5
+    expected = ["validation loss below that of training rows"]
+    assert _failed(check_claims(predictions, claimed, [], gate)) == expected
+    claimed["train_loss"] = claimed["loss"] * 1.1
+    assert _failed(check_claims(predictions, claimed, [], gate)) == []
+
+
+def test_a_loss_that_is_no_sum_of_cross_entropies_is_found_out(
+    predictions: Predictions, gate: GateParams
+) -> None:
+    claimed = _claim(predictions)
+    claimed["loss"] /= 2
+    claimed["train_loss"] /= 2
+    assert _failed(check_claims(predictions, claimed, [], gate)) == ["loss"]
+
+
+def _worsen(predictions: Predictions, head: str, rows: int) -> Predictions:
+    """The same, with wrong answers of one head on the first rows that are right."""
+    answers = predictions.y_prob[head].copy()
+    truth = predictions.y_true[head].argmax(axis=1)
+    right = np.flatnonzero(answers.argmax(axis=1) == truth)[:rows]
+    answers[right] = np.roll(answers[right], 1, axis=1)
+    return replace(predictions, y_prob={**predictions.y_prob, head: answers})
+
+
+def test_a_step_back_fails(predictions: Predictions, gate: GateParams, params: Params) -> None:
+    worse = _worsen(predictions, "a", 20)
+    forward = check_progress(worse, predictions, gate, params.evaluation, seed=0)
+    assert _failed(forward) == []
+    back = check_progress(predictions, worse, gate, params.evaluation, seed=0)
+    assert {"gain in mean accuracy", "largest drop of a head"} <= set(_failed(back))
+    same = check_progress(predictions, predictions, gate, params.evaluation, seed=0)
+    assert _failed(same) == []
+
+
+def test_a_head_must_not_pay_for_another(
+    predictions: Predictions, gate: GateParams, params: Params
+) -> None:
+    """In the mean the challenger gains; `b` loses a tenth."""
+    champion, challenger = _worsen(predictions, "a", 30), _worsen(predictions, "b", 9)
+    conditions = check_progress(champion, challenger, gate, params.evaluation, seed=0)
+    assert "largest drop of a head" in _failed(conditions)
+    assert "gain in mean accuracy" not in _failed(conditions)
+    (drop,) = [one for one in conditions if one.name == "largest drop of a head"]
+    assert drop.received == "0.1000 (b)"
+
+
+def test_a_gain_within_chance_fails_where_more_is_asked(
+    predictions: Predictions, gate: GateParams, params: Params
+) -> None:
+    strict = gate.model_copy(update={"beyond_chance": True, "minimum_gain": 0.001})
+    champion = _worsen(predictions, "a", 1)
+    conditions = check_progress(champion, predictions, strict, params.evaluation, seed=0)
+    assert _failed(conditions) == ["gain in mean accuracy"]
+    champion = _worsen(predictions, "a", 30)
+    conditions = check_progress(champion, predictions, strict, params.evaluation, seed=0)
+    assert _failed(conditions) == []
+
+
+def test_conditions_are_a_table() -> None:
+    text = format_conditions([Condition("a", "b", "c", True), Condition("d", "e", "f", False)])
+    assert text.splitlines()[2:] == ["| a | b | c | yes |", "| d | e | f | **no** |"]

@@ -1,0 +1,129 @@
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+
+from person_attributes.config import Params
+from person_attributes.config.params import EvaluationParams
+from person_attributes.evaluation.scores import (
+    HEAD_FIGURES,
+    Scores,
+    score,
+    score_classes,
+    score_slices,
+)
+
+_ByHead = dict[str, npt.NDArray[np.float32]]
+
+
+def _one_hot(classes: Any, count: int) -> npt.NDArray[np.float32]:
+    rows: npt.NDArray[np.float32] = np.eye(count, dtype=np.float32)[classes]
+    return rows
+
+
+@pytest.fixture
+def section(params: Params) -> EvaluationParams:
+    return params.evaluation
+
+
+def _score(section: EvaluationParams, y_true: _ByHead, y_prob: _ByHead) -> Scores:
+    return score(y_true, y_prob, y_prob, y_true, section, seed=0)
+
+
+def test_figures_over_heads_are_means_and_sums(
+    section: EvaluationParams, random: np.random.Generator
+) -> None:
+    y_true = {"a": _one_hot(random.integers(0, 3, 80), 3), "b": _one_hot([0, 1] * 40, 2)}
+    y_prob = {
+        head: random.dirichlet(np.ones(truth.shape[1]), 80).astype(np.float32)
+        for head, truth in y_true.items()
+    }
+    scores = _score(section, y_true, y_prob)
+    assert scores["mean_accuracy"] == pytest.approx(scores.heads["accuracy"].mean())
+    assert scores["loss"] == pytest.approx(scores.heads["loss"].sum())
+    assert scores["mean_ece"] == pytest.approx(scores.heads["ece"].mean())
+    assert scores.rows == 80
+    for name in HEAD_FIGURES:
+        low, high = scores.heads[f"{name}_low"], scores.heads[f"{name}_high"]
+        assert (low <= scores.heads[name]).all()
+        assert (scores.heads[name] <= high).all()
+        assert (low < high).all()
+
+
+def test_intervals_narrow_with_rows_as_a_binomial_does(
+    section: EvaluationParams, random: np.random.Generator
+) -> None:
+    y_true = {"a": _one_hot(random.integers(0, 2, 5000), 2)}
+    noise = {"a": random.dirichlet([1, 1], 5000).astype(np.float32)}
+    head = _score(section, y_true, noise).heads.loc["a"]
+    # 2 x 1.96 x sqrt(.25 / 5000)
+    assert head["accuracy_high"] - head["accuracy_low"] == pytest.approx(0.0277, abs=0.004)
+
+
+def test_intervals_do_not_depend_on_how_many_draws_fit_into_memory(
+    section: EvaluationParams, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    y_true = {"a": _one_hot(random.integers(0, 2, 50), 2)}
+    y_prob = {"a": random.dirichlet([1, 1], 50).astype(np.float32)}
+    whole = _score(section, y_true, y_prob).heads
+    monkeypatch.setattr("person_attributes.evaluation.scores._CELLS_AT_ONCE", 700)
+    pd.testing.assert_frame_equal(whole, _score(section, y_true, y_prob).heads)
+
+
+def test_every_figure_has_its_name(section: EvaluationParams) -> None:
+    y_true = {"a": _one_hot([0, 1], 2)}
+    named = _score(section, y_true, y_true).to_metrics()
+    assert named["a_accuracy"] == named["mean_accuracy"] == named["mA"] == 1
+    assert named["rows"] == 2
+    expected = {"loss", "a_loss", "a_macro_f1", "a_majority", "mean_accuracy_low", "a_ece"}
+    assert expected | {"a_calibrated_ece", "calibrated_loss", "instance_f1"} <= set(named)
+
+
+def test_an_interval_needs_one_label_alone(section: EvaluationParams) -> None:
+    """Most bootstrap draws miss the row that has it."""
+    y_true = np.zeros((30, 2), np.float32)
+    y_true[4, 1] = 1
+    other = _one_hot([0, 1] * 15, 2)
+    heads = _score(section, {"a": y_true, "b": other}, {"a": other, "b": other}).heads
+    assert np.isfinite(heads.to_numpy(float)).all()
+    assert heads["rows"].tolist() == [1, 30]
+
+
+def test_a_slice_is_the_head_on_the_rows_of_a_class(section: EvaluationParams) -> None:
+    """`a` is always right where `b` is 0, and never where it is 1; three rows have no `b`."""
+    b = _one_hot([0] * 40 + [1] * 30, 2)
+    b[-3:] = 0
+    a = _one_hot([0, 1] * 35, 2)
+    answers = a.copy()
+    answers[40:] = 1 - answers[40:]
+    classes = {"a": ["x", "y"], "b": ["yes", "no"]}
+    slices = score_slices({"a": a, "b": b}, {"a": answers, "b": b}, classes, section, seed=0)
+    table = slices.set_index(["head", "by", "class"])
+    assert len(table) == 4
+    yes, no = table.xs(("a", "b", "yes")), table.xs(("a", "b", "no"))
+    assert (yes["rows"], yes["accuracy"], yes["apart"]) == (40, 1, 1)
+    assert (no["rows"], no["accuracy"], no["apart"]) == (27, 0, -1)
+    assert not yes["too_small"]
+
+
+def test_small_slices_are_marked(section: EvaluationParams) -> None:
+    b = _one_hot([0] * (section.smallest_slice - 1) + [1] * 50, 2)
+    a = _one_hot([0] * len(b), 2)
+    classes = {"a": ["x", "y"], "b": ["few", "many"]}
+    slices = score_slices({"a": a, "b": b}, {"a": a, "b": b}, classes, section, seed=0)
+    marked = slices.set_index(["head", "class"])["too_small"]
+    assert marked["a", "few"]
+    assert not marked["a", "many"]
+
+
+def test_classes_are_scored_one_by_one(section: EvaluationParams) -> None:
+    y_true = {"a": _one_hot([0, 0, 0, 1], 3)}
+    y_prob = {"a": _one_hot([0, 0, 1, 1], 3)}
+    table = score_classes(y_true, y_prob, {"a": ["x", "y", "z"]}, section, seed=0)
+    assert table["class"].tolist() == ["x", "y", "z"]
+    assert table["rows"].tolist() == [3, 1, 0]
+    assert table["recall"].tolist()[:2] == [pytest.approx(2 / 3), 1]
+    assert table["precision"].tolist()[:2] == [1, 0.5]
+    assert np.isnan(table["recall"][2])
