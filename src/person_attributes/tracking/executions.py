@@ -28,6 +28,7 @@ from mlflow.utils.mlflow_tags import (
 
 from person_attributes.digests import combine, read_lock, recorded_outputs
 from person_attributes.errors import StoppedError, SurpassedError
+from person_attributes.tracking.experiments import CHANGES, EXECUTION, KIND, word_changes
 from person_attributes.workspace import Workspace
 
 STAGE, OUTPUTS, PROCESS = "dvc.stage", "dvc.outputs", "pipeline.process"
@@ -47,7 +48,11 @@ def open_execution(
     """
     project_run = os.environ.pop("MLFLOW_RUN_ID", None)
     if project_run:
-        if "seed" not in client.get_run(project_run).data.params:
+        data = client.get_run(project_run).data
+        if KIND not in data.tags:
+            for key, value in _introduce(client, experiment, all_params).items():
+                client.set_tag(project_run, key, value)
+        if "seed" not in data.params:
             log_params(client, project_run, all_params)
         return project_run, False
     execution = identify(_find_execution())
@@ -55,6 +60,7 @@ def open_execution(
     if found:
         return found[0].info.run_id, True
     tags = {_EXECUTION: execution, PROCESS: execution, **git_tags(workspace)}
+    tags |= _introduce(client, experiment, all_params)
     stopped = _find_stopped(client, experiment, all_params)
     if stopped:
         for key, value in tags.items():
@@ -65,6 +71,21 @@ def open_execution(
     run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
     log_params(client, run_id, all_params)
     return run_id, True
+
+
+def _introduce(
+    client: MlflowClient, experiment: str, all_params: Mapping[str, Any]
+) -> dict[str, str]:
+    """Tags by which the UI tells executions from each other: what kind, and what changed."""
+    earlier = client.search_runs(
+        [experiment],
+        f"tags.{KIND} = '{EXECUTION}' and attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+    )
+    params = {key: str(value) for key, value in flatten(all_params)}
+    changes = word_changes(earlier[0].data.params if earlier else None, params)
+    return {KIND: EXECUTION, CHANGES: changes}
 
 
 def _find_stopped(

@@ -35,6 +35,7 @@ from person_attributes.tracking.executions import (
     name_reused_runs,
     open_execution,
 )
+from person_attributes.tracking.experiments import arrange_experiment, name_metric
 from person_attributes.tracking.journal import Addressee, Journal, Outbox
 from person_attributes.workspace import Workspace
 
@@ -75,8 +76,9 @@ class Run:
 
     def log_results(self, metrics: Mapping[str, float]) -> None:
         """Logs numbers to the stage's run and to its execution, where executions are compared."""
-        self._log("stage", metrics, 0)
-        self._log("execution", metrics, 0)
+        grouped = {name_metric(name): value for name, value in metrics.items()}
+        self._log("stage", grouped, 0)
+        self._log("execution", grouped, 0)
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Logs a file or a folder as an artifact."""
@@ -170,6 +172,7 @@ def open_run(
     with telling_in_one_line():
         client = connect(workspace)
         experiment = choose_experiment()
+        arrange_experiment(client, experiment)
         end_abandoned_runs(client, experiment)
         parent_id, is_ours = open_execution(client, experiment, workspace, all_params)
         tags = {

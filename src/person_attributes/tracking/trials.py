@@ -19,6 +19,7 @@ from person_attributes.tracking.executions import (
     identify,
     log_params,
 )
+from person_attributes.tracking.experiments import KIND, TRIAL
 from person_attributes.tracking.runs import choose_experiment, connect, telling_in_one_line
 from person_attributes.workspace import Workspace
 
@@ -105,6 +106,7 @@ def open_trial_run(
     if run_id is None:
         tags = {
             _SWEEP: sweep,
+            KIND: TRIAL,
             MLFLOW_PARENT_RUN_ID: sweep_run_id,
             **git_tags(workspace),
         }

@@ -1,0 +1,61 @@
+"""What the MLflow UI needs to show the best execution, and why it is the best."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from person_attributes.tracking.experiments import (
+    arrange_experiment,
+    name_metric,
+    word_changes,
+)
+
+NOTE, VIEW = "mlflow.note.content", "mlflow.sharedViewState.best"
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+def test_an_experiment_says_where_its_best_executions_are(client: MlflowClient) -> None:
+    experiment = client.create_experiment("attributes")
+    arrange_experiment(client, experiment)
+    tags = client.get_experiment(experiment).tags
+    assert f"#/experiments/{experiment}/runs?viewStateShareKey=best" in tags[NOTE]
+    view = json.loads(tags[VIEW])
+    assert view["orderByKey"] == "metrics.`mean_accuracy`"
+    assert not view["orderByAsc"]
+    run = client.create_run(experiment, tags={"kind": "execution"})
+    client.create_run(experiment, tags={"dvc.stage": "evaluate"})
+    found = client.search_runs([experiment], view["searchFilter"])
+    assert [one.info.run_id for one in found] == [run.info.run_id]
+
+
+def test_what_people_wrote_on_an_experiment_stays(client: MlflowClient) -> None:
+    experiment = client.create_experiment("attributes", tags={NOTE: "ours"})
+    arrange_experiment(client, experiment)
+    assert client.get_experiment(experiment).tags[NOTE] == "ours"
+    assert VIEW in client.get_experiment(experiment).tags
+
+
+def test_figures_stand_in_groups() -> None:
+    names = ["mean_accuracy", "mean_accuracy_low", "test_loss", "test_loss_high"]
+    assert [name_metric(name) for name in names] == [
+        "mean_accuracy",
+        "intervals/mean_accuracy_low",
+        "test/test_loss",
+        "intervals/test_loss_high",
+    ]
+
+
+def test_changes_name_what_differs_and_fit_into_a_tag() -> None:
+    assert word_changes(None, {"a": "1"}) == "first execution"
+    assert word_changes({"a": "1", "b": "2"}, {"a": "1", "b": "2"}) == "no parameter"
+    assert word_changes({"a": "1", "b": "2"}, {"b": "3", "c": "4"}) == (
+        "a: 1 -> -; b: 2 -> 3; c: - -> 4"
+    )
+    many = {f"key{number}": "old" for number in range(500)}
+    assert len(word_changes(many, {})) == 500
