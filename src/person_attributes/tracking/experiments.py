@@ -49,8 +49,6 @@ def arrange_experiment(client: MlflowClient, experiment: str) -> None:
             "metrics.`mean_accuracy`",
             "metrics.`loss`",
             "metrics.`mean_calibrated_ece`",
-            f"metrics.`{name_metric('mean_accuracy_low')}`",
-            f"metrics.`{name_metric('mean_accuracy_high')}`",
             f"tags.`{CHANGES}`",
             "tags.`gate.reason`",
             "tags.`registered_version`",
