@@ -119,11 +119,11 @@ def check_progress(
         _mean_calibrated_error(one, evaluation, seed) for one in (champion, challenger)
     )
     least = low if gate.beyond_chance else gain
-    what = "the low end of its interval" if gate.beyond_chance else "it"
+    what = "the low end of its interval at" if gate.beyond_chance else "at"
     return [
         Condition(
             "gain in mean accuracy",
-            f"{what} at least {gate.minimum_gain:+.3f}",
+            f"{what} least {gate.minimum_gain:+.3f}",
             f"{gain:+.4f} ({low:+.4f} to {high:+.4f})",
             least >= gate.minimum_gain,
         ),
