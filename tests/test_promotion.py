@@ -67,6 +67,36 @@ def test_rollback_gives_the_alias_back(registry: Registry) -> None:
     assert registry.reigns()[-1].reason == "rolled back from version 3"
 
 
+def test_a_second_rollback_goes_further_back(registry: Registry) -> None:
+    for number in ("1", "2", "3"):
+        registry.crown(number, "better")
+    assert [registry.roll_back().version for _ in range(2)] == ["2", "1"]
+    with pytest.raises(RegistryError, match="no earlier champion"):
+        registry.roll_back()
+
+
+def test_a_long_card_leaves_room_for_the_verdict(registry: Registry, client: MlflowClient) -> None:
+    """Stores of servers keep 5000 characters, and refuse more."""
+    figures = {"mean_accuracy": 0.8, "loss": 3.5, "mean_calibrated_ece": 0.04}
+    registry.describe("1", figures, "abc", "# Card\n" + "| a row of the card |\n" * 400)
+    registry.settle("1", [HOLDS], [])
+    text = str(client.get_model_version(NAME, "1").description)
+    assert len(text) <= 5000
+    assert text.startswith("# Card")
+    assert "model_card.md" in text
+    assert text.endswith("| rule | x | x | yes |")
+
+
+def test_an_alias_that_was_moved_elsewhere_is_still_shown(
+    registry: Registry, client: MlflowClient
+) -> None:
+    registry.crown("1", "better")
+    client.set_registered_model_alias(NAME, "champion", "2")
+    lines = registry.format_versions().splitlines()
+    number = next(n for n, line in enumerate(lines) if line.startswith("2 "))
+    assert lines[number + 1].strip() == "champion, by an alias that was moved elsewhere"
+
+
 def test_there_may_be_nothing_to_go_back_to(registry: Registry) -> None:
     with pytest.raises(RegistryError, match="no earlier champion"):
         registry.roll_back()

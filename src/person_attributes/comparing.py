@@ -19,7 +19,7 @@ from person_attributes.errors import ComparisonError
 from person_attributes.evaluation.comparison import compare_predictions, format_comparison
 from person_attributes.evaluation.predictions import Predictions
 from person_attributes.tracking.executions import REUSED, STAGE, flatten
-from person_attributes.tracking.runs import connect
+from person_attributes.tracking.runs import NOT_THERE, connect, telling_in_one_line
 from person_attributes.workspace import Workspace
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -50,7 +50,8 @@ def compare(workspace: Workspace, params: Params, first: str, second: str) -> st
     Raises:
         ComparisonError: If one cannot be found, or the two were not scored on the same rows.
     """
-    before, after = find_evaluated(workspace, first), find_evaluated(workspace, second)
+    with telling_in_one_line():
+        before, after = find_evaluated(workspace, first), find_evaluated(workspace, second)
     comparison = compare_predictions(
         before.predictions, after.predictions, params.evaluation, params.seed
     )
@@ -76,12 +77,7 @@ def find_evaluated(workspace: Workspace, reference: str) -> Evaluated:
         return _find_version(workspace, reference)
     if _RUN_ID.fullmatch(reference):
         client = connect(workspace)
-        try:
-            run = client.get_run(reference)
-        except MlflowException:
-            raise ComparisonError(
-                f"{reference}: no such run. Name one of the MLflow UI, or set MLFLOW_TRACKING_URI."
-            ) from None
+        run = _get_run(client, reference)
         return _download(client, f"run {run.info.run_name}", _find_scored_run(client, run))
     return _find_revision(workspace, reference)
 
@@ -94,13 +90,26 @@ def _find_version(workspace: Workspace, reference: str) -> Evaluated:
             version = client.get_model_version_by_alias(*name.split("@", 1))
         else:
             version = client.get_model_version(*name.rsplit("/", 1))
-    except (MlflowException, TypeError):
+    except (MlflowException, TypeError) as error:
+        if isinstance(error, MlflowException) and error.error_code not in NOT_THERE:
+            raise
         raise ComparisonError(
             f"{reference}: no such model. Expected models:/NAME/VERSION or models:/NAME@ALIAS of "
             "the registry."
         ) from None
-    run = client.get_run(str(version.run_id))
+    run = _get_run(client, str(version.run_id))
     return _download(client, f"{version.name} version {version.version}", run)
+
+
+def _get_run(client: MlflowClient, run_id: str) -> Run:
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in NOT_THERE:
+            raise
+        raise ComparisonError(
+            f"{run_id}: no such run. Name one of the MLflow UI, or set MLFLOW_TRACKING_URI."
+        ) from None
 
 
 def _find_scored_run(client: MlflowClient, run: Run) -> Run:
@@ -116,7 +125,7 @@ def _find_scored_run(client: MlflowClient, run: Run) -> Run:
         return children[0]
     reused = run.data.tags.get(f"{REUSED}evaluate")
     if reused:
-        return client.get_run(reused)
+        return _get_run(client, reused)
     raise ComparisonError(
         f"run {run.info.run_name}: nothing was evaluated below it. Name an execution, or a run of "
         "the stage evaluate or register."

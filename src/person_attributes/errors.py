@@ -11,6 +11,7 @@ PersonAttributesError
 │   ├── StoppedError       a signal ended a phase, after a backup
 │   └── SurpassedError     a sweep ended a trial that fell behind
 ├── ComparisonError        two evaluations cannot be found or compared
+│   └── OtherRowsError     they were not made on the same rows
 ├── TrackingError          MLflow cannot be reached
 └── RegistryError          a model cannot be exported, checked or registered
 
@@ -82,7 +83,11 @@ class SurpassedError(TrainingError):
 
 
 class ComparisonError(PersonAttributesError):
-    """Two evaluations cannot be found, or were not made on the same rows."""
+    """Two evaluations cannot be found, or not be compared."""
+
+
+class OtherRowsError(ComparisonError):
+    """Two evaluations were not made on the same rows."""
 
 
 class TrackingError(PersonAttributesError):

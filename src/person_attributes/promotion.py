@@ -13,6 +13,7 @@ from mlflow.tracking import MlflowClient
 from person_attributes.config import RegistryParams
 from person_attributes.errors import RegistryError
 from person_attributes.evaluation.gate import Condition, format_conditions
+from person_attributes.tracking.runs import NOT_THERE
 from person_attributes.workspace import Workspace
 
 _CHAMPION = "champion.since "
@@ -20,8 +21,10 @@ _CHAMPION = "champion.since "
 
 _SOUND, _PROMOTED, _REASON = "gate.sound", "gate.promoted", "gate.reason"
 
-_NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
-"""What a store says of an alias or a version that it does not know."""
+_ROLLED_BACK = "rolled back from"
+
+_LONGEST_DESCRIPTION = 5000
+"""Characters that MLflow's stores keep; the whole card is an artifact of the version."""
 
 _FIGURES = ("mean_accuracy", "loss", "mean_calibrated_ece")
 """What versions carry as tags, for the list of models."""
@@ -71,7 +74,7 @@ class Registry:
         try:
             return self._client.get_model_version_by_alias(self._name, self._alias)
         except MlflowException as error:
-            if error.error_code in _NOT_THERE:
+            if error.error_code in NOT_THERE:
                 return None
             raise
 
@@ -84,7 +87,7 @@ class Registry:
         try:
             return self._client.get_model_version(self._name, number)
         except MlflowException as error:
-            if error.error_code not in _NOT_THERE:
+            if error.error_code not in NOT_THERE:
                 raise
             raise RegistryError(
                 f"{self._name} {number}: no such version. Run person-attributes models, which "
@@ -98,7 +101,7 @@ class Registry:
         tags = {name: repr(figures[name]) for name in _FIGURES}
         for key, value in (tags | {"validation_digest": validation_digest}).items():
             self._client.set_model_version_tag(self._name, number, key, value)
-        self._client.update_model_version(self._name, number, card)
+        self._client.update_model_version(self._name, number, _shorten(card, 0))
 
     def settle(
         self, number: str, sound: Sequence[Condition], progress: Sequence[Condition]
@@ -126,8 +129,9 @@ class Registry:
             self._client.set_model_version_tag(self._name, number, key, value)
         version = self.find(number)
         table = format_conditions([*sound, *progress])
-        text = f"{version.description or ''}\n\n## Gate\n\n{reason}\n\n{table}".strip()
-        self._client.update_model_version(self._name, number, text)
+        verdict = f"\n\n## Gate\n\n{reason}\n\n{table}"[:_LONGEST_DESCRIPTION]
+        text = _shorten(version.description or "", len(verdict)) + verdict
+        self._client.update_model_version(self._name, number, text.strip())
         if not failed:
             self.crown(number, reason)
         return Registered(number, not failed, reason)
@@ -160,22 +164,32 @@ class Registry:
         """
         champion = self.find_champion()
         number = str(champion.version) if champion else ""
-        reigns = self.reigns()
-        while reigns and reigns[-1].version == number:
-            reigns.pop()
-        if not reigns:
+        earlier = self._earlier_champions()
+        while earlier and earlier[-1] == number:
+            earlier.pop()
+        if not earlier:
             raise RegistryError(
                 f"{self._name}: no earlier champion to go back to. Promote a version by its number."
             )
-        earlier = reigns[-1].version
-        reason = f"rolled back from version {number}"
-        self.crown(earlier, reason)
-        return Registered(earlier, is_champion=True, reason=reason)
+        reason = f"{_ROLLED_BACK} version {number or 'none'}"
+        self.crown(earlier[-1], reason)
+        return Registered(earlier[-1], is_champion=True, reason=reason)
+
+    def _earlier_champions(self) -> list[str]:
+        """Lists champions as a stack: what was rolled back from is no way to go back to."""
+        stack: list[str] = []
+        for reign in self.reigns():
+            if reign.reason.startswith(_ROLLED_BACK) and reign.version in stack:
+                while stack[-1] != reign.version:
+                    stack.pop()
+            else:
+                stack.append(reign.version)
+        return stack
 
     def format_versions(self) -> str:
         """Lists all versions for a terminal, the newest first."""
         champion = self.find_champion()
-        since = {reign.version: reign for reign in self.reigns()}
+        reigns = self.reigns()
         lines = [
             f"{'version':<9}{'registered':<18}{'accuracy':>9}{'loss':>8}{'ece':>7}  gate and alias"
         ]
@@ -188,9 +202,11 @@ class Registry:
             )
             reason = version.tags.get(_REASON, "its checks never ended")
             lines.append(f"{number:<9}{registered:%Y-%m-%d %H:%M}  {figures}  {reason}")
-            if champion and number == str(champion.version) and number in since:
-                reign = since[number]
-                lines.append(f"{'':<9}{self._alias} since {reign.since[:16]} UTC: {reign.reason}")
+            if champion and number == str(champion.version):
+                told = f"{self._alias}, by an alias that was moved elsewhere"
+                if reigns and reigns[-1].version == number:
+                    told = f"{self._alias} since {reigns[-1].since[:16]} UTC: {reigns[-1].reason}"
+                lines.append(f"{'':<9}{told}")
         if len(lines) == 1:
             raise RegistryError(f"{self._name}: no version is registered yet. Run dvc repro.")
         return "\n".join(lines)
@@ -199,3 +215,12 @@ class Registry:
         found = self._client.search_model_versions(f"name = '{self._name}'")
         # A search leaves out tags on some stores.
         return [self._client.get_model_version(self._name, one.version) for one in found]
+
+
+def _shorten(card: str, reserved: int) -> str:
+    """Cuts a card at the end of a line, so that so many characters more fit in."""
+    room = _LONGEST_DESCRIPTION - reserved
+    if len(card) <= room:
+        return card
+    hint = "\n\nThe whole card is `model_card.md` among the version's artifacts."
+    return card[: max(0, room - len(hint))].rpartition("\n")[0] + hint

@@ -117,6 +117,14 @@ def test_a_head_must_not_pay_for_another(
     assert drop.received == "0.1000 (b)"
 
 
+def test_a_tie_is_no_step_back(predictions: Predictions, gate: GateParams, params: Params) -> None:
+    """One head gains as many rows as the other loses: rounding does not decide."""
+    for rows in range(1, 4):
+        champion, challenger = (_worsen(predictions, head, rows) for head in ("a", "b"))
+        conditions = check_progress(champion, challenger, gate, params.evaluation, seed=0)
+        assert "gain in mean accuracy" not in _failed(conditions)
+
+
 def test_a_gain_within_chance_fails_where_more_is_asked(
     predictions: Predictions, gate: GateParams, params: Params
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from person_attributes.config import Params
 from person_attributes.config.params import EvaluationParams
+from person_attributes.evaluation.report import find_unlike_slices
 from person_attributes.evaluation.scores import (
     HEAD_FIGURES,
     Scores,
@@ -109,13 +110,34 @@ def test_a_slice_is_the_head_on_the_rows_of_a_class(section: EvaluationParams) -
 
 
 def test_small_slices_are_marked(section: EvaluationParams) -> None:
-    b = _one_hot([0] * (section.smallest_slice - 1) + [1] * 50, 2)
+    b = _one_hot([0] * (section.smallest_slice - 1) + [1] * 50 + [2] * 50, 3)
     a = _one_hot([0] * len(b), 2)
-    classes = {"a": ["x", "y"], "b": ["few", "many"]}
+    classes = {"a": ["x", "y"], "b": ["few", "many", "others"]}
     slices = score_slices({"a": a, "b": b}, {"a": a, "b": b}, classes, section, seed=0)
     marked = slices.set_index(["head", "class"])["too_small"]
     assert marked["a", "few"]
     assert not marked["a", "many"]
+
+
+def test_a_slice_of_nearly_all_rows_is_too_small_elsewhere(section: EvaluationParams) -> None:
+    """Two other rows that are right by chance do not make the head surely worse here."""
+    b = _one_hot([0] * 100 + [1] * 2, 2)
+    a = _one_hot([0] * 102, 2)
+    answers = a.copy()
+    answers[:50] = 1 - answers[:50]
+    classes = {"a": ["x", "y"], "b": ["many", "few"]}
+    slices = score_slices({"a": a, "b": b}, {"a": answers, "b": b}, classes, section, seed=0)
+    many = slices.set_index(["head", "class"]).xs(("a", "many"))
+    assert (many["rows"], many["apart"]) == (100, -0.5)
+    assert many["too_small"]
+    assert find_unlike_slices(slices).empty
+
+
+def test_a_single_head_has_no_slices(section: EvaluationParams) -> None:
+    a = _one_hot([0, 1], 2)
+    slices = score_slices({"a": a}, {"a": a}, {"a": ["x", "y"]}, section, seed=0)
+    assert find_unlike_slices(slices).empty
+    assert {"head", "by", "class", "too_small", "apart_low"} <= set(slices.columns)
 
 
 def test_classes_are_scored_one_by_one(section: EvaluationParams) -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from person_attributes.config import EvaluationParams
-from person_attributes.errors import ComparisonError
+from person_attributes.errors import OtherRowsError
 from person_attributes.evaluation import metrics
 from person_attributes.evaluation.metrics import Floats
 from person_attributes.evaluation.predictions import Predictions
@@ -59,7 +59,7 @@ def compare_predictions(
         seed: Of the bootstrap.
 
     Raises:
-        ComparisonError: If rows, labels or heads differ: score both on the same split and data.
+        OtherRowsError: If rows, labels or heads differ: score both on the same split and data.
     """
     _refuse_other_rows(first, second)
 
@@ -95,13 +95,13 @@ def compare_predictions(
 
 def _refuse_other_rows(first: Predictions, second: Predictions) -> None:
     if list(first.y_true) != list(second.y_true):
-        raise ComparisonError(
+        raise OtherRowsError(
             f"the heads differ: {', '.join(first.y_true)} against {', '.join(second.y_true)}. "
             "Compare two networks of the same heads."
         )
     common = np.intersect1d(first.rows, second.rows)
     if not np.array_equal(np.sort(first.rows), np.sort(second.rows)):
-        raise ComparisonError(
+        raise OtherRowsError(
             f"the validation rows differ: {len(first.rows)} against {len(second.rows)}, "
             f"{len(common)} of them the same. Figures on other rows cannot be compared, and rows "
             "of one may have trained the other: give both the same data and the same split."
@@ -110,7 +110,7 @@ def _refuse_other_rows(first: Predictions, second: Predictions) -> None:
         if not np.array_equal(first.rows, second.rows) or not np.array_equal(
             first.y_true[head], second.y_true[head]
         ):
-            raise ComparisonError(
+            raise OtherRowsError(
                 f"the labels of {head} differ on the same rows: the two were scored on other data, "
                 "or in another order. Give both the same data and the same split."
             )

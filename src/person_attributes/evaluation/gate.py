@@ -109,7 +109,7 @@ def check_progress(
     """Holds a challenger against the champion on the same rows.
 
     Raises:
-        ComparisonError: If they were not scored on the same rows.
+        OtherRowsError: If they were not scored on the same rows.
     """
     found = compare_predictions(champion, challenger, evaluation, seed)
     gain, low, high = found.mean_accuracy
@@ -125,19 +125,19 @@ def check_progress(
             "gain in mean accuracy",
             f"{what} least {gate.minimum_gain:+.3f}",
             f"{gain:+.4f} ({low:+.4f} to {high:+.4f})",
-            least >= gate.minimum_gain,
+            least >= gate.minimum_gain - _TOLERANCE,
         ),
         Condition(
             "largest drop of a head",
             f"at most {gate.largest_head_drop:.3f}",
             f"{drop:.4f} ({worst})" if drop > 0 else "none",
-            drop <= gate.largest_head_drop,
+            drop <= gate.largest_head_drop + _TOLERANCE,
         ),
         Condition(
             "mean calibration error",
             f"at most {gate.largest_calibration_drop:.3f} more",
             f"{after:.4f} after {before:.4f}",
-            after - before <= gate.largest_calibration_drop,
+            after - before <= gate.largest_calibration_drop + _TOLERANCE,
         ),
     ]
 

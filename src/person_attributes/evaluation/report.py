@@ -83,7 +83,7 @@ def find_unlike_slices(slices: pd.DataFrame) -> pd.DataFrame:
         Rows of `score_slices` whose interval of `apart` leaves out zero, the worst first.
     """
     is_sure = (slices["apart_low"] > 0) | (slices["apart_high"] < 0)
-    return slices[is_sure & ~slices["too_small"]].sort_values("apart", kind="stable")
+    return slices[is_sure & ~slices["too_small"].astype(bool)].sort_values("apart", kind="stable")
 
 
 def format_table(heads: pd.DataFrame, metrics: Mapping[str, float]) -> str:

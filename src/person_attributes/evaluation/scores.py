@@ -112,11 +112,9 @@ def score(
         return found | {("", name): values for name, values in instance.items()}
 
     estimates = estimate(compute, rows, params, seed)
+    names = (*HEAD_FIGURES, *_CALIBRATED_FIGURES)
     heads = _tabulate(
-        {
-            head: {name: estimates[head, name] for name in (*HEAD_FIGURES, *_CALIBRATED_FIGURES)}
-            for head in y_true
-        }
+        {head: {name: estimates[head, name] for name in names} for head in y_true}, names
     )
     heads.index.name = "head"
     heads.insert(0, "rows", [int(truth.any(axis=1).sum()) for truth in y_true.values()])
@@ -190,7 +188,9 @@ def score_classes(
     estimates = estimate(compute, len(next(iter(y_true.values()))), params, seed)
     keys = [(head, name) for head, names in classes.items() for name in names]
     figures = ("recall", "precision", "f1")
-    table = _tabulate({key: {name: estimates[*key, name] for name in figures} for key in keys})
+    table = _tabulate(
+        {key: {name: estimates[*key, name] for name in figures} for key in keys}, figures
+    )
     table.index = pd.MultiIndex.from_tuples(keys, names=["head", "class"])
     counts = [y_true[head].sum(axis=0).astype(int) for head in classes]
     table.insert(0, "rows", np.concatenate(counts))
@@ -208,8 +208,8 @@ def score_slices(
 
     Returns:
         One row a slice: `head`, `by` (the other head), `class` (of the other head), `rows` with
-        both labels, `too_small` (to tell anything), `HEAD_FIGURES` with intervals, and `apart`: the
-        accuracy less that on the other rows, with its interval.
+        both labels, `too_small` (here or elsewhere, to tell anything), `HEAD_FIGURES` with
+        intervals, and `apart`: the accuracy less that on the other rows, with its interval.
     """
     slices = {
         (head, other, name): y_true[other][:, number]
@@ -237,14 +237,21 @@ def score_slices(
 
     estimates = estimate(compute, len(next(iter(y_true.values()))), params, seed)
     figures = (*HEAD_FIGURES, "apart")
-    table = _tabulate({key: {name: estimates[*key, name] for name in figures} for key in slices})
+    table = _tabulate(
+        {key: {name: estimates[*key, name] for name in figures} for key in slices}, figures
+    )
     table.index = pd.MultiIndex.from_tuples(list(slices), names=["head", "by", "class"])
-    rows = [
-        int((y_true[head].any(axis=1) & (members > 0)).sum())
-        for (head, _, _), members in slices.items()
-    ]
-    table.insert(0, "rows", rows)
-    table.insert(1, "too_small", [count < params.smallest_slice for count in rows])
+    inside, outside = (
+        [
+            int((y_true[head].any(axis=1) & y_true[other].any(axis=1) & (members == is_in)).sum())
+            for (head, other, _), members in slices.items()
+        ]
+        for is_in in (1, 0)
+    )
+    table.insert(0, "rows", inside)
+    # As little is known of how a head does elsewhere, where hardly anything is elsewhere.
+    fewest = np.minimum(inside, outside)
+    table.insert(1, "too_small", fewest < params.smallest_slice)
     return table.reset_index()
 
 
@@ -289,17 +296,15 @@ def _interval(value: float, drawn: Floats, tails: Sequence[float]) -> tuple[floa
 
 
 def _tabulate(
-    estimates: Mapping[Key, Mapping[str, tuple[float, float, float]]],
+    estimates: Mapping[Key, Mapping[str, tuple[float, float, float]]], figures: Sequence[str]
 ) -> pd.DataFrame:
     """Puts each figure beside its interval: columns `name`, `name_low`, `name_high`."""
     return pd.DataFrame(
         [
-            {
-                f"{name}{end}": number
-                for name, numbers in figures.items()
-                for end, number in zip(("", "_low", "_high"), numbers, strict=True)
-            }
-            for figures in estimates.values()
+            [number for name in figures for number in numbers[name]]
+            for numbers in estimates.values()
         ],
         index=pd.Index(list(estimates), tupleize_cols=False),
+        columns=[f"{name}{end}" for name in figures for end in ("", "_low", "_high")],
+        dtype=float,
     )

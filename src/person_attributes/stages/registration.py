@@ -1,7 +1,9 @@
 """The stage `register`, the commands on registered models, and a summary."""
 
+import contextlib
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from person_attributes.data.archive import open_source
 from person_attributes.data.packs import open_pack
 from person_attributes.data.split import Split, find_positions
 from person_attributes.digests import digest_path
-from person_attributes.errors import ComparisonError, RegistryError
+from person_attributes.errors import ComparisonError, OtherRowsError, RegistryError
 from person_attributes.labels import LabelMap
 from person_attributes.stages.wiring import (
     load_scored_network,
@@ -103,9 +105,8 @@ def register(workspace: Workspace, params: Params) -> None:
             served,
             *check_claims(predictions, metrics, drawn.train, section.gate),
         ]
-        models = _open_registry(workspace, params)
-        models.describe(version, metrics, drawn.validation_digest, card)
-        with models.hold():
+        with _open_registry(workspace, params) as models, models.hold():
+            models.describe(version, metrics, drawn.validation_digest, card)
             champion = models.find_champion()
             number = champion.version if champion else None
             progress = _hold_against(number, predictions, workspace, params)
@@ -133,8 +134,8 @@ def promote(workspace: Workspace, params: Params, number: str, because: str) -> 
     from person_attributes.comparing import find_evaluated
     from person_attributes.evaluation.gate import format_conditions
 
-    models, name = _open_registry(workspace, params), params.registry.model_name
-    with models.hold():
+    name = params.registry.model_name
+    with _open_registry(workspace, params) as models, models.hold():
         version, champion = models.find(number), models.find_champion()
         if champion and champion.version == version.version:
             print(f"{name} version {number} is {params.registry.alias} already")
@@ -164,8 +165,7 @@ def promote(workspace: Workspace, params: Params, number: str, because: str) -> 
 
 def rollback(workspace: Workspace, params: Params) -> None:
     """Makes the champion before the present one champion again."""
-    models = _open_registry(workspace, params)
-    with models.hold():
+    with _open_registry(workspace, params) as models, models.hold():
         back = models.roll_back()
     print(
         f"{params.registry.model_name} version {back.version} is {params.registry.alias}: "
@@ -175,7 +175,8 @@ def rollback(workspace: Workspace, params: Params) -> None:
 
 def models(workspace: Workspace, params: Params) -> None:
     """Lists the registered versions: how good, who is champion since when, and by which gate."""
-    print(_open_registry(workspace, params).format_versions())
+    with _open_registry(workspace, params) as registry:
+        print(registry.format_versions())
 
 
 def summarize(workspace: Workspace, params: Params) -> None:
@@ -185,7 +186,8 @@ def summarize(workspace: Workspace, params: Params) -> None:
     heads = pd.read_csv(workspace.heads, index_col="head")
     metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
     name, alias = params.registry.model_name, params.registry.alias
-    champion = _open_registry(workspace, params).find_champion()
+    with _open_registry(workspace, params) as models:
+        champion = models.find_champion()
     print(f"\n{report.format_table(heads, metrics)}\n")
     print(f"report            {workspace.relative(workspace.evaluation_page)}")
     if champion:
@@ -194,11 +196,14 @@ def summarize(workspace: Workspace, params: Params) -> None:
     print(f"serve the model   mlflow models serve -m models:/{name}@{alias} --env-manager uv")
 
 
-def _open_registry(workspace: Workspace, params: Params) -> "Registry":
+@contextlib.contextmanager
+def _open_registry(workspace: Workspace, params: Params) -> Iterator["Registry"]:
+    """Opens the registry; what MLflow raises in the block becomes one line."""
     from person_attributes.promotion import Registry
-    from person_attributes.tracking.runs import connect
+    from person_attributes.tracking.runs import connect, telling_in_one_line
 
-    return Registry(connect(workspace), workspace, params.registry)
+    with telling_in_one_line():
+        yield Registry(connect(workspace), workspace, params.registry)
 
 
 def _hold_against(
@@ -219,7 +224,7 @@ def _hold_against(
         return check_progress(
             before.predictions, predictions, section.gate, params.evaluation, params.seed
         )
-    except ComparisonError as error:
+    except OtherRowsError as error:
         return [
             Condition(
                 f"rows of version {champion}",
@@ -228,6 +233,8 @@ def _hold_against(
                 section.gate.when_rows_differ == "promote",
             )
         ]
+    except ComparisonError as error:
+        return [Condition(f"evaluation of version {champion}", "at hand", str(error), holds=False)]
 
 
 def _write_card(

@@ -43,6 +43,9 @@ _EXPERIMENT = "person-attributes"
 _FINGERPRINT = "pipeline.fingerprint"
 _PARTING_MINUTES = 0.05
 
+NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+"""What a store says of a run, an alias or a version that it does not know."""
+
 
 @dataclass(frozen=True)
 class Continuation:
@@ -237,7 +240,7 @@ def telling_in_one_line() -> Iterator[None]:
     except MlflowException as error:
         raise TrackingError(
             f"MLflow at {mlflow.get_tracking_uri()}: {' '.join(error.message.split())[:300]} "
-            "Start that server, or correct MLFLOW_TRACKING_URI, and run dvc repro."
+            "Start that server, or correct MLFLOW_TRACKING_URI, and run it again."
         ) from None
 
 
