@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "recipes" / "sample.yaml"
-COMMAND_SECONDS = 600
+COMMAND_SECONDS = 1200
 
 
 @pytest.fixture(scope="session")
