@@ -24,6 +24,8 @@ def project(make_project: Callable[[str], Project]) -> Project:
     project = make_project("swept")
     changes = {
         "evaluation.phase": "p2",
+        # Of all phases: were it changed later, trials would train the first phase anew, and rightly.
+        "training.early_stopping.patience": 60,
         "sweep.search": SEARCH,
         "sweep.sampler": "random",
         "sweep.pruner": "none",
@@ -92,7 +94,7 @@ def test_a_trial_repeats_what_the_pipeline_computes(project: Project) -> None:
 
 def test_a_killed_trial_is_given_back_and_others_go_on(project: Project) -> None:
     changes = {"sweep.name": "killed", "sweep.trials": 2, "phases.p2.epochs": 60}
-    changes |= {"training.early_stopping.patience": 60, "runtime.backup_minutes": 0.0}
+    changes |= {"runtime.backup_minutes": 0.0}
     change_params(project.params_file, changes)
     first = project.start("python", "-u", "-m", "person_attributes", "sweep")
     assert first.stdout is not None
