@@ -24,7 +24,7 @@ def project(make_project: Callable[[str], Project]) -> Project:
     project = make_project("swept")
     changes = {
         "evaluation.phase": "p2",
-        # Of all phases: were it changed later, trials would train the first phase anew, and rightly.
+        # Of all phases: were it changed later, trials would rightly train the first one anew.
         "training.early_stopping.patience": 60,
         "sweep.search": SEARCH,
         "sweep.sampler": "random",
