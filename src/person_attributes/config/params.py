@@ -44,7 +44,7 @@ INITIAL = "initial"
 """What the first phase starts from: the weights that `initialize` writes."""
 
 _RESERVED_HEADS = frozenset(
-    {"backbone", "image", "line", "mean", "neck", "rescale", "row", "shares", "test", "val"}
+    {"backbone", "error", "image", "line", "mean", "neck", "reason", "rescale", "row", "shares", "test", "val"}
     | {"calibrated", "flip", "instance", "objective", "standardize", "train"}
 )
 """Names of the network's own layers, of columns of records, and of figures over heads."""

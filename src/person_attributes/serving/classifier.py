@@ -1,0 +1,127 @@
+"""The served model: images in, label and probability for each head out.
+
+MLflow loads it from this code and three files; neither Keras nor a pickle is needed. It uses the
+decoder, the resize and the label map that training uses, so that the two cannot drift apart.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from mlflow.pyfunc.model import PythonModel
+
+from person_attributes.data.images import resize_image
+from person_attributes.labels import LabelMap
+from person_attributes.serving.endpoint import guard_endpoint
+from person_attributes.serving.network import Network
+from person_attributes.serving.requests import (
+    FAIL,
+    INPUT_COLUMN,
+    Limits,
+    RefusedRequest,
+    RowError,
+    Wishes,
+    read_image,
+)
+
+
+class ServedClassifier(PythonModel):
+    """Answers with the exported network under ONNX Runtime."""
+
+    def load_context(self, context: Any) -> None:
+        """Reads the labels, and has the network loaded while the endpoint opens."""
+        self._limits = Limits(**context.model_config["limits"])
+        self._label_map = LabelMap.read(Path(context.artifacts["label_map"]))
+        with_network = ThreadPoolExecutor(1, thread_name_prefix="load-network")
+        self._network: Future[Network] = with_network.submit(
+            Network, Path(context.artifacts["network"])
+        )
+        with_network.shutdown(wait=False)
+        guard_endpoint(self._limits)
+
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Answers a request.
+
+        Args:
+            context: Not used; everything is loaded before.
+            model_input: A table with a column `image` of base64 strings, or of bytes.
+            params: See `serving.requests.DEFAULTS`.
+
+        Returns:
+            One row an image, one column a head with `{"label": class name, "probability": of
+            that class}`; with `top` and `probabilities` where they were asked for. The columns
+            `error` and `reason` are empty unless the row could not be answered.
+
+        Raises:
+            RefusedRequest: If the request asks for what there is not, holds too much, or has a bad
+                row and `on_error` is `fail`; names the row.
+        """
+        wishes = Wishes.read(params, self._label_map.heads)
+        values = self._read_values(model_input)
+        network = self._network.result()
+        images, errors = [], {}
+        for row, value in enumerate(values):
+            try:
+                images.append(resize_image(read_image(value, self._limits), network.image_size))
+            except RowError as error:
+                if wishes.on_error == FAIL:
+                    raise RefusedRequest(f"row {row}: {error}") from None
+                errors[row] = error
+        y_prob = network.predict(np.stack(images)) if images else {}
+        return self._tell(len(values), y_prob, errors, wishes)
+
+    def _read_values(self, model_input: Any) -> list[Any]:
+        columns = list(getattr(model_input, "columns", []))
+        if INPUT_COLUMN not in columns:
+            raise RefusedRequest(
+                f"expected a column {INPUT_COLUMN!r} of images as base64 strings. "
+                "Received: none of that name."
+            )
+        values = list(model_input[INPUT_COLUMN])
+        if len(values) > self._limits.rows:
+            raise RefusedRequest(
+                f"{len(values)} rows. Expected at most {self._limits.rows}. Send fewer at once."
+            )
+        return values
+
+    def _tell(
+        self,
+        rows: int,
+        y_prob: dict[str, npt.NDArray[np.float32]],
+        errors: dict[int, RowError],
+        wishes: Wishes,
+    ) -> pd.DataFrame:
+        good = [row for row in range(rows) if row not in errors]
+        table: dict[str, list[Any]] = {}
+        for head in wishes.heads:
+            column: list[Any] = [{"label": None, "probability": None} for _ in range(rows)]
+            for row, answer in zip(good, y_prob.get(head, ()), strict=True):
+                column[row] = _describe(self._label_map.classes[head], answer, wishes)
+            table[head] = column
+        table["error"] = [errors[row].kind if row in errors else None for row in range(rows)]
+        table["reason"] = [str(errors[row]) if row in errors else None for row in range(rows)]
+        # As objects: pandas would turn what is empty into NaN, which is no JSON.
+        return pd.DataFrame(table, dtype=object)
+
+
+def _describe(
+    classes: Sequence[str], y_prob: npt.NDArray[np.float32], wishes: Wishes
+) -> dict[str, Any]:
+    """Words the probabilities of one head, (classes,), for one image."""
+    order = np.argsort(-y_prob, kind="stable")
+    best = int(order[0])
+    said: dict[str, Any] = {"label": classes[best], "probability": float(y_prob[best])}
+    if wishes.top_k:
+        said["top"] = [
+            {"label": classes[number], "probability": float(y_prob[number])}
+            for number in order[: wishes.top_k]
+        ]
+    if wishes.all_probabilities:
+        said["probabilities"] = dict(zip(classes, map(float, y_prob), strict=True))
+    return said

@@ -1,0 +1,41 @@
+"""The exported network under ONNX Runtime."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from person_attributes.data.images import Images
+
+
+class Network:
+    """An exported network on the processor; several threads may ask it at once."""
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        """Loads it and answers once, since the first answer is slow.
+
+        Args:
+            path: The `.onnx` file.
+            threads: Processor cores for one batch; 0 takes all.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # What it says of a model that it has optimised before helps nobody.
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0]
+        self._heads = [output.name for output in self._session.get_outputs()]
+        self.predict(np.zeros((1, self.image_size, self.image_size, 3), np.uint8))
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of its images in pixels."""
+        return int(self._input.shape[1])
+
+    def predict(self, images: Images) -> dict[str, npt.NDArray[np.float32]]:
+        """Predicts a batch: `{head: (n, classes) float32}` of probabilities."""
+        answers = self._session.run(self._heads, {self._input.name: images})
+        return dict(zip(self._heads, answers, strict=True))
