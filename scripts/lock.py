@@ -1,6 +1,8 @@
 """Resolves requirements.lock from pyproject.toml and writes the same versions into conda.yaml."""
 
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 PYTHON_VERSION = "3.11"
@@ -13,14 +15,15 @@ def main() -> None:
     lock = ROOT / "requirements.lock"
     options = ["--python-version", PYTHON_VERSION, "--python-platform", "linux"]
     quiet = ["--quiet", "--no-annotate", "--no-header"]
+    extras = ["--extra", "dev", "--extra", "demo"]
     compile_command = ["uv", "pip", "compile", "pyproject.toml", *options, *quiet]
-    subprocess.run(
-        [*compile_command, "--extra", "dev", "--output-file", str(lock)], cwd=ROOT, check=True
-    )
-    runtime = subprocess.run(
-        compile_command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
-    (ROOT / "conda.yaml").write_text(render_conda(runtime.splitlines()), encoding="utf-8")
+    subprocess.run([*compile_command, *extras, "--output-file", str(lock)], cwd=ROOT, check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        # What is there already is kept: without it, conda.yaml would run ahead of the lock.
+        runtime = Path(shutil.copy(lock, folder))
+        subprocess.run([*compile_command, "--output-file", str(runtime)], cwd=ROOT, check=True)
+        requirements = runtime.read_text(encoding="utf-8").splitlines()
+    (ROOT / "conda.yaml").write_text(render_conda(requirements), encoding="utf-8")
 
 
 def render_conda(requirements: list[str]) -> str:
