@@ -19,7 +19,6 @@ import pytest
 from conftest import ROOT, SHIPPED, change_params
 from playwright.sync_api import FilePayload, Page, Request, sync_playwright
 
-from person_attributes import registry
 from person_attributes.config import read_params
 from person_attributes.modeling.classifier import Normalization, build_classifier
 from person_attributes.stages.wiring import make_label_map
@@ -85,6 +84,8 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
     with warnings.catch_warnings():
         # What tf2onnx and MLflow warn of while they export and register is not asked here.
         warnings.simplefilter("ignore")
+        from person_attributes import registry
+
         registry.export_network(network, files[0])
         _register(workspace, normalization, files)
     return Registered(root)
@@ -92,6 +93,8 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
 
 def _register(workspace: Workspace, normalization: Normalization, files: list[Path]) -> None:
     """Registers a champion below runs as an execution has them."""
+    from person_attributes import registry
+
     before = mlflow.get_tracking_uri()
     client = connect(workspace)
     experiment = client.create_experiment("demo", (workspace.root / "mlruns").as_uri())
