@@ -5,10 +5,11 @@ SHELL := /bin/bash
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env gpu repro test lint lock benchmarks fuzz backends
+.PHONY: help env gpu repro demo test lint lock benchmarks fuzz backends
 
 help:
 	@echo "make repro   environment, the whole pipeline, the results"
+	@echo "make demo    a page to try the champion on a photograph; on this machine alone"
 	@echo "make test    environment, ruff, mypy, pytest"
 	@echo "make env     the environment alone; make gpu adds CUDA to it"
 	@echo "make lock    resolve the versions anew"
@@ -36,6 +37,9 @@ repro: env
 	$(BIN)/dvc repro
 	@$(BIN)/person-attributes summarize
 	@echo "before that       source $(BIN)/activate"
+
+demo: env
+	$(BIN)/person-attributes demo
 
 # A file is a worker's own: its tests share what they make.
 test: lint

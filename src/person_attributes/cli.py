@@ -100,6 +100,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     predict.add_argument(
         "--model", required=True, help="such as models:/person-attributes@champion"
     )
+    demo = commands.add_parser("demo", help="open a page to try a registered model on a photograph")
+    demo.add_argument("--model", default="", help="the champion where none is named")
+    demo.add_argument("--port", type=int, help="the first free one from 7860 where none is named")
     return parser.parse_args(arguments)
 
 
@@ -112,6 +115,11 @@ def _run(options: argparse.Namespace, workspace: Workspace) -> None:
         score_images(options.images, options.output, options.model, workspace)
         return
     params = read_params(workspace.params)
+    if options.command == "demo":
+        from person_attributes.demo.page import open_demo
+
+        open_demo(workspace, params, options.model, options.port)
+        return
     if options.command == "compare":
         from person_attributes.comparing import compare
 

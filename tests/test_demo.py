@@ -1,0 +1,262 @@
+"""The page to try a model on: the real command, asked by a real browser."""
+
+import base64
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from conftest import ROOT, SHIPPED, change_params
+from playwright.sync_api import FilePayload, Page, Request, sync_playwright
+
+from person_attributes.config import read_params
+from person_attributes.modeling.classifier import Normalization, build_classifier
+from person_attributes.stages.wiring import make_label_map
+from person_attributes.tracking.executions import STAGE
+from person_attributes.tracking.runs import connect
+from person_attributes.workspace import Workspace
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+MODEL = "models:/person-attributes@champion"
+IMAGE_SIZE = 64
+ANSWER_MILLISECONDS = 120_000
+
+WATCHMAN = """
+import os, sys
+def write(text):
+    with open(os.environ["WATCHED"], "a") as file:
+        file.write(f"{text}\\n")
+def watch(event, arguments):
+    if event == "socket.connect" and not isinstance(arguments[1], str | bytes):
+        seen = arguments[1][0]
+    elif event == "socket.getaddrinfo":
+        seen = arguments[0]
+    else:
+        return
+    if seen not in ("127.0.0.1", "::1", "localhost", None):
+        write(seen)
+sys.addaudithook(watch)
+write("watching")
+"""
+"""Put into the command's process: writes down every address outside that Python asks for there."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A workspace whose store holds a champion that learned nothing."""
+
+    root: Path
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("MLFLOW_")}
+        return (
+            kept | {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"} | variables
+        )
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "person_attributes", "demo", *arguments]
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
+    root = tmp_path_factory.mktemp("demo")
+    workspace = Workspace(root)
+    shutil.copy(SHIPPED, workspace.params)
+    size = {"evaluation.phase": "p5", "phases.p5.image_size": IMAGE_SIZE}
+    change_params(workspace.params, {"model.blocks": [1, 1, 1, 1], **size})
+    params = read_params(workspace.params)
+    label_map = make_label_map(params)
+    normalization = Normalization([100.0] * 3, [50.0] * 3)
+    network = build_classifier(IMAGE_SIZE, label_map.class_counts, params.model, normalization)
+    files = [root / name for name in ("network.onnx", "label_map.json", "p5.weights.h5")]
+    label_map.write(files[1])
+    network.save_weights(files[2])
+    with warnings.catch_warnings():
+        # What tf2onnx and MLflow warn of while they export and register is not asked here.
+        warnings.simplefilter("ignore")
+        from person_attributes import registry
+
+        registry.export_network(network, files[0])
+        _register(workspace, normalization, files)
+    return Registered(root)
+
+
+def _register(workspace: Workspace, normalization: Normalization, files: list[Path]) -> None:
+    """Registers a champion below runs as an execution has them."""
+    from person_attributes import registry
+
+    before = mlflow.get_tracking_uri()
+    client = connect(workspace)
+    experiment = client.create_experiment("demo", (workspace.root / "mlruns").as_uri())
+    start = functools.partial(mlflow.start_run, experiment_id=experiment)
+    try:
+        with start():
+            with start(nested=True, tags={STAGE: "initialize"}):
+                mlflow.log_dict(normalization.to_dict(), "normalization.json")
+            with start(nested=True, tags={STAGE: "register"}):
+                mlflow.log_artifact(str(workspace.params))
+                version = registry.log_model(
+                    files[0], files[1], files[2], [], 64.0, "person-attributes"
+                )
+        client.set_registered_model_alias("person-attributes", "champion", version)
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The command while it runs, and the page in a browser."""
+
+    process: subprocess.Popen[str]
+    page: Page
+    asked: list[str]
+    temporary: Path
+    watched: Path
+
+    def show(self, content: bytes, name: str) -> None:
+        """Drops a file onto the page."""
+        file: FilePayload = {"name": name, "mimeType": "image/jpeg", "buffer": content}
+        self.page.locator("#photograph input[type=file]").first.set_input_files(file)
+
+
+@pytest.fixture
+def opened(registered: Registered, tmp_path: Path) -> Iterator[Opened]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt install chromium")
+    (tmp_path / "watch").mkdir()
+    (tmp_path / "watch" / "sitecustomize.py").write_text(WATCHMAN)
+    temporary, watched = tmp_path / "temporary", tmp_path / "watched"
+    temporary.mkdir()
+    process = subprocess.Popen(
+        registered.command(),
+        cwd=registered.root,
+        env=registered.environment(
+            PYTHONPATH=f"{tmp_path / 'watch'}{os.pathsep}{ROOT / 'src'}",
+            WATCHED=str(watched),
+            TMPDIR=str(temporary),
+        ),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        told = process.stdout.readline()
+        assert "http://127.0.0.1:" in told
+        asked: list[str] = []
+        with sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            page = browser.new_page()
+            page.on("request", lambda request: asked.append(_address(request)))
+            page.goto(told.split(" at ")[1].split()[0])
+            page.locator("#photograph input[type=file]").first.wait_for(state="attached")
+            yield Opened(process, page, asked, temporary, watched)
+            browser.close()
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def _address(request: Request) -> str:
+    return str(request.url)
+
+
+def test_the_page_tells_what_the_model_answers_and_asks_for_nothing_outside(
+    registered: Registered, opened: Opened, people: Path
+) -> None:
+    content = min(people.rglob("*.jpg")).read_bytes()
+
+    opened.show(content, "person.jpg")
+    opened.page.locator(".heat").first.wait_for(state="attached", timeout=ANSWER_MILLISECONDS)
+
+    said = _ask_model(registered, content)
+    heads = opened.page.locator(".head")
+    assert [one.get_attribute("data-head") for one in heads.all()] == list(said)
+    for head, answer in said.items():
+        shown = opened.page.locator(f"[data-head='{head}']")
+        assert shown.locator(".title b").inner_text() == answer["label"]
+        classes = shown.locator(".class").all()
+        bars = {
+            one.get_attribute("data-class"): float(one.get_attribute("data-probability") or "")
+            for one in classes
+        }
+        assert bars == pytest.approx(answer["probabilities"])
+    assert opened.page.locator(".heat:visible").count() == 0
+    opened.page.locator("[data-head='age'] input").check()
+    assert opened.page.locator(".heat:visible").get_attribute("alt") == (
+        "Where the network looked for age"
+    )
+    assert not list(opened.temporary.rglob("*.jp*g"))
+    outside = [
+        url for url in opened.asked if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+    ]
+    assert not outside
+    assert set(opened.watched.read_text().split()) == {"watching"}
+
+
+def test_a_broken_file_is_told_in_a_sentence_and_the_command_ends_by_its_id(
+    opened: Opened, people: Path
+) -> None:
+    whole = min(people.rglob("*.jpg")).read_bytes()
+
+    opened.show(whole[: len(whole) // 2], "half.jpg")
+
+    refused = opened.page.locator(".refused")
+    refused.wait_for(timeout=ANSWER_MILLISECONDS)
+    assert refused.inner_text().startswith("This file cannot be read: ")
+    assert "\n" not in refused.inner_text()
+    assert opened.page.locator(".head").count() == 0
+
+    os.kill(opened.process.pid, signal.SIGTERM)
+    assert opened.process.wait(30) == 0
+    # Nor what ONNX Runtime leaves where it sends telemetry.
+    assert not list(opened.temporary.iterdir())
+
+
+@pytest.mark.parametrize("model", ["models:/person-attributes@nobody", "models:/other/1"])
+def test_a_model_that_is_not_there_is_one_line(registered: Registered, model: str) -> None:
+    done = subprocess.run(
+        registered.command("--model", model),
+        cwd=registered.root,
+        env=registered.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{model}: cannot be loaded: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def _ask_model(registered: Registered, content: bytes) -> dict[str, Any]:
+    """Asks in a process of its own: loading puts the model's code in front of this one's."""
+    code = (
+        "import base64, json, sys, mlflow, pandas\n"
+        f"mlflow.set_tracking_uri('sqlite:///{registered.root / 'mlflow.db'}')\n"
+        "table = pandas.DataFrame({'image': [sys.stdin.read()]})\n"
+        f"row = mlflow.pyfunc.load_model({MODEL!r}).predict(\n"
+        "    table, params={'all_probabilities': True, 'on_error': 'answer'}).iloc[0]\n"
+        "print(json.dumps({head: row[head] for head in row.index if isinstance(row[head], dict)}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=base64.b64encode(content).decode(),
+        cwd=registered.root,
+        env=registered.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return said
