@@ -95,11 +95,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             which, help="id of a run, models:/NAME@ALIAS, a git revision, or workspace"
         )
     predict = commands.add_parser("predict", help="label images with a registered model")
-    predict.add_argument("images", type=Path, help="an image, or a folder of images")
-    predict.add_argument("output", type=Path, help="the CSV file to write")
     predict.add_argument(
-        "--model", required=True, help="such as models:/person-attributes@champion"
+        "images", help="an image, a folder, a pattern, a CSV file of paths, or a .zip"
     )
+    predict.add_argument("output", type=Path, help="the .csv or .parquet file to write")
+    predict.add_argument("--model", default="", help="the champion where none is named")
+    predict.add_argument("--column", default="image", help="of paths, in a CSV file")
     demo = commands.add_parser("demo", help="open a page to try a registered model on a photograph")
     demo.add_argument("--model", default="", help="the champion where none is named")
     demo.add_argument("--port", type=int, help="the first free one from 7860 where none is named")
@@ -109,16 +110,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _run(options: argparse.Namespace, workspace: Workspace) -> None:
     from person_attributes import stages
 
-    if options.command == "predict":
-        from person_attributes.scoring import score_images
-
-        score_images(options.images, options.output, options.model, workspace)
-        return
     params = read_params(workspace.params)
+    champion = f"models:/{params.registry.model_name}@{params.registry.alias}"
+    if options.command == "predict":
+        from person_attributes.scoring import Scoring, score_images
+
+        scoring = Scoring(options.images, options.column, options.output, options.model or champion)
+        score_images(scoring, workspace, params.data.limits, params.evaluation.batch_size)
+        return
     if options.command == "demo":
         from person_attributes.demo.page import open_demo
 
-        open_demo(workspace, params, options.model, options.port)
+        open_demo(workspace, params, options.model or champion, options.port)
         return
     if options.command == "compare":
         from person_attributes.comparing import compare

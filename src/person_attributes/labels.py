@@ -1,7 +1,7 @@
 """Heads, classes and their numbers: the one place that turns labels into columns and back."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,13 @@ class LabelMap:
                 )
                 for head in self.heads
             }
+        )
+
+    def without(self, heads: Collection[str]) -> "LabelMap":
+        """Gives the map of the other heads."""
+        return LabelMap(
+            {head: names for head, names in self.classes.items() if head not in heads},
+            {head: column for head, column in self.columns.items() if head not in heads},
         )
 
     def class_shares(self, labels: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -2,7 +2,8 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
-from mlflow.types.schema import Object, Property
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType, Object, Property
 from PIL import Image
 
 import person_attributes
@@ -22,9 +23,12 @@ from person_attributes.data.images import Images
 from person_attributes.errors import RegistryError
 from person_attributes.evaluation.gate import Condition
 from person_attributes.labels import LabelMap
-from person_attributes.serving import INPUT_COLUMN, MAX_MEGAPIXELS, load_network, run_network
+from person_attributes.serving.network import Network
+from person_attributes.serving.requests import DEFAULTS, INPUT_COLUMN, Limits
 
-_SERVING_PACKAGES = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
+_SERVING_PACKAGES = ("mlflow-skinny", "numpy", "onnxruntime", "pandas", "pillow")
+"""All that serving needs; the rest of MLflow is for tracking and its user interface."""
+
 _EXPORT_BATCH = 64
 
 
@@ -57,13 +61,16 @@ def fetch_weights(source: str, folder: Path) -> Path:
     return weights[0]
 
 
-def export_network(classifier: keras.Model, path: Path) -> None:
+def export_network(classifier: keras.Model, path: Path, heads_off: Collection[str]) -> None:
     """Exports a network of `build_classifier` to ONNX.
 
     Args:
         classifier: The network with its weights; the backend must be TensorFlow.
         path: The `.onnx` file to write.
+        heads_off: Heads to leave out: nobody can switch them on in what is served.
     """
+    served = {head: out for head, out in classifier.output.items() if head not in heads_off}
+    classifier = keras.Model(classifier.input, served)
     height, width, channels = classifier.input_shape[1:]
     # Keras exports only what has been called.
     classifier(np.zeros((1, height, width, channels), np.uint8))
@@ -92,11 +99,11 @@ def check_export(
     Raises:
         RegistryError: If probabilities differ by more; do not serve this export.
     """
-    session = load_network(str(network))
+    exported = Network(network)
     largest = 0.0
     for begin in range(0, len(positions), _EXPORT_BATCH):
         part = positions[begin : begin + _EXPORT_BATCH]
-        answers = run_network(session, images[part])
+        answers = exported.predict(images[part])
         if set(answers) != set(y_prob):
             raise RegistryError(
                 f"export: the network's heads changed. Expected {', '.join(y_prob)}. "
@@ -142,10 +149,10 @@ def check_served(
     encoded = [base64.b64encode(content).decode() for content in contents]
     answers = mlflow.pyfunc.load_model(uri).predict(pd.DataFrame({INPUT_COLUMN: encoded}))
     labels, other, largest = label_map.decode(y_prob), 0, 0.0
-    for row, answer in enumerate(answers):
-        for head in label_map.heads:
-            other += answer[head]["label"] != labels[head].iloc[row]
-            apart = abs(answer[head]["probability"] - float(y_prob[head][row].max()))
+    for head in label_map.heads:
+        for row, answer in enumerate(answers[head]):
+            other += answer["label"] != labels[head].iloc[row]
+            apart = abs(answer["probability"] - float(y_prob[head][row].max()))
             largest = max(largest, apart)
     return Condition(
         "served answers",
@@ -159,18 +166,18 @@ def log_model(
     network: Path,
     label_map: Path,
     weights: Path,
-    cards: Sequence[Path],
-    max_megapixels: float,
+    companions: Sequence[Path],
+    limits: Limits,
     name: str,
 ) -> str:
     """Logs the servable model to the active run and registers it.
 
     Args:
         network: The checked `.onnx` file.
-        label_map: The label map's file.
+        label_map: The label map's file, of the heads that are served.
         weights: The Keras weights, for further training.
-        cards: Files that describe the model and travel with it.
-        max_megapixels: Of an image that the model accepts, in millions.
+        companions: Files that travel with the model: its cards, and what builds its network anew.
+        limits: What a request may hold.
         name: The registered model's name.
 
     Returns:
@@ -183,9 +190,9 @@ def log_model(
             "network": str(network),
             "label_map": str(label_map),
             "weights": str(weights),
-            **{card.name: str(card) for card in cards},
+            **{path.name: str(path) for path in companions},
         },
-        model_config={MAX_MEGAPIXELS: max_megapixels},
+        model_config={"limits": asdict(limits)},
         code_paths=[str(Path(person_attributes.__file__).parent)],
         pip_requirements=[f"{package}=={version(package)}" for package in _SERVING_PACKAGES],
         signature=_build_signature(LabelMap.read(label_map)),
@@ -196,10 +203,30 @@ def log_model(
 
 
 def _build_signature(label_map: LabelMap) -> ModelSignature:
-    answer = Object([Property("label", DataType.string), Property("probability", DataType.double)])
+    answer = Object(
+        [
+            Property("label", DataType.string, required=False),
+            Property("probability", DataType.double, required=False),
+        ]
+    )
     return ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, INPUT_COLUMN)]),
-        outputs=Schema([ColSpec(answer, head) for head in label_map.heads]),
+        # Of any type and optional: what is wrong with it is told by the model, in its own words.
+        inputs=Schema([ColSpec(AnyType(), INPUT_COLUMN, required=False)]),
+        outputs=Schema(
+            [
+                *(ColSpec(answer, head) for head in label_map.heads),
+                ColSpec(DataType.string, "error", required=False),
+                ColSpec(DataType.string, "reason", required=False),
+            ]
+        ),
+        params=ParamSchema(
+            [
+                ParamSpec("top_k", DataType.long, DEFAULTS["top_k"]),
+                ParamSpec("heads", DataType.string, DEFAULTS["heads"], shape=(-1,)),
+                ParamSpec("all_probabilities", DataType.boolean, DEFAULTS["all_probabilities"]),
+                ParamSpec("on_error", DataType.string, DEFAULTS["on_error"]),
+            ]
+        ),
     )
 
 

@@ -2,6 +2,6 @@
 
 import mlflow
 
-from person_attributes.serving import ServedClassifier
+from person_attributes.serving.classifier import ServedClassifier
 
 mlflow.models.set_model(ServedClassifier())

@@ -28,7 +28,7 @@ from person_attributes.config.params import (
     read_params,
     read_yaml,
 )
-from person_attributes.config.registry import CardParams, GateParams, RegistryParams
+from person_attributes.config.registry import CardParams, GateParams, RegistryParams, ServingParams
 from person_attributes.config.sweep import SearchParams, SweepParams
 from person_attributes.config.training import (
     AugmentationParams,
@@ -71,6 +71,7 @@ __all__ = [
     "SampleParams",
     "ScheduleParams",
     "SearchParams",
+    "ServingParams",
     "SplitParams",
     "StartingWeightsParams",
     "SweepParams",

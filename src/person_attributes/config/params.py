@@ -44,7 +44,20 @@ INITIAL = "initial"
 """What the first phase starts from: the weights that `initialize` writes."""
 
 _RESERVED_HEADS = frozenset(
-    {"backbone", "error", "image", "line", "mean", "neck", "reason", "rescale", "row", "shares", "test", "val"}
+    {
+        "backbone",
+        "error",
+        "image",
+        "line",
+        "mean",
+        "neck",
+        "reason",
+        "rescale",
+        "row",
+        "shares",
+        "test",
+        "val",
+    }
     | {"calibrated", "flip", "instance", "objective", "standardize", "train"}
 )
 """Names of the network's own layers, of columns of records, and of figures over heads."""
@@ -113,6 +126,18 @@ class Params(Section):
             is_layer = re.sub(r"_\d+$", "", name) in layers
             if name in _RESERVED_HEADS or name.startswith(_RESERVED_PREFIXES) or is_layer:
                 raise ValueError(f"heads.{name}: the name is taken. Rename the head.")
+        return self
+
+    @model_validator(mode="after")
+    def _a_head_is_served(self) -> Self:
+        off = self.registry.serving.heads_off
+        for name in off:
+            if name not in self.heads:
+                raise ValueError(
+                    f"registry.serving.heads_off: no head {name!r}.{suggest(name, list(self.heads))}"
+                )
+        if set(self.heads) <= set(off):
+            raise ValueError("registry.serving.heads_off: no head is left. Leave one on.")
         return self
 
     @model_validator(mode="after")

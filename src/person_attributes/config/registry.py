@@ -4,7 +4,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from person_attributes.config.fields import Column, Count, Identifier, Positive, Section, Share
+from person_attributes.config.fields import (
+    FROM_LIST,
+    Column,
+    Count,
+    Identifier,
+    Positive,
+    Section,
+    Share,
+)
 
 
 class GateParams(Section):
@@ -18,13 +26,26 @@ class GateParams(Section):
     when_rows_differ: Annotated[str, Field(pattern="^(promote|keep)$")]
 
 
+class ServingParams(Section):
+    """What a served version answers, and how much a request may hold.
+
+    `heads_off` are heads that it does not answer: they are left out of the exported network.
+    """
+
+    heads_off: Annotated[tuple[Identifier, ...], FROM_LIST]
+    max_rows: Count
+    max_request_megabytes: Positive
+    max_image_megabytes: Positive
+
+
 class RegistryParams(Section):
-    """Under which name the model is registered, and how its export is checked."""
+    """Under which name the model is registered, how its export is checked, and what it serves."""
 
     model_name: Column
     alias: Identifier
     max_export_difference: Positive
     served_rows: Count
+    serving: ServingParams
     gate: GateParams
 
 

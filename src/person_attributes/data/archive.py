@@ -40,7 +40,11 @@ class Source(Protocol):
         """Whether there is a file of that name."""
 
     def size(self, name: str) -> int:
-        """Returns the number of bytes of a file."""
+        """Returns the number of bytes of a file.
+
+        Raises:
+            SourceError: If there is none.
+        """
 
     def read(self, name: str) -> bytes:
         """Returns the bytes of a file.
@@ -64,7 +68,10 @@ class FolderSource:
             return False
 
     def size(self, name: str) -> int:
-        return (self._root / name).stat().st_size
+        try:
+            return (self._root / name).stat().st_size
+        except OSError as error:
+            raise SourceError(f"{name}: cannot be read: {error.strerror}") from None
 
     def read(self, name: str) -> bytes:
         try:
@@ -101,6 +108,10 @@ class ZipSource:
         self._members = {
             "/".join(name.parts[start:]): info for name, info in zip(names, members, strict=True)
         }
+
+    def names(self) -> list[str]:
+        """Lists the members."""
+        return list(self._members)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ZipSource, (self._path, self._limits)

@@ -31,7 +31,6 @@ _SWITCHED_OFF = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
-    "ORT_DISABLE_TELEMETRY": "1",
 }
 """What would ask for something outside the machine; read while libraries are imported."""
 
@@ -44,8 +43,8 @@ def open_demo(workspace: Workspace, params: Params, model: str, port: int | None
 
     Args:
         workspace: The project, whose store holds the model.
-        params: The name of the default model, how large a file may be, and the accent.
-        model: Such as `models:/person-attributes@champion`; empty for the one of `params`.
+        params: How large a file may be, and the accent.
+        model: Such as `models:/person-attributes@champion`.
         port: To listen on; None takes the first free one from 7860.
 
     Raises:
@@ -56,7 +55,6 @@ def open_demo(workspace: Workspace, params: Params, model: str, port: int | None
             "demo: gradio is not installed. Expected the extra demo. Run make demo, which "
             "installs it."
         )
-    model = model or f"models:/{params.registry.model_name}@{params.registry.alias}"
     os.environ.update(_SWITCHED_OFF)
     served = Served(model, workspace)
     with tempfile.TemporaryDirectory(prefix="person-attributes-demo-") as folder:

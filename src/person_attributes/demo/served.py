@@ -45,7 +45,7 @@ class Served:
         Raises:
             RegistryError: If there is no such model, or it answers in another way.
         """
-        self._client = connect(workspace)
+        connect(workspace)
         self._attention: Attention | None = None
         try:
             self._classifier = mlflow.pyfunc.load_model(model)
@@ -70,9 +70,7 @@ class Served:
     def look(self) -> Attention:
         """Gives where its network looks; the first time it loads Keras, which takes seconds."""
         if self._attention is None:
-            metadata = self._classifier.metadata
-            model = f"models:/{metadata.model_id}"
-            self._attention = Attention(self._client, model, metadata.run_id)
+            self._attention = Attention(f"models:/{self._classifier.metadata.model_id}")
         return self._attention
 
     def _require_answers(self, model: str) -> None:

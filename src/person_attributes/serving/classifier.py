@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
-from person_attributes.data.images import resize_image
+from person_attributes.data.images import Images, resize_image
 from person_attributes.labels import LabelMap
 from person_attributes.serving.endpoint import guard_endpoint
 from person_attributes.serving.network import Network
@@ -43,6 +43,26 @@ class ServedClassifier(PythonModel):
         with_network.shutdown(wait=False)
         guard_endpoint(self._limits)
 
+    @property
+    def label_map(self) -> LabelMap:
+        """The heads that it answers, and their classes."""
+        return self._label_map
+
+    @property
+    def network(self) -> Network:
+        """The network, once it is loaded."""
+        return self._network.result()
+
+    def answer(self, images: Images) -> list[dict[str, dict[str, Any]]]:
+        """Answers images that are decoded and of the network's size.
+
+        Returns:
+            For each image `{head: {"label": class name, "probability": of that class}}`.
+        """
+        wishes = Wishes.read(None, self._label_map.heads)
+        table = self._tell(len(images), self.network.predict(images), {}, wishes)
+        return [dict(row) for row in table[list(wishes.heads)].to_dict(orient="records")]
+
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
@@ -64,7 +84,7 @@ class ServedClassifier(PythonModel):
         """
         wishes = Wishes.read(params, self._label_map.heads)
         values = self._read_values(model_input)
-        network = self._network.result()
+        network = self.network
         images, errors = [], {}
         for row, value in enumerate(values):
             try:

@@ -109,10 +109,13 @@ class Wishes:
             )
         if asked["on_error"] not in (FAIL, ANSWER):
             raise RefusedRequest(f"on_error: expected {FAIL} or {ANSWER}. Received: another word.")
-        if not 0 <= asked["top_k"]:
+        if not asked["top_k"] >= 0:
             raise RefusedRequest("top_k: expected 0 or more. Received: less.")
         return cls(
-            int(asked["top_k"]), chosen or tuple(heads), asked["all_probabilities"], asked["on_error"]
+            int(asked["top_k"]),
+            chosen or tuple(heads),
+            asked["all_probabilities"],
+            asked["on_error"],
         )
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from person_attributes.evaluation.gate import Condition
     from person_attributes.evaluation.predictions import Predictions
     from person_attributes.promotion import Registry
+    from person_attributes.serving.requests import Limits
 
 
 def register(workspace: Workspace, params: Params) -> None:
@@ -73,7 +74,11 @@ def register(workspace: Workspace, params: Params) -> None:
             page.write_text(render_card_page(card, params.report.colour), encoding="utf-8")
             text = page.with_suffix(".md")
             text.write_text(card, encoding="utf-8")
-            registry.export_network(classifier, network)
+            off, label_map = section.serving.heads_off, Path(folder) / "label_map.json"
+            served_map = LabelMap.read(workspace.label_map).without(off)
+            served_map.write(label_map)
+            expected = {head: expected[head] for head in served_map.heads}
+            registry.export_network(classifier, network, off)
             export = registry.check_export(
                 network,
                 open_pack(workspace.pack(params.phases[phase].image_size)),
@@ -83,10 +88,10 @@ def register(workspace: Workspace, params: Params) -> None:
             )
             version = registry.log_model(
                 network,
-                workspace.label_map,
+                label_map,
                 workspace.weights(phase),
-                [text, page],
-                params.data.limits.image_megapixels,
+                [text, page, workspace.normalization, workspace.params],
+                _read_limits(params),
                 section.model_name,
             )
         for path in (workspace.predictions, workspace.params):
@@ -97,7 +102,7 @@ def register(workspace: Workspace, params: Params) -> None:
             f"models:/{section.model_name}/{version}",
             [source.read(name) for name in records["image"].loc[predictions.rows[:count]]],
             {head: answers[:count] for head, answers in expected.items()},
-            LabelMap.read(workspace.label_map),
+            served_map,
             section.max_export_difference,
         )
         sound = [
@@ -235,6 +240,18 @@ def _hold_against(
         ]
     except ComparisonError as error:
         return [Condition(f"evaluation of version {champion}", "at hand", str(error), holds=False)]
+
+
+def _read_limits(params: Params) -> "Limits":
+    from person_attributes.serving.requests import Limits
+
+    section = params.registry.serving
+    return Limits(
+        rows=section.max_rows,
+        request_megabytes=section.max_request_megabytes,
+        image_megabytes=section.max_image_megabytes,
+        image_megapixels=params.data.limits.image_megapixels,
+    )
 
 
 def _write_card(
