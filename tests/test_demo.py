@@ -1,7 +1,6 @@
 """The page to try a model on: the real command, asked by a real browser."""
 
 import base64
-import functools
 import json
 import os
 import shutil
@@ -21,8 +20,8 @@ from playwright.sync_api import FilePayload, Page, Request, sync_playwright
 
 from person_attributes.config import read_params
 from person_attributes.modeling.classifier import Normalization, build_classifier
+from person_attributes.serving.requests import Limits
 from person_attributes.stages.wiring import make_label_map
-from person_attributes.tracking.executions import STAGE
 from person_attributes.tracking.runs import connect
 from person_attributes.workspace import Workspace
 
@@ -80,34 +79,33 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
     network = build_classifier(IMAGE_SIZE, label_map.class_counts, params.model, normalization)
     files = [root / name for name in ("network.onnx", "label_map.json", "p5.weights.h5")]
     label_map.write(files[1])
+    workspace.normalization.parent.mkdir()
+    workspace.normalization.write_text(json.dumps(normalization.to_dict()), encoding="utf-8")
     network.save_weights(files[2])
     with warnings.catch_warnings():
         # What tf2onnx and MLflow warn of while they export and register is not asked here.
         warnings.simplefilter("ignore")
         from person_attributes import registry
 
-        registry.export_network(network, files[0])
-        _register(workspace, normalization, files)
+        registry.export_network(network, files[0], heads_off=[])
+        _register(workspace, [*files, workspace.normalization, workspace.params])
     return Registered(root)
 
 
-def _register(workspace: Workspace, normalization: Normalization, files: list[Path]) -> None:
-    """Registers a champion below runs as an execution has them."""
+def _register(workspace: Workspace, files: list[Path]) -> None:
+    """Registers a champion."""
     from person_attributes import registry
 
     before = mlflow.get_tracking_uri()
     client = connect(workspace)
     experiment = client.create_experiment("demo", (workspace.root / "mlruns").as_uri())
-    start = functools.partial(mlflow.start_run, experiment_id=experiment)
     try:
-        with start():
-            with start(nested=True, tags={STAGE: "initialize"}):
-                mlflow.log_dict(normalization.to_dict(), "normalization.json")
-            with start(nested=True, tags={STAGE: "register"}):
-                mlflow.log_artifact(str(workspace.params))
-                version = registry.log_model(
-                    files[0], files[1], files[2], [], 64.0, "person-attributes"
-                )
+        with mlflow.start_run(experiment_id=experiment):
+            limits = Limits(rows=8, request_megabytes=8, image_megabytes=4, image_megapixels=4)
+            network, label_map, weights, *companions = files
+            version = registry.log_model(
+                network, label_map, weights, companions, limits, "person-attributes"
+            )
         client.set_registered_model_alias("person-attributes", "champion", version)
     finally:
         mlflow.set_tracking_uri(before)

@@ -211,7 +211,9 @@ def _build_signature(label_map: LabelMap) -> ModelSignature:
     )
     return ModelSignature(
         # Of any type and optional: what is wrong with it is told by the model, in its own words.
-        inputs=Schema([ColSpec(AnyType(), INPUT_COLUMN, required=False)]),
+        inputs=Schema(
+            [ColSpec(AnyType(), INPUT_COLUMN, required=False)]  # type: ignore[no-untyped-call]
+        ),
         outputs=Schema(
             [
                 *(ColSpec(answer, head) for head in label_map.heads),

@@ -5,8 +5,7 @@ import glob
 import hashlib
 import io
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -240,7 +239,8 @@ def _open_images(scoring: Scoring, limits: LimitsParams) -> tuple[Source, list[s
     elif path.is_file():
         names = [str(path)]
     else:
-        names = _filter(one for one in glob.iglob(scoring.images, recursive=True))
+        # Patterns may be absolute, which those of Path are not.
+        names = _filter(glob.glob(scoring.images, recursive=True))  # noqa: PTH207
     if not names:
         raise SourceError(
             f"{scoring.images}: expected an image, a folder, a pattern, a CSV file of paths or a "
@@ -249,8 +249,8 @@ def _open_images(scoring: Scoring, limits: LimitsParams) -> tuple[Source, list[s
     return source, names
 
 
-def _filter(names: Iterator[str] | Sequence[str]) -> list[str]:
-    return sorted(name for name in names if os.path.splitext(name)[1].lower() in _SUFFIXES)
+def _filter(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if Path(name).suffix.lower() in _SUFFIXES)
 
 
 def _read_paths(path: Path, column: str) -> list[str]:

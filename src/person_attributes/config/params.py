@@ -44,23 +44,11 @@ INITIAL = "initial"
 """What the first phase starts from: the weights that `initialize` writes."""
 
 _RESERVED_HEADS = frozenset(
-    {
-        "backbone",
-        "error",
-        "image",
-        "line",
-        "mean",
-        "neck",
-        "reason",
-        "rescale",
-        "row",
-        "shares",
-        "test",
-        "val",
-    }
+    {"backbone", "image", "line", "mean", "neck", "rescale", "row", "shares", "test", "val"}
     | {"calibrated", "flip", "instance", "objective", "standardize", "train"}
+    | {"error", "path", "reason"}
 )
-"""Names of the network's own layers, of columns of records, and of figures over heads."""
+"""Names of layers of the network, of columns of records and answers, and of figures over heads."""
 
 _RESERVED_PREFIXES = ("neck_", "test_", "train_", "val_")
 """What layers of the neck, and figures of other rows, begin with."""
@@ -133,9 +121,8 @@ class Params(Section):
         off = self.registry.serving.heads_off
         for name in off:
             if name not in self.heads:
-                raise ValueError(
-                    f"registry.serving.heads_off: no head {name!r}.{suggest(name, list(self.heads))}"
-                )
+                hint = suggest(name, list(self.heads))
+                raise ValueError(f"registry.serving.heads_off: no head {name!r}.{hint}")
         if set(self.heads) <= set(off):
             raise ValueError("registry.serving.heads_off: no head is left. Leave one on.")
         return self

@@ -60,8 +60,14 @@ class ServedClassifier(PythonModel):
             For each image `{head: {"label": class name, "probability": of that class}}`.
         """
         wishes = Wishes.read(None, self._label_map.heads)
-        table = self._tell(len(images), self.network.predict(images), {}, wishes)
-        return [dict(row) for row in table[list(wishes.heads)].to_dict(orient="records")]
+        y_prob = self.network.predict(images)
+        return [
+            {
+                head: _describe(self._label_map.classes[head], answers[row], wishes)
+                for head, answers in y_prob.items()
+            }
+            for row in range(len(images))
+        ]
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -112,10 +112,10 @@ class Wishes:
         if not asked["top_k"] >= 0:
             raise RefusedRequest("top_k: expected 0 or more. Received: less.")
         return cls(
-            int(asked["top_k"]),
-            chosen or tuple(heads),
-            asked["all_probabilities"],
-            asked["on_error"],
+            top_k=int(asked["top_k"]),
+            heads=chosen or tuple(heads),
+            all_probabilities=bool(asked["all_probabilities"]),
+            on_error=str(asked["on_error"]),
         )
 
 
