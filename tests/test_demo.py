@@ -7,27 +7,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
-from conftest import ROOT, SHIPPED, change_params
+from conftest import ROOT
 from playwright.sync_api import FilePayload, Page, Request, sync_playwright
-
-from person_attributes.config import read_params
-from person_attributes.modeling.classifier import Normalization, build_classifier
-from person_attributes.serving.requests import Limits
-from person_attributes.stages.wiring import make_label_map
-from person_attributes.tracking.runs import connect
-from person_attributes.workspace import Workspace
+from tiny_model import CHAMPION, Registered, register_tiny_model
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-MODEL = "models:/person-attributes@champion"
-IMAGE_SIZE = 64
 ANSWER_MILLISECONDS = 120_000
 
 WATCHMAN = """
@@ -50,65 +40,13 @@ write("watching")
 """Put into the command's process: writes down every address outside that Python asks for there."""
 
 
-@dataclass(frozen=True)
-class Registered:
-    """A workspace whose store holds a champion that learned nothing."""
-
-    root: Path
-
-    def environment(self, **variables: str) -> dict[str, str]:
-        kept = {name: text for name, text in os.environ.items() if not name.startswith("MLFLOW_")}
-        return (
-            kept | {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"} | variables
-        )
-
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "person_attributes", "demo", *arguments]
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "person_attributes", "demo", *arguments]
 
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
-    root = tmp_path_factory.mktemp("demo")
-    workspace = Workspace(root)
-    shutil.copy(SHIPPED, workspace.params)
-    size = {"evaluation.phase": "p5", "phases.p5.image_size": IMAGE_SIZE}
-    change_params(workspace.params, {"model.blocks": [1, 1, 1, 1], **size})
-    params = read_params(workspace.params)
-    label_map = make_label_map(params)
-    normalization = Normalization([100.0] * 3, [50.0] * 3)
-    network = build_classifier(IMAGE_SIZE, label_map.class_counts, params.model, normalization)
-    files = [root / name for name in ("network.onnx", "label_map.json", "p5.weights.h5")]
-    label_map.write(files[1])
-    workspace.normalization.parent.mkdir()
-    workspace.normalization.write_text(json.dumps(normalization.to_dict()), encoding="utf-8")
-    network.save_weights(files[2])
-    with warnings.catch_warnings():
-        # What tf2onnx and MLflow warn of while they export and register is not asked here.
-        warnings.simplefilter("ignore")
-        from person_attributes import registry
-
-        registry.export_network(network, files[0], heads_off=[])
-        _register(workspace, [*files, workspace.normalization, workspace.params])
-    return Registered(root)
-
-
-def _register(workspace: Workspace, files: list[Path]) -> None:
-    """Registers a champion."""
-    from person_attributes import registry
-
-    before = mlflow.get_tracking_uri()
-    client = connect(workspace)
-    experiment = client.create_experiment("demo", (workspace.root / "mlruns").as_uri())
-    try:
-        with mlflow.start_run(experiment_id=experiment):
-            limits = Limits(rows=8, request_megabytes=8, image_megabytes=4, image_megapixels=4)
-            network, label_map, weights, *companions = files
-            version = registry.log_model(
-                network, label_map, weights, companions, limits, "person-attributes"
-            )
-        client.set_registered_model_alias("person-attributes", "champion", version)
-    finally:
-        mlflow.set_tracking_uri(before)
+    return register_tiny_model(tmp_path_factory.mktemp("demo"))
 
 
 @dataclass(frozen=True)
@@ -136,7 +74,7 @@ def opened(registered: Registered, tmp_path: Path) -> Iterator[Opened]:
     temporary, watched = tmp_path / "temporary", tmp_path / "watched"
     temporary.mkdir()
     process = subprocess.Popen(
-        registered.command(),
+        _command(),
         cwd=registered.root,
         env=registered.environment(
             PYTHONPATH=f"{tmp_path / 'watch'}{os.pathsep}{ROOT / 'src'}",
@@ -225,7 +163,7 @@ def test_a_broken_file_is_told_in_a_sentence_and_the_command_ends_by_its_id(
 @pytest.mark.parametrize("model", ["models:/person-attributes@nobody", "models:/other/1"])
 def test_a_model_that_is_not_there_is_one_line(registered: Registered, model: str) -> None:
     done = subprocess.run(
-        registered.command("--model", model),
+        _command("--model", model),
         cwd=registered.root,
         env=registered.environment(),
         capture_output=True,
@@ -243,7 +181,7 @@ def _ask_model(registered: Registered, content: bytes) -> dict[str, Any]:
         "import base64, json, sys, mlflow, pandas\n"
         f"mlflow.set_tracking_uri('sqlite:///{registered.root / 'mlflow.db'}')\n"
         "table = pandas.DataFrame({'image': [sys.stdin.read()]})\n"
-        f"row = mlflow.pyfunc.load_model({MODEL!r}).predict(\n"
+        f"row = mlflow.pyfunc.load_model({CHAMPION!r}).predict(\n"
         "    table, params={'all_probabilities': True, 'on_error': 'answer'}).iloc[0]\n"
         "print(json.dumps({head: row[head] for head in row.index if isinstance(row[head], dict)}))"
     )

@@ -1,7 +1,6 @@
 """The whole pipeline, run for real: DVC, MLflow, a served model asked over HTTP."""
 
-import base64
-import contextlib
+import ast
 import csv
 import io
 import json
@@ -9,12 +8,7 @@ import os
 import re
 import shutil
 import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,10 +16,11 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import Project, change_params, read_yaml
+from endpoints import Endpoint, encode, serve
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from person_attributes.config import Params, read_params
+from person_attributes.config import read_params
 
 STAGES = [
     "sample", "ingest", "encode", "split", "pack@32", "pack@40", "inspect", "initialize",
@@ -374,59 +369,25 @@ def test_mlflow_run_nests_the_stages_under_its_own_run(project: Project) -> None
 
 
 @pytest.fixture(scope="module")
-def served(finished: Project) -> Iterator[str]:
-    """The address of the registered model behind `mlflow models serve`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    name = "models:/person-attributes@champion"
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", name, "-p", str(port)]
-    server = subprocess.Popen(
-        [*command, "--env-manager", "local"],
-        cwd=finished.root,
-        env=finished.environment() | {"PYTHONPATH": ""},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(120):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health"):
-                break
-            time.sleep(0.5)
-        yield address
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait()
+def served(finished: Project) -> Iterator[Endpoint]:
+    """The registered model behind `mlflow models serve`."""
+    log = finished.root / "serve.log"
+    with serve(
+        finished.root, finished.environment(), "models:/person-attributes@champion", log
+    ) as endpoint:
+        yield endpoint
 
 
-def _ask(address: str, content: Any) -> tuple[int, Any]:
-    request = urllib.request.Request(
-        f"{address}/invocations",
-        json.dumps(content).encode(),
-        {"Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request) as answer:
-            return answer.status, json.load(answer)["predictions"]
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-
-
-def _encode(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
-
-
-def test_the_served_model_answers_what_the_evaluation_says(finished: Project, served: str) -> None:
+def test_the_served_model_answers_what_the_evaluation_says(
+    finished: Project, served: Endpoint
+) -> None:
     predictions = pd.read_csv(
         finished.root / "reports/evaluation/predictions.csv", keep_default_na=False
     )
     records = pd.read_csv(finished.root / "data/records/records.csv", index_col="row")
     images = [finished.root / "data/sample" / name for name in records["image"]]
-    encoded = [{"image": _encode(images[row])} for row in predictions["row"]]
-    status, answers = _ask(served, {"dataframe_records": encoded})
+    encoded = [{"image": encode(images[row])} for row in predictions["row"]]
+    status, answers = served.ask({"dataframe_records": encoded})
     assert status == 200
     for answer, (_, said) in zip(answers, predictions.iterrows(), strict=True):
         for head in read_params(finished.params_file).heads:
@@ -434,54 +395,38 @@ def test_the_served_model_answers_what_the_evaluation_says(finished: Project, se
             assert answer[head]["probability"] == pytest.approx(said[f"{head}_prob"], abs=1e-4)
 
 
-def test_class_names_come_back_whole(finished: Project, served: str, params: Params) -> None:
-    image = _encode(finished.root / "data/sample/resized/1.jpg")
-    status, answers = _ask(served, {"inputs": {"image": [f"data:image/jpeg;base64,{image}"] * 2}})
-    assert status == 200
-    assert len(answers) == 2
-    for head, section in params.heads.items():
-        assert answers[0][head]["label"] in section.classes
-
-
-@pytest.mark.parametrize(
-    ("value", "reason"),
-    [
-        ("%%%", "row 1: not valid base64"),
-        (base64.b64encode(b"no image" * 40).decode(), "row 1: not a JPEG, PNG, WebP"),
-        (None, "row 1: expected an image as base64 string"),
-        ("", "row 1: an empty file"),
-    ],
-)
-def test_a_bad_request_gets_a_short_reason_without_its_input(
-    finished: Project, served: str, value: Any, reason: str
+def test_a_folder_is_labelled_as_the_server_does(
+    finished: Project, served: Endpoint, tmp_path: Path
 ) -> None:
-    good = _encode(finished.root / "data/sample/resized/1.jpg")
-    status, text = _ask(served, {"dataframe_records": [{"image": good}, {"image": value}]})
-    assert status == 400
-    assert reason in text
-    assert len(text) < 300
-    assert good[:40] not in text
-    assert "Traceback" not in text
-
-
-def test_predict_labels_a_folder_and_says_what_it_could_not_read(
-    finished: Project, served: str, tmp_path: Path
-) -> None:
-    folder = tmp_path / "photos" / "deep"
-    folder.mkdir(parents=True)
-    shutil.copy(finished.root / "data/sample/resized/1.jpg", folder / "a.jpg")
-    (folder / "b.png").write_bytes(b"broken")
     output = tmp_path / "predictions.csv"
-    model = "models:/person-attributes@champion"
-    finished.cli("predict", str(folder.parent), str(output), "--model", model)
+    finished.cli("predict", "data/sample/resized", str(output))
     with output.open(encoding="utf-8", newline="") as file:
-        good, broken = csv.DictReader(file)
-    assert broken["error"] == "not a JPEG, PNG, WebP or BMP image. Send a whole image file."
-    assert broken["gender"] == good["error"] == ""
-    _, (answer,) = _ask(served, {"dataframe_records": [{"image": _encode(folder / "a.jpg")}]})
-    assert {head: said["label"] for head, said in answer.items()} == {
-        head: good[head] for head in answer
-    }
+        rows = list(csv.DictReader(file))[:20]
+    for row in rows:
+        image = encode(finished.root / row["path"])
+        _, (answer,) = served.ask({"dataframe_records": [{"image": image}]})
+        assert (answer.pop("error"), answer.pop("reason")) == (None, None)
+        assert row["error"] == ""
+        for head, said in answer.items():
+            assert said["label"] == row[head]
+            assert said["probability"] == float(row[f"{head}_probability"])
+
+
+def test_a_head_that_is_switched_off_is_in_no_answer(project: Project) -> None:
+    change_params(project.params_file, {"registry.serving.heads_off": ["emotion", "weight"]})
+    assert project.repro() == ["register"]
+    said = project.run(
+        sys.executable,
+        "-c",
+        "import mlflow, pandas; mlflow.set_tracking_uri('sqlite:///mlflow.db');"
+        "from mlflow import MlflowClient;"
+        "number = max(int(v.version) for v in MlflowClient().search_model_versions(''));"
+        "model = mlflow.pyfunc.load_model(f'models:/person-attributes/{number}');"
+        "image = open('data/sample/resized/1.jpg', 'rb').read();"
+        "print(list(model.predict(pandas.DataFrame({'image': [image]})).columns))",
+    )
+    columns = {"gender", "image_quality", "age", "bag", "footwear", "pose", "error", "reason"}
+    assert set(ast.literal_eval(said.stdout.strip().splitlines()[-1])) == columns
 
 
 def test_the_registered_model_brings_code_and_no_pickle(finished: Project) -> None:

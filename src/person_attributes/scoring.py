@@ -5,6 +5,7 @@ import glob
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -91,6 +92,7 @@ def score_images(
 
 def _load_classifier(model: str, workspace: Workspace) -> tuple[ServedClassifier, str]:
     connect(workspace)
+    path = list(sys.path)
     try:
         loaded = mlflow.pyfunc.load_model(model)
     except MlflowException as error:
@@ -98,6 +100,8 @@ def _load_classifier(model: str, workspace: Workspace) -> tuple[ServedClassifier
             f"{model}: cannot be loaded: {' '.join(error.message.split())[:200]} "
             "Run dvc repro, or name another model."
         ) from None
+    # MLflow puts the model's own code in front, which processes that decode would take for ours.
+    sys.path[:] = path
     classifier = loaded.unwrap_python_model()
     if not isinstance(classifier, ServedClassifier):
         raise RegistryError(f"{model}: expected a model of this project. Name another model.")

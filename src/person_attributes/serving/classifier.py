@@ -110,6 +110,8 @@ class ServedClassifier(PythonModel):
                 "Received: none of that name."
             )
         values = list(model_input[INPUT_COLUMN])
+        if len(values) == 1 and isinstance(values[0], list | np.ndarray):
+            values = list(values[0])  # what MLflow makes of {"inputs": {"image": [...]}}
         if len(values) > self._limits.rows:
             raise RefusedRequest(
                 f"{len(values)} rows. Expected at most {self._limits.rows}. Send fewer at once."

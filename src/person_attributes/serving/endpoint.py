@@ -5,6 +5,7 @@ expect with a stack trace, both into the answer; nothing in its interface change
 function for every answer. While a model is served, that function is wrapped here.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,8 @@ def guard_endpoint(limits: Limits) -> None:
     """Wraps the scoring server's answers, where this process is one."""
     if scoring_server._SERVER_MODEL_PATH in os.environ:
         scoring_server.invocations = _guard(scoring_server.invocations, limits)
+        # Its warnings repeat names that a request came with.
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
 
 
 def _guard(answer: Callable[..., Any], limits: Limits) -> Callable[..., Any]:

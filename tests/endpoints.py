@@ -1,0 +1,86 @@
+"""A registered model behind `mlflow models serve`, asked over HTTP."""
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server's address, its process, and the file that it writes to."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def ask(self, content: Any, **headers: str) -> tuple[int, Any]:
+        """Posts JSON, or bytes as they are; gives the status, and predictions or the refusal."""
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        request = urllib.request.Request(
+            f"{self.address}/invocations", body, {"Content-Type": "application/json"} | headers
+        )
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return answer.status, json.load(answer)["predictions"]
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def get(self, path: str) -> int:
+        with urllib.request.urlopen(f"{self.address}{path}") as answer:
+            return int(answer.status)
+
+
+@contextlib.contextmanager
+def serve(root: Path, environment: Mapping[str, str], model: str, log: Path) -> Iterator[Endpoint]:
+    """Serves a model of the store in a folder, in this environment, until the block ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "-p", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--env-manager", "local"],
+            cwd=root,
+            env={**environment, "PYTHONPATH": ""},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    endpoint = Endpoint(f"http://127.0.0.1:{port}", process, log)
+    try:
+        _wait(endpoint)
+        yield endpoint
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def _wait(endpoint: Endpoint) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        assert endpoint.process.poll() is None, endpoint.log.read_text()
+        with contextlib.suppress(OSError):
+            endpoint.get("/health")
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"no answer in {START_SECONDS} s: {endpoint.log.read_text()}")
+
+
+def encode(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()

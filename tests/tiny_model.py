@@ -1,0 +1,76 @@
+"""A registered champion in seconds: a small network that learned nothing, in a store of its own."""
+
+import json
+import os
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from conftest import ROOT, SHIPPED, change_params
+
+from person_attributes.config import read_params
+from person_attributes.modeling.classifier import Normalization, build_classifier
+from person_attributes.serving.requests import Limits
+from person_attributes.stages.wiring import make_label_map
+from person_attributes.tracking.runs import connect
+from person_attributes.workspace import Workspace
+
+CHAMPION = "models:/person-attributes@champion"
+IMAGE_SIZE = 64
+LIMITS = Limits(rows=8, request_megabytes=4, image_megabytes=1, image_megapixels=4)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A workspace whose store holds the champion."""
+
+    root: Path
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("MLFLOW_")}
+        return (
+            kept | {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"} | variables
+        )
+
+
+def register_tiny_model(root: Path) -> Registered:
+    workspace = Workspace(root)
+    shutil.copy(SHIPPED, workspace.params)
+    size = {"evaluation.phase": "p5", "phases.p5.image_size": IMAGE_SIZE}
+    change_params(workspace.params, {"model.blocks": [1, 1, 1, 1], **size})
+    params = read_params(workspace.params)
+    label_map = make_label_map(params)
+    normalization = Normalization([100.0] * 3, [50.0] * 3)
+    network = build_classifier(IMAGE_SIZE, label_map.class_counts, params.model, normalization)
+    files = [root / name for name in ("network.onnx", "label_map.json", "p5.weights.h5")]
+    label_map.write(files[1])
+    workspace.normalization.parent.mkdir()
+    workspace.normalization.write_text(json.dumps(normalization.to_dict()), encoding="utf-8")
+    network.save_weights(files[2])
+    with warnings.catch_warnings():
+        # What tf2onnx and MLflow warn of while they export and register is not asked here.
+        warnings.simplefilter("ignore")
+        from person_attributes import registry
+
+        registry.export_network(network, files[0], heads_off=[])
+        _register(workspace, [*files, workspace.normalization, workspace.params])
+    return Registered(root)
+
+
+def _register(workspace: Workspace, files: list[Path]) -> None:
+    from person_attributes import registry
+
+    before = mlflow.get_tracking_uri()
+    client = connect(workspace)
+    experiment = client.create_experiment("tiny", (workspace.root / "mlruns").as_uri())
+    network, label_map, weights, *companions = files
+    try:
+        with mlflow.start_run(experiment_id=experiment):
+            version = registry.log_model(
+                network, label_map, weights, companions, LIMITS, "person-attributes"
+            )
+        client.set_registered_model_alias("person-attributes", "champion", version)
+    finally:
+        mlflow.set_tracking_uri(before)
