@@ -1,0 +1,157 @@
+"""Labelling many images: folders, patterns, CSV files and zips; cut off, and going on."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tiny_model import Registered, register_tiny_model
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory, people: Path) -> Registered:
+    registered = register_tiny_model(tmp_path_factory.mktemp("scored"))
+    photos = registered.root / "photos"
+    shutil.copytree(people, photos)
+    (photos / "broken.png").write_bytes(b"broken")
+    return registered
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "person_attributes", "predict", *arguments]
+
+
+def _predict(registered: Registered, *arguments: str, code: int = 0) -> str:
+    done = subprocess.run(
+        _command(*arguments),
+        cwd=registered.root,
+        env=registered.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def whole(registered: Registered) -> list[dict[str, str]]:
+    said = _predict(registered, "photos", "whole.csv")
+    assert "25 images, 1 unreadable, see whole.csv" in said
+    return _read(registered.root / "whole.csv")
+
+
+def test_every_image_has_a_row_and_the_broken_one_a_reason(whole: list[dict[str, str]]) -> None:
+    assert len(whole) == 25
+    (broken,) = [row for row in whole if row["error"]]
+    assert broken["path"] == "photos/broken.png"
+    assert broken["error"].startswith("not a JPEG, PNG, WebP or BMP image")
+    assert broken["gender"] == broken["gender_probability"] == ""
+    good = [row for row in whole if not row["error"]]
+    assert {row["gender"] for row in good} <= {"female", "male"}
+    assert all(0.5 <= float(row["gender_probability"]) <= 1 for row in good)
+
+
+def test_parquet_holds_what_csv_holds(registered: Registered, whole: list[dict[str, str]]) -> None:
+    _predict(registered, "photos", "whole.parquet")
+    table = pd.read_parquet(registered.root / "whole.parquet")
+    assert list(table.columns) == list(whole[0])
+    for (_, row), expected in zip(table.iterrows(), whole, strict=True):
+        for name, value in expected.items():
+            if not value:
+                assert pd.isna(row[name])
+            elif name.endswith("_probability"):
+                assert row[name] == float(value)
+            else:
+                assert row[name] == value
+    assert not list(registered.root.glob("whole.parquet.*"))
+
+
+def test_a_pattern_a_zip_and_a_csv_of_paths_give_the_same(
+    registered: Registered, whole: list[dict[str, str]]
+) -> None:
+    root = registered.root
+    with zipfile.ZipFile(root / "photos.zip", "w") as archive:
+        for row in whole:
+            archive.write(root / row["path"], row["path"])
+    pd.DataFrame({"file": [row["path"] for row in whole]}).to_csv(root / "list.csv", index=False)
+
+    _predict(registered, "photos/**/*", "pattern.csv")
+    _predict(registered, "photos.zip", "zip.csv")
+    _predict(registered, "list.csv", "list-out.csv", "--column", "file")
+
+    assert _read(root / "pattern.csv") == _read(root / "list-out.csv") == whole
+    shorter = [{**row, "path": row["path"].removeprefix("photos/")} for row in whole]
+    assert _read(root / "zip.csv") == shorter
+
+
+def test_a_file_that_is_not_there_is_a_row_with_a_reason(registered: Registered) -> None:
+    (registered.root / "gone.csv").write_text("image\nnowhere.jpg\n")
+    _predict(registered, "gone.csv", "gone-out.csv")
+    (row,) = _read(registered.root / "gone-out.csv")
+    assert row["error"] == "cannot be read: No such file or directory"
+
+
+def test_a_scoring_that_was_killed_goes_on(
+    registered: Registered, whole: list[dict[str, str]]
+) -> None:
+    root = registered.root
+    files = [row["path"] for row in whole if not row["error"]]
+    many = [files[number % len(files)] for number in range(3000)]
+    pd.DataFrame({"image": many}).to_csv(root / "many.csv", index=False)
+    process = subprocess.Popen(
+        _command("many.csv", "many-out.csv"),
+        cwd=root,
+        env=registered.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    part = root / "many-out.csv.part"
+    until = time.monotonic() + 120
+    while not (part.exists() and part.stat().st_size > 20_000):
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (root / "many-out.csv").exists()
+    with part.open("a") as file:
+        file.write("half a row,fem")
+
+    said = _predict(registered, "many.csv", "many-out.csv")
+
+    assert "images were scored before, going on" in said
+    answers = {row["path"]: row for row in whole}
+    assert _read(root / "many-out.csv") == [answers[path] for path in many]
+    assert not part.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["nowhere", "out.csv"], "nowhere: expected an image, a folder, a pattern"),
+        (["photos", "out.txt"], "out.txt: expected a name that ends in .csv or .parquet"),
+        (["whole.csv", "out.csv"], "whole.csv: expected a column 'image' of paths"),
+        (["photos", "out.csv", "--model", "models:/other/1"], "models:/other/1: cannot be loaded"),
+        (["photos", "no/such/out.csv"], "no/such/out.csv.part: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(
+    registered: Registered, whole: list[dict[str, str]], arguments: list[str], reason: str
+) -> None:
+    said = _predict(registered, *arguments, code=2)
+    assert reason in said
+    assert len(said.strip().splitlines()) == 1
