@@ -13,6 +13,7 @@ NAMES = (
     "memory",
     "precision",
     "ingest",
+    "serving",
 )
 
 

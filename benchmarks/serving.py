@@ -1,0 +1,262 @@
+"""The served model beside bare ONNX Runtime and beside Keras in a pyfunc: DenseNet121 at 200 px.
+
+`python -m benchmarks.serving soak SECONDS` keeps a server at full load and prints its memory.
+"""
+
+import base64
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from benchmarks.figures import Figure
+from benchmarks.people import RECIPE, build_network, draw_people
+
+_IMAGE_SIZE = 200
+_CLIENTS = (1, 8, 64)
+_ROUNDS = 40
+_SECONDS = 20.0
+"""Of each load."""
+
+
+def measure() -> Iterator[Figure]:
+    """Times one image in the process, one image over HTTP, starts, memory, and loads."""
+    with tempfile.TemporaryDirectory() as folder:
+        ours, rival = _make_models(Path(folder))
+        yield from _time_in_process(ours, rival)
+        loads = [_serve_and_load(model) for model in (ours, rival)]
+        yield from _compare(*loads)
+
+
+def _make_models(folder: Path) -> tuple[Path, Path]:
+    """Saves both models, of the same weights, as MLflow has them."""
+    import mlflow
+
+    import person_attributes
+    from person_attributes import registry
+    from person_attributes.serving.requests import Limits
+    from person_attributes.stages.wiring import make_label_map
+
+    network, label_map = build_network(_IMAGE_SIZE), make_label_map(RECIPE)
+    exported, saved, labels = (folder / name for name in ("n.onnx", "n.keras", "labels.json"))
+    registry.export_network(network, exported, heads_off=[])
+    network.save(saved)
+    label_map.write(labels)
+    limits = Limits(rows=256, request_megabytes=128, image_megabytes=16, image_megapixels=64)
+    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+    with mlflow.start_run():
+        version = registry.log_model(exported, labels, saved, [], limits, "ours")
+    ours = mlflow.artifacts.download_artifacts(f"models:/ours/{version}", dst_path=str(folder))
+    mlflow.pyfunc.save_model(
+        folder / "rival",
+        python_model=str(Path(__file__).parent / "keras_pyfunc.py"),
+        artifacts={"network": str(saved)},
+        code_paths=[str(Path(person_attributes.__file__).parent)],
+        pip_requirements=["mlflow"],
+        signature=mlflow.models.infer_signature({"image": ["a"]}),
+    )
+    return Path(ours), folder / "rival"
+
+
+def _time_in_process(ours: Path, rival: Path) -> Iterator[Figure]:
+    import mlflow
+    import pandas as pd
+
+    from person_attributes.data.images import decode_image, resize_image
+    from person_attributes.serving.network import Network
+
+    content = _read_photograph()
+    table = pd.DataFrame({"image": [base64.b64encode(content).decode()]})
+    network = Network(ours / "artifacts" / "n.onnx")
+    image = resize_image(decode_image(content, 64), network.image_size)[None]
+    served, keras = (mlflow.pyfunc.load_model(str(model)) for model in (ours, rival))
+    times = _alternate(
+        lambda: served.predict(table), lambda: network.predict(image), lambda: keras.predict(table)
+    )
+    for name, pick in (("median", np.median), ("p99", lambda one: np.quantile(one, 0.99))):
+        mine, bare, slow = (1000 * float(pick(one)) for one in times)
+        yield Figure(
+            f"one image, {name}: pyfunc against bare ONNX Runtime",
+            mine,
+            bare,
+            "ms",
+            bare / mine,
+            0.8,
+        )
+        yield Figure(
+            f"one image, {name}: pyfunc against Keras' pyfunc", mine, slow, "ms", slow / mine, 2
+        )
+
+
+def _alternate(*functions: Callable[[], Any]) -> list[npt.NDArray[np.float64]]:
+    seconds: list[list[float]] = [[] for _ in functions]
+    for round_number in range(_ROUNDS + 3):
+        for function, taken in zip(functions, seconds, strict=True):
+            began = time.perf_counter()
+            function()
+            if round_number >= 3:
+                taken.append(time.perf_counter() - began)
+    return [np.array(taken) for taken in seconds]
+
+
+def _read_photograph() -> bytes:
+    people = draw_people(16)
+    path: Path = people.folder / str(people.table["image_path"][0])
+    return path.read_bytes()
+
+
+@dataclass(frozen=True)
+class _Load:
+    """What a server did: seconds to its first answer, MB at rest, and by clients what it took."""
+
+    start: float
+    megabytes: float
+    latencies: dict[int, npt.NDArray[np.float64]]
+    rates: dict[int, float]
+
+
+def _compare(ours: _Load, rival: _Load) -> Iterator[Figure]:
+    what = "against Keras' pyfunc"
+    yield Figure(
+        f"server's start to first answer, {what}",
+        ours.start,
+        rival.start,
+        "s",
+        rival.start / ours.start,
+        None,
+    )
+    yield Figure(
+        f"server's memory after it, {what}",
+        ours.megabytes,
+        rival.megabytes,
+        "MB",
+        rival.megabytes / ours.megabytes,
+        None,
+    )
+    for clients in _CLIENTS:
+        for name, share in (("median", 0.5), ("p99", 0.99)):
+            mine, slow = (
+                1000 * float(np.quantile(one.latencies[clients], share)) for one in (ours, rival)
+            )
+            yield Figure(
+                f"HTTP, {clients} clients, {name}, {what}", mine, slow, "ms", slow / mine, None
+            )
+        mine, slow = ours.rates[clients], rival.rates[clients]
+        yield Figure(f"HTTP, {clients} clients, {what}", mine, slow, "images/s", mine / slow, None)
+
+
+def _serve_and_load(model: Path) -> _Load:
+    content = _make_request()
+    began = time.perf_counter()
+    with _serve(model) as (address, process):
+        while not _ask(address, content):
+            time.sleep(0.1)
+        start = time.perf_counter() - began
+        megabytes = _measure_memory(process)
+        taken = {clients: _load(address, content, clients, _SECONDS) for clients in _CLIENTS}
+    latencies = {clients: np.array(one) for clients, one in taken.items()}
+    rates = {clients: len(one) / _SECONDS for clients, one in taken.items()}
+    return _Load(start, megabytes, latencies, rates)
+
+
+def _make_request() -> bytes:
+    image = base64.b64encode(_read_photograph()).decode()
+    return json.dumps({"dataframe_records": [{"image": image}]}).encode()
+
+
+@contextlib.contextmanager
+def _serve(model: Path) -> Iterator[tuple[str, int]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model)]
+    process = subprocess.Popen(
+        [*command, "-p", str(port), "--env-manager", "local"],
+        env=os.environ | {"PYTHONPATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield f"http://127.0.0.1:{port}", process.pid
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def _ask(address: str, content: bytes) -> bool:
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=120)
+    try:
+        connection.request("POST", "/invocations", content, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+    except OSError:
+        return False
+    finally:
+        connection.close()
+    return answer.status == 200
+
+
+def _load(address: str, content: bytes, clients: int, seconds: float) -> list[float]:
+    """Has clients ask one after the other; gives how long each answer took."""
+    until, taken, failed = time.perf_counter() + seconds, list[float](), threading.Event()
+
+    def ask_on() -> None:
+        while (began := time.perf_counter()) < until:
+            if not _ask(address, content):
+                failed.set()
+            taken.append(time.perf_counter() - began)
+
+    threads = [threading.Thread(target=ask_on) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed.is_set():
+        raise RuntimeError(f"{address}: an answer that is not 200, or none")
+    return taken
+
+
+def _measure_memory(process: int) -> float:
+    """Gives the resident memory of a server and its children in MB."""
+    parent = psutil.Process(process)
+    whole = [parent, *parent.children(recursive=True)]
+    return float(sum(one.memory_info().rss for one in whole) / 1e6)
+
+
+def _soak(seconds: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        ours, _ = _make_models(Path(folder))
+        content = _make_request()
+        with _serve(ours) as (address, process):
+            while not _ask(address, content):
+                time.sleep(0.1)
+            answers = 0
+            for _ in range(10):
+                taken = _load(address, content, 8, seconds / 10)
+                answers += len(taken)
+                print(
+                    f"{answers} answers, all 200; p99 {1000 * np.quantile(taken, 0.99):.0f} ms; "
+                    f"{_measure_memory(process):.0f} MB",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    _soak(float(sys.argv[2]))
