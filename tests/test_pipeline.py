@@ -405,7 +405,7 @@ def test_a_folder_is_labelled_as_the_server_does(
     for row in rows:
         image = encode(finished.root / row["path"])
         _, (answer,) = served.ask({"dataframe_records": [{"image": image}]})
-        assert (answer.pop("error"), answer.pop("reason")) == (None, None)
+        assert (answer.pop("error"), answer.pop("reason")) == ("", "")
         assert row["error"] == ""
         for head, said in answer.items():
             assert said["label"] == row[head]

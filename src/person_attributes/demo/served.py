@@ -63,7 +63,7 @@ class Served:
             row = self._classifier.predict(pd.DataFrame({"image": [image]}), params=_PARAMS).iloc[0]
         except MlflowException as error:
             return Answer({}, " ".join(error.message.split())[:300])
-        if row["error"] is not None:
+        if row["error"]:
             return Answer({}, row["reason"])
         return Answer({head: row[head] for head in row.index if head not in _ABOUT_THE_ROW})
 

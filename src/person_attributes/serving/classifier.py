@@ -132,8 +132,8 @@ class ServedClassifier(PythonModel):
             for row, answer in zip(good, y_prob.get(head, ()), strict=True):
                 column[row] = _describe(self._label_map.classes[head], answer, wishes)
             table[head] = column
-        table["error"] = [errors[row].kind if row in errors else None for row in range(rows)]
-        table["reason"] = [str(errors[row]) if row in errors else None for row in range(rows)]
+        table["error"] = [errors[row].kind if row in errors else "" for row in range(rows)]
+        table["reason"] = [str(errors[row]) if row in errors else "" for row in range(rows)]
         # As objects: pandas would turn what is empty into NaN, which is no JSON.
         return pd.DataFrame(table, dtype=object)
 

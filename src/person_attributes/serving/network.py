@@ -12,15 +12,9 @@ from person_attributes.data.images import Images
 class Network:
     """An exported network on the processor; several threads may ask it at once."""
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
-        """Loads it and answers once, since the first answer is slow.
-
-        Args:
-            path: The `.onnx` file.
-            threads: Processor cores for one batch; 0 takes all.
-        """
+    def __init__(self, path: Path) -> None:
+        """Loads an `.onnx` file and answers once, since the first answer is slow."""
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
         # What it says of a model that it has optimised before helps nobody.
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
@@ -36,6 +30,15 @@ class Network:
         return int(self._input.shape[1])
 
     def predict(self, images: Images) -> dict[str, npt.NDArray[np.float32]]:
-        """Predicts a batch: `{head: (n, classes) float32}` of probabilities."""
-        answers = self._session.run(self._heads, {self._input.name: images})
-        return dict(zip(self._heads, answers, strict=True))
+        """Predicts images: `{head: (n, classes) float32}` of probabilities.
+
+        Each is computed by itself, on all cores: in a batch, its last digits would depend on the
+        others, and the same image would be answered in two ways. A batch is hardly faster here.
+        """
+        answers = [
+            self._session.run(self._heads, {self._input.name: image[None]}) for image in images
+        ]
+        return {
+            head: np.concatenate([answer[number] for answer in answers])
+            for number, head in enumerate(self._heads)
+        }
