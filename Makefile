@@ -5,7 +5,7 @@ SHELL := /bin/bash
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env gpu repro demo test lint lock benchmarks fuzz backends
+.PHONY: help env gpu repro demo test lint lock benchmarks fuzz spark backends
 
 help:
 	@echo "make repro   environment, the whole pipeline, the results"
@@ -14,7 +14,8 @@ help:
 	@echo "make env     the environment alone; make gpu adds CUDA to it"
 	@echo "make lock    resolve the versions anew"
 	@echo "make benchmarks  speed, beside the article's way; quarter of an hour or more"
-	@echo "make fuzz    broken archives, annotations and images, SECONDS=60 of each"
+	@echo "make fuzz    broken archives, annotations, images and requests, SECONDS=60 of each"
+	@echo "make spark   the registered model on a local Spark; needs Java"
 	@echo "make backends    the training tests on Keras' JAX and PyTorch backends"
 
 env: $(VENV)/installed
@@ -59,6 +60,12 @@ fuzz: env
 		$(BIN)/python -m fuzzing $$target $(SECONDS) 2>&1 | grep -v "REDUCE\|NEW\|Uses:\|INFO:"; \
 		test $${PIPESTATUS[0]} -eq 0 || exit 1; \
 	done
+	$(BIN)/python -m fuzzing.endpoint models:/person-attributes@champion $(SECONDS)
+
+# Not in the lock file: half a gigabyte for one test, and it needs Java.
+spark: env
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet pyspark==4.3.0
+	$(BIN)/pytest -m spark tests/serving/test_spark.py
 
 # An environment of its own: JAX needs NumPy 2. Its warnings on fork and both backends' on NumPy are theirs.
 backends:

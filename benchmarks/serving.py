@@ -164,7 +164,7 @@ def _compare(ours: _Load, rival: _Load) -> Iterator[Figure]:
 def _serve_and_load(model: Path) -> _Load:
     content = _make_request()
     began = time.perf_counter()
-    with _serve(model) as (address, process):
+    with serve_model(model) as (address, process):
         while not _ask(address, content):
             time.sleep(0.1)
         start = time.perf_counter() - began
@@ -181,7 +181,8 @@ def _make_request() -> bytes:
 
 
 @contextlib.contextmanager
-def _serve(model: Path) -> Iterator[tuple[str, int]]:
+def serve_model(model: Path | str) -> Iterator[tuple[str, int]]:
+    """Serves a model on a free port; gives its address and the id of its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -244,7 +245,7 @@ def _soak(seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         ours, _ = _make_models(Path(folder))
         content = _make_request()
-        with _serve(ours) as (address, process):
+        with serve_model(ours) as (address, process):
             while not _ask(address, content):
                 time.sleep(0.1)
             answers = 0

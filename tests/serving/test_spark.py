@@ -1,0 +1,63 @@
+"""The registered model on a real local Spark: the same rows, the same answers. `make spark`."""
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from tiny_model import CHAMPION, Registered, register_tiny_model
+
+SCORE = f"""
+import json, sys, warnings
+warnings.simplefilter("ignore")  # Spark's, on this pandas
+import mlflow
+from pyspark.sql import SparkSession
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
+builder = builder.config("spark.driver.bindAddress", "127.0.0.1")
+spark = builder.config("spark.driver.host", "127.0.0.1").getOrCreate()
+answer = mlflow.pyfunc.spark_udf(
+    spark, {CHAMPION!r}, params={{"on_error": "answer"}}, env_manager="local")
+table = spark.createDataFrame(json.load(sys.stdin), ["path", "image"]).repartition(2)
+rows = table.select("path", answer("image").alias("said")).orderBy("path").collect()
+print(json.dumps([row.asDict(recursive=True) for row in rows]))
+"""
+
+
+@pytest.mark.spark
+def test_spark_gives_the_answers_of_the_model(tmp_path: Path, people: Path) -> None:
+    registered = register_tiny_model(tmp_path)
+    images = {path.name: path.read_bytes() for path in sorted(people.rglob("*.jpg"))}
+    images["broken.jpg"] = b"broken"
+    encoded = [[name, base64.b64encode(content).decode()] for name, content in images.items()]
+    done = subprocess.run(
+        [sys.executable, "-c", SCORE],
+        input=json.dumps(encoded),
+        cwd=tmp_path,
+        env=registered.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = {row["path"]: row["said"] for row in json.loads(done.stdout.splitlines()[-1])}
+    assert said == _ask(registered, images)
+    assert said["broken.jpg"]["error"] == "image"
+
+
+def _ask(registered: Registered, images: dict[str, bytes]) -> dict[str, object]:
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{registered.root / 'mlflow.db'}")
+    try:
+        model = mlflow.pyfunc.load_model(CHAMPION)
+    finally:
+        mlflow.set_tracking_uri(before)
+    answers = {}
+    for name, content in images.items():  # no more at once than the model takes
+        table = pd.DataFrame({"image": [content]})
+        (answers[name],) = model.predict(table, params={"on_error": "answer"}).to_dict("records")
+    return answers
