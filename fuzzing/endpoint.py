@@ -125,7 +125,9 @@ def _ask(address: str, body: bytes, content_type: str) -> tuple[int, str]:
 
 def _find_fault(status: int, answer: str) -> str:
     if status == 200:
-        predictions = json.loads(answer, parse_constant=_refuse)["predictions"]
+        said = json.loads(answer, parse_constant=_refuse)
+        # MLflow answers what looks like a chat, `messages` and such, without a key around it.
+        predictions = said["predictions"] if isinstance(said, dict) else said
         return "" if isinstance(predictions, list) else "no list of predictions"
     if not 400 <= status < 500:
         return "neither an answer nor a refusal"
