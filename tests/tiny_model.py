@@ -1,9 +1,11 @@
 """A registered champion in seconds: a small network that learned nothing, in a store of its own."""
 
+import contextlib
 import json
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +36,15 @@ class Registered:
             kept | {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"} | variables
         )
 
+    @contextlib.contextmanager
+    def store(self) -> Iterator[None]:
+        """Has MLflow look here, and nowhere once the block ends."""
+        mlflow.set_tracking_uri(f"sqlite:///{self.root / 'mlflow.db'}")
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+
 
 def register_tiny_model(root: Path) -> Registered:
     workspace = Workspace(root)
@@ -62,15 +73,12 @@ def register_tiny_model(root: Path) -> Registered:
 def _register(workspace: Workspace, files: list[Path]) -> None:
     from person_attributes import registry
 
-    before = mlflow.get_tracking_uri()
-    client = connect(workspace)
-    experiment = client.create_experiment("tiny", (workspace.root / "mlruns").as_uri())
     network, label_map, weights, *companions = files
-    try:
+    with Registered(workspace.root).store():
+        client = connect(workspace)
+        experiment = client.create_experiment("tiny", (workspace.root / "mlruns").as_uri())
         with mlflow.start_run(experiment_id=experiment):
             version = registry.log_model(
                 network, label_map, weights, companions, LIMITS, "person-attributes"
             )
         client.set_registered_model_alias("person-attributes", "champion", version)
-    finally:
-        mlflow.set_tracking_uri(before)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from endpoints import Endpoint, encode, serve
 from PIL import Image
@@ -254,3 +255,17 @@ def _check_is_short_and_silent(text: str, sent: str) -> None:
 def _check_is_silent(text: str, sent: str) -> None:
     assert sent[:40] not in text
     assert "Traceback" not in text
+
+
+def test_a_model_whose_network_is_broken_says_so_and_blames_nobody(
+    registered: Registered, image: str, tmp_path: Path
+) -> None:
+    with registered.store():
+        model = mlflow.artifacts.download_artifacts(CHAMPION, dst_path=str(tmp_path / "broken"))
+    next(Path(model).rglob("*.onnx")).write_bytes(b"broken")
+    log = tmp_path / "serve.log"
+    with serve(registered.root, registered.environment(), model, log) as endpoint:
+        status, text = endpoint.ask({"inputs": {"image": [image]}})
+    assert status == 500, text
+    assert "the model's network cannot be loaded" in text
+    _check_is_short_and_silent(text, image)

@@ -50,12 +50,8 @@ def test_spark_gives_the_answers_of_the_model(tmp_path: Path, people: Path) -> N
 
 
 def _ask(registered: Registered, images: dict[str, bytes]) -> dict[str, object]:
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{registered.root / 'mlflow.db'}")
-    try:
+    with registered.store():
         model = mlflow.pyfunc.load_model(CHAMPION)
-    finally:
-        mlflow.set_tracking_uri(before)
     answers = {}
     for name, content in images.items():  # no more at once than the model takes
         table = pd.DataFrame({"image": [content]})

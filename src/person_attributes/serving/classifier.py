@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from mlflow.pyfunc.model import PythonModel
 
 from person_attributes.data.images import Images, resize_image
@@ -90,17 +91,35 @@ class ServedClassifier(PythonModel):
         """
         wishes = Wishes.read(params, self._label_map.heads)
         values = self._read_values(model_input)
-        network = self.network
         images, errors = [], {}
         for row, value in enumerate(values):
             try:
-                images.append(resize_image(read_image(value, self._limits), network.image_size))
+                images.append(self._prepare(value))
             except RowError as error:
                 if wishes.on_error == FAIL:
                     raise RefusedRequest(f"row {row}: {error}") from None
                 errors[row] = error
-        y_prob = network.predict(np.stack(images)) if images else {}
+        y_prob = self._run(np.stack(images)) if images else {}
         return self._tell(len(values), y_prob, errors, wishes)
+
+    def _prepare(self, value: Any) -> npt.NDArray[np.uint8]:
+        return resize_image(read_image(value, self._limits), self._require_network().image_size)
+
+    def _run(self, images: Images) -> dict[str, npt.NDArray[np.float32]]:
+        try:
+            return self._require_network().predict(images)
+        except RefusedRequest:
+            raise
+        except Exception:  # of ONNX Runtime's own kinds: no fault of the request
+            raise RefusedRequest("the network failed. Ask again.", INTERNAL_ERROR) from None
+
+    def _require_network(self) -> Network:
+        try:
+            return self.network
+        except Exception:
+            raise RefusedRequest(
+                "the model's network cannot be loaded. Serve another version.", INTERNAL_ERROR
+            ) from None
 
     def _read_values(self, model_input: Any) -> list[Any]:
         columns = list(getattr(model_input, "columns", []))

@@ -37,9 +37,9 @@ class RefusedRequest(MlflowException):
     keeps its own, so that no image is echoed into an answer or a log.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, error_code: int = INVALID_PARAMETER_VALUE) -> None:
         self._message = message
-        super().__init__(message, error_code=INVALID_PARAMETER_VALUE)
+        super().__init__(message, error_code=error_code)
 
     @property
     def message(self) -> str:
