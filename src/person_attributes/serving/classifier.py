@@ -17,7 +17,7 @@ from mlflow.pyfunc.model import PythonModel
 
 from person_attributes.data.images import Images, resize_image
 from person_attributes.labels import LabelMap
-from person_attributes.serving.endpoint import guard_endpoint
+from person_attributes.serving.endpoint import guard_endpoint, is_served
 from person_attributes.serving.network import Network
 from person_attributes.serving.requests import (
     FAIL,
@@ -131,7 +131,7 @@ class ServedClassifier(PythonModel):
         values = list(model_input[INPUT_COLUMN])
         if len(values) == 1 and isinstance(values[0], list | np.ndarray):
             values = list(values[0])  # what MLflow makes of {"inputs": {"image": [...]}}
-        if len(values) > self._limits.rows:
+        if is_served() and len(values) > self._limits.rows:  # Spark sends thousands
             raise RefusedRequest(
                 f"{len(values)} rows. Expected at most {self._limits.rows}. Send fewer at once."
             )

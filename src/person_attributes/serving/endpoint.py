@@ -21,9 +21,14 @@ EXPECTED = (
 )
 
 
+def is_served() -> bool:
+    """Says whether this process is a scoring server, rather than a program or a worker of Spark."""
+    return scoring_server._SERVER_MODEL_PATH in os.environ
+
+
 def guard_endpoint(limits: Limits) -> None:
     """Wraps the scoring server's answers, where this process is one."""
-    if scoring_server._SERVER_MODEL_PATH in os.environ:
+    if is_served():
         scoring_server.invocations = _guard(scoring_server.invocations, limits)
         # Its warnings repeat names that a request came with.
         logging.getLogger("mlflow").setLevel(logging.ERROR)
