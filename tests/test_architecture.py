@@ -18,7 +18,7 @@ FLOORS = [
     {"drawing"},
     {"training", "evaluation", "inspection"},
     {"tracking", "serving"},
-    {"registry", "scoring", "served_model", "lr_finder", "comparing", "promotion"},
+    {"registry", "quantization", "scoring", "served_model", "lr_finder", "comparing", "promotion"},
     {"stages"},
     {"sweeping", "demo"},
     {"cli"},

@@ -429,6 +429,28 @@ def test_a_head_that_is_switched_off_is_in_no_answer(project: Project) -> None:
     assert set(ast.literal_eval(said.stdout.strip().splitlines()[-1])) == columns
 
 
+def test_eight_bits_are_served_where_the_gate_lets_them(project: Project) -> None:
+    gate = "registry.gate"
+    lenient = {f"{gate}.minimum_gain": -1.0, f"{gate}.largest_head_drop": 1.0}
+    lenient[f"{gate}.largest_calibration_drop"] = 1.0
+    change_params(project.params_file, {"registry.serving.int8": True, **lenient})
+    said = project.cli("register").stdout
+    assert "every condition of the gate holds" in said
+    assert "not in 8 bits" not in said
+    described = str(_client(project).get_model_version("person-attributes", "2").description)
+    assert "8 bits: gain in mean accuracy" in described
+
+    change_params(project.params_file, {f"{gate}.minimum_gain": 1.0})
+    assert "not in 8 bits: gain in mean accuracy: expected at least +1" in (
+        project.cli("register").stdout
+    )
+    described = str(_client(project).get_model_version("person-attributes", "3").description)
+    assert "8 bits" not in described
+    files = sorted(project.root.rglob("network.onnx"), key=lambda path: path.stat().st_mtime)
+    rounded, exact = (path.stat().st_size for path in files)
+    assert rounded < exact
+
+
 def test_the_registered_model_brings_code_and_no_pickle(finished: Project) -> None:
     version = _client(finished).get_model_version_by_alias("person-attributes", "champion")
     artifacts = Path(

@@ -29,10 +29,13 @@ class GateParams(Section):
 class ServingParams(Section):
     """What a served version answers, and how much a request may hold.
 
-    `heads_off` are heads that it does not answer: they are left out of the exported network.
+    `heads_off` are heads that it does not answer: they are left out of the exported network. With
+    `int8` the network is rounded to 8 bits by so many training rows, where the gate lets it.
     """
 
     heads_off: Annotated[tuple[Identifier, ...], FROM_LIST]
+    int8: bool
+    int8_rows: Count
     max_rows: Count
     max_request_megabytes: Positive
     max_image_megabytes: Positive

@@ -25,6 +25,11 @@ class Network:
         self.predict(np.zeros((1, self.image_size, self.image_size, 3), np.uint8))
 
     @property
+    def input_name(self) -> str:
+        """The name of its input."""
+        return str(self._input.name)
+
+    @property
     def image_size(self) -> int:
         """Height and width of its images in pixels."""
         return int(self._input.shape[1])

@@ -4,6 +4,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 def register(workspace: Workspace, params: Params) -> None:
     """Exports, checks, logs and registers the model; moves the alias where the gate holds."""
     from person_attributes import registry
-    from person_attributes.evaluation.calibration import scale_heads
     from person_attributes.evaluation.gate import check_claims
     from person_attributes.evaluation.model_card import render_card_page
     from person_attributes.evaluation.predictions import Predictions
@@ -66,34 +66,23 @@ def register(workspace: Workspace, params: Params) -> None:
         temperatures = json.loads(workspace.temperatures.read_text(encoding="utf-8"))
         classifier = scale_temperatures(load_scored_network(workspace, params), temperatures)
         predictions = Predictions.read(workspace.predictions)
-        expected = scale_heads(predictions.y_prob, temperatures)
         records = read_records(workspace.records)
         card = _write_card(workspace, params, drawn, classifier, metrics)
         with tempfile.TemporaryDirectory() as folder:
-            network, page = Path(folder) / "network.onnx", Path(folder) / "model_card.html"
+            page = Path(folder) / "model_card.html"
             page.write_text(render_card_page(card, params.report.colour), encoding="utf-8")
             text = page.with_suffix(".md")
             text.write_text(card, encoding="utf-8")
-            off, label_map = section.serving.heads_off, Path(folder) / "label_map.json"
-            served_map = LabelMap.read(workspace.label_map).without(off)
-            served_map.write(label_map)
-            expected = {head: expected[head] for head in served_map.heads}
-            registry.export_network(classifier, network, off)
-            export = registry.check_export(
-                network,
-                open_pack(workspace.pack(params.phases[phase].image_size)),
-                find_positions(records, predictions.rows.tolist()),
-                expected,
-                section.max_export_difference,
-            )
+            exported = _export(workspace, params, classifier, drawn, Path(folder))
             version = registry.log_model(
-                network,
-                label_map,
+                exported.network,
+                exported.label_map,
                 workspace.weights(phase),
                 [text, page, workspace.normalization, workspace.params],
                 _read_limits(params),
                 section.model_name,
             )
+            served_map = LabelMap.read(exported.label_map)
         for path in (workspace.predictions, workspace.params):
             run.log_file(path)  # for comparisons with other versions
         count = section.served_rows
@@ -101,12 +90,12 @@ def register(workspace: Workspace, params: Params) -> None:
         served = registry.check_served(
             f"models:/{section.model_name}/{version}",
             [source.read(name) for name in records["image"].loc[predictions.rows[:count]]],
-            {head: answers[:count] for head, answers in expected.items()},
+            {head: answers[:count] for head, answers in exported.predictions.y_prob.items()},
             served_map,
             section.max_export_difference,
         )
         sound = [
-            export,
+            *exported.conditions,
             served,
             *check_claims(predictions, metrics, drawn.train, section.gate),
         ]
@@ -122,6 +111,72 @@ def register(workspace: Workspace, params: Params) -> None:
             f"register: {section.model_name} version {version} "
             f"{'is' if registered.is_champion else 'is not'} {section.alias}: {registered.reason}"
         )
+
+
+@dataclass(frozen=True)
+class _Exported:
+    """What is served: its files, what it says of the validation rows, and the conditions on it."""
+
+    network: Path
+    label_map: Path
+    predictions: "Predictions"
+    conditions: list["Condition"]
+
+
+def _export(
+    workspace: Workspace, params: Params, classifier: "keras.Model", drawn: Split, folder: Path
+) -> _Exported:
+    """Exports the heads that are served, in 8 bits where that is asked for and the gate lets it."""
+    from person_attributes import registry
+
+    section = params.registry
+    network, label_map = folder / "network.onnx", folder / "label_map.json"
+    served = LabelMap.read(workspace.label_map).without(section.serving.heads_off)
+    served.write(label_map)
+    predictions = _read_served_predictions(workspace, served)
+    records = read_records(workspace.records)
+    images = open_pack(workspace.pack(params.phases[params.evaluation.phase].image_size))
+    positions = find_positions(records, predictions.rows.tolist())
+    registry.export_network(classifier, network, section.serving.heads_off)
+    export = registry.check_export(
+        network, images, positions, predictions.y_prob, section.max_export_difference
+    )
+    exported = _Exported(network, label_map, predictions, [export])
+    if not section.serving.int8:
+        return exported
+
+    from person_attributes.quantization import check_quantized, quantize_network
+
+    rounded = folder / "network.int8.onnx"
+    rows = list(drawn.train)[: section.serving.int8_rows]
+    quantize_network(network, images[find_positions(records, rows)], rounded)
+    conditions, said = check_quantized(
+        rounded, images, positions, predictions, section.gate, params.evaluation, params.seed
+    )
+    failed = [one for one in conditions if not one.holds]
+    if failed:
+        print(
+            f"register: not in 8 bits: {failed[0].name.removeprefix('8 bits: ')}: expected "
+            f"{failed[0].expected}, received {failed[0].received}"
+        )
+        return exported
+    rounded.replace(network)
+    return _Exported(network, label_map, said, [export, *conditions])
+
+
+def _read_served_predictions(workspace: Workspace, served: LabelMap) -> "Predictions":
+    """Gives what the calibrated network says of validation rows, of the heads that are served."""
+    from person_attributes.evaluation.calibration import scale_heads
+    from person_attributes.evaluation.predictions import Predictions
+
+    predictions = Predictions.read(workspace.predictions)
+    temperatures = json.loads(workspace.temperatures.read_text(encoding="utf-8"))
+    y_prob = scale_heads(predictions.y_prob, temperatures)
+    return Predictions(
+        predictions.rows,
+        {head: predictions.y_true[head] for head in served.heads},
+        {head: y_prob[head] for head in served.heads},
+    )
 
 
 def promote(workspace: Workspace, params: Params, number: str, because: str) -> None:
