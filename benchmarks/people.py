@@ -41,7 +41,7 @@ class People:
         if not path.exists():
             limits = RECIPE.data.limits
             source = open_source(self.folder, limits)
-            pack_images(source, list(self.table["image_path"]), image_size, limits, path)
+            pack_images(source, list(self.table["image_path"]), image_size, "keep", limits, path)
         return open_pack(path)
 
 

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.figures import Figure
 from benchmarks.people import RECIPE, draw_people
+from person_attributes.framing import height_and_width
 
 PEOPLE, EPOCHS = 256, 2
 _COMMAND = [sys.executable, "-m", "person_attributes"]
@@ -71,11 +72,12 @@ def _run(folder: Path) -> None:
     weights = Path(tempfile.mkdtemp()) / "weights.weights.h5"
     network, image_size = None, 0
     for phase in RECIPE.phases.values():
-        if network is None or phase.image_size != image_size:
-            larger = build_network(phase.image_size, counts)
+        phase_size, _ = height_and_width(phase.image_size)
+        if network is None or phase_size != image_size:
+            larger = build_network(phase_size, counts)
             if network is not None:
                 larger.load_weights(weights)
-            network, image_size = larger, phase.image_size
+            network, image_size = larger, phase_size
         for layer in network.layers:
             is_tower = layer.name in counts or layer.output.shape[1:] == (128,)
             layer.trainable = phase.trainable == "all" or is_tower

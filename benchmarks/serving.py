@@ -61,7 +61,7 @@ def _make_models(folder: Path) -> tuple[Path, Path]:
     limits = Limits(rows=256, request_megabytes=128, image_megabytes=16, image_megapixels=64)
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
     with mlflow.start_run():
-        version = registry.log_model(exported, labels, saved, [], limits, "ours")
+        version = registry.log_model(exported, labels, saved, [], limits, "keep", "ours")
     ours = mlflow.artifacts.download_artifacts(f"models:/ours/{version}", dst_path=str(folder))
     mlflow.pyfunc.save_model(
         folder / "rival",
@@ -84,7 +84,7 @@ def _time_in_process(ours: Path, rival: Path) -> Iterator[Figure]:
     content = _read_photograph()
     table = pd.DataFrame({"image": [base64.b64encode(content).decode()]})
     network = Network(ours / "artifacts" / "n.onnx")
-    image = resize_image(decode_image(content, 64), network.image_size)[None]
+    image = resize_image(decode_image(content, 64), network.image_size, "keep")[None]
     served, keras = (mlflow.pyfunc.load_model(str(model)) for model in (ours, rival))
     times = _alternate(
         lambda: served.predict(table), lambda: network.predict(image), lambda: keras.predict(table)

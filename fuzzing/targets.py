@@ -30,6 +30,7 @@ _DATA = DataParams(
     image_column="file",
     keep_columns=(),
     limits=_LIMITS,
+    black_bars="keep",
     image_sizes=(32,),
     max_quarantined_share=1.0,
 )

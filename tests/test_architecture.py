@@ -12,7 +12,7 @@ from person_attributes import errors
 SOURCE = ROOT / "src" / "person_attributes"
 
 FLOORS = [
-    {"errors"},
+    {"errors", "framing"},
     {"config", "digests", "labels", "workspace"},
     {"data", "modeling"},
     {"drawing"},

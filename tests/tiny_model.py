@@ -79,6 +79,6 @@ def _register(workspace: Workspace, files: list[Path]) -> None:
         experiment = client.create_experiment("tiny", (workspace.root / "mlruns").as_uri())
         with mlflow.start_run(experiment_id=experiment):
             version = registry.log_model(
-                network, label_map, weights, companions, LIMITS, "person-attributes"
+                network, label_map, weights, companions, LIMITS, "keep", "person-attributes"
             )
         client.set_registered_model_alias("person-attributes", "champion", version)

@@ -83,7 +83,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         if name == "pack":
-            command.add_argument("image_size", type=int, help="height and width in pixels")
+            command.add_argument("image_size", help="one of data.image_sizes")
         if name in _OF_A_PHASE:
             command.add_argument("phase", help="a key of `phases` in params.yaml")
     promote = commands.add_parser("promote", help="make a version champion where the gate holds")

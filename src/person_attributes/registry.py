@@ -22,6 +22,7 @@ import person_attributes
 from person_attributes.data.images import Images
 from person_attributes.errors import RegistryError
 from person_attributes.evaluation.gate import Condition
+from person_attributes.framing import BlackBars
 from person_attributes.labels import LabelMap
 from person_attributes.serving.network import Network
 from person_attributes.serving.requests import DEFAULTS, INPUT_COLUMN, Limits
@@ -168,6 +169,7 @@ def log_model(
     weights: Path,
     companions: Sequence[Path],
     limits: Limits,
+    black_bars: BlackBars,
     name: str,
 ) -> str:
     """Logs the servable model to the active run and registers it.
@@ -178,6 +180,7 @@ def log_model(
         weights: The Keras weights, for further training.
         companions: Files that travel with the model: its cards, and what builds its network anew.
         limits: What a request may hold.
+        black_bars: Whether those around images are cut off first, as the packs had it.
         name: The registered model's name.
 
     Returns:
@@ -192,7 +195,7 @@ def log_model(
             "weights": str(weights),
             **{path.name: str(path) for path in companions},
         },
-        model_config={"limits": asdict(limits)},
+        model_config={"limits": asdict(limits), "black_bars": black_bars},
         code_paths=[str(Path(person_attributes.__file__).parent)],
         pip_requirements=[f"{package}=={version(package)}" for package in _SERVING_PACKAGES],
         signature=_build_signature(LabelMap.read(label_map)),

@@ -25,6 +25,7 @@ from person_attributes.data.archive import FolderSource, Source, ZipSource
 from person_attributes.data.decoding import map_images
 from person_attributes.data.images import resize_image
 from person_attributes.errors import ImageError, RegistryError, SourceError
+from person_attributes.framing import BlackBars
 from person_attributes.labels import LabelMap
 from person_attributes.serving.classifier import ServedClassifier
 from person_attributes.tracking.runs import connect
@@ -82,7 +83,7 @@ def score_images(
         if part.rows:
             print(f"predict: {part.rows} images were scored before, going on")
         left = names[part.rows :]
-        work = partial(_shrink, classifier.network.image_size)
+        work = partial(_shrink, classifier.network.image_size, classifier.black_bars)
         results = zip(left, map_images(work, source, left, limits, "predicting"), strict=True)
         while batch := list(islice(results, batch_size)):
             part.append(_score_batch(classifier, batch))
@@ -108,8 +109,10 @@ def _load_classifier(model: str, workspace: Workspace) -> tuple[ServedClassifier
     return classifier, str(loaded.metadata.model_uuid)
 
 
-def _shrink(image_size: int, _: bytes, image: Image.Image) -> npt.NDArray[np.uint8]:
-    return resize_image(image, image_size)
+def _shrink(
+    image_size: str, black_bars: BlackBars, _: bytes, image: Image.Image
+) -> npt.NDArray[np.uint8]:
+    return resize_image(image, image_size, black_bars)
 
 
 def _score_batch(

@@ -171,7 +171,7 @@ class Workspace:
         """Figures of all epochs of all phases, end to end."""
         return self.root / "reports" / "learning_curves.csv"
 
-    def pack(self, image_size: int) -> Path:
+    def pack(self, image_size: int | str) -> Path:
         """The packed images of one size, rows in the order of the records."""
         return self.root / "data" / "packs" / f"{image_size}.npy"
 

@@ -14,12 +14,12 @@ from person_attributes.errors import ImageError
 def test_a_pack_holds_the_rows_in_order(people: Path, params: Params, tmp_path: Path) -> None:
     limits = params.data.limits
     names = ["resized/3.jpg", "resized/1.jpg"]
-    pack_images(open_source(people, limits), names, 32, limits, tmp_path / "pack.npy")
+    pack_images(open_source(people, limits), names, 32, "keep", limits, tmp_path / "pack.npy")
     pack = open_pack(tmp_path / "pack.npy")
     assert (pack.shape, str(pack.dtype)) == ((2, 32, 32, 3), "uint8")
     for row, name in zip(pack, names, strict=True):
         image = decode_image((people / name).read_bytes(), limits.image_megapixels)
-        np.testing.assert_array_equal(row, resize_image(image, 32))
+        np.testing.assert_array_equal(row, resize_image(image, 32, "keep"))
     assert isinstance(pack, np.memmap)
 
 
@@ -32,6 +32,7 @@ def test_an_image_that_broke_after_ingest_is_named(params: Params, tmp_path: Pat
             open_source(tmp_path, limits),
             ["good.png", "bad.png"],
             32,
+            "keep",
             limits,
             tmp_path / "pack.npy",
         )

@@ -16,6 +16,7 @@ from person_attributes.config.fields import (
     Section,
     Share,
 )
+from person_attributes.framing import BlackBars
 
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -25,7 +26,7 @@ class SampleParams(Section):
 
     seed: _Seed
     images: Count
-    image_size: ImageSize
+    image_size: Annotated[int, Field(ge=32, le=4096)]
 
 
 class LimitsParams(Section):
@@ -41,7 +42,8 @@ class LimitsParams(Section):
 class DataParams(Section):
     """Where the annotated images lie and which sizes they are packed in.
 
-    `keep_columns` are columns that records carry along: for the split, and for people.
+    `keep_columns` are columns that records carry along: for the split, and for people. `black_bars`
+    at the sides of images are kept, or cut off before an image is resized.
     """
 
     source: str
@@ -49,6 +51,7 @@ class DataParams(Section):
     image_column: Column
     keep_columns: Annotated[tuple[Column, ...], FROM_LIST]
     limits: LimitsParams
+    black_bars: BlackBars
     image_sizes: Annotated[tuple[ImageSize, ...], FROM_LIST, Field(min_length=1)]
     max_quarantined_share: Share
 

@@ -39,6 +39,7 @@ from person_attributes.config.training import (
     TrainingParams,
 )
 from person_attributes.errors import ParamsError, suggest
+from person_attributes.framing import height_and_width
 
 INITIAL = "initial"
 """What the first phase starts from: the weights that `initialize` writes."""
@@ -168,7 +169,7 @@ class Params(Section):
             f"phases.{name}.image_size": phase.image_size for name, phase in self.phases.items()
         }
         for where, size in sizes.items():
-            if size < smallest:
+            if min(height_and_width(size)) < smallest:
                 raise ValueError(
                     f"{where}: {self.model.backbone} takes images of {smallest} px and more. "
                     f"Received: {size}. Raise it, or choose another backbone."

@@ -11,6 +11,7 @@ import numpy as np
 from person_attributes.config import AugmentationParams, AugmenterParams
 from person_attributes.data.images import Images
 from person_attributes.errors import ParamsError, suggest
+from person_attributes.framing import height_and_width
 
 _TRIES = 4
 """How often a policy is tried where it is checked: parts of it may be left to chance."""
@@ -51,7 +52,9 @@ class Augmenter:
         return np.stack(self._pipeline.augment_images(list(images)))
 
 
-def check_policies(policies: Mapping[str, AugmentationParams], image_sizes: Sequence[int]) -> None:
+def check_policies(
+    policies: Mapping[str, AugmentationParams], image_sizes: Sequence[int | str]
+) -> None:
     """Builds every policy and tries its augmenters on some noise, several times.
 
     Args:
@@ -62,7 +65,8 @@ def check_policies(policies: Mapping[str, AugmentationParams], image_sizes: Sequ
         ParamsError: If one cannot be built, fails, or changes the shape of an image; says where.
     """
     random = np.random.default_rng(0)
-    noise = [random.integers(0, 256, (8, size, size, 3), np.uint8) for size in image_sizes]
+    shapes = [(8, *height_and_width(image_size), 3) for image_size in image_sizes]
+    noise = [random.integers(0, 256, shape, np.uint8) for shape in shapes]
     for name, policy in policies.items():
         for number, entry in enumerate(policy.augmenters):
             where = f"params.yaml: augmentation.{name}.augmenters.{number}: {next(iter(entry))}"

@@ -7,15 +7,22 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from person_attributes.errors import ImageError
+from person_attributes.framing import BlackBars, height_and_width
 
 Images = npt.NDArray[np.uint8]
-"""(n, image_size, image_size, 3) RGB."""
+"""(n, height, width, 3) RGB."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 """Pillow reads many more; some of them run other programs, or are no pictures of people."""
 
 _BACKGROUND = (255, 255, 255)
 """Shows through transparent pixels, whose own colours nobody ever saw."""
+
+_BLACK = 24
+"""Of 255: what a JPEG leaves of black."""
+
+_SPECKS = 0.02
+"""Share of a bar's row or column that may be brighter: ringing beside the picture."""
 
 
 def decode_image(content: bytes, max_megapixels: float) -> Image.Image:
@@ -65,11 +72,30 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def resize_image(image: Image.Image, image_size: int) -> npt.NDArray[np.uint8]:
-    """Resizes to a square, smoothing where it shrinks.
+def resize_image(
+    image: Image.Image, image_size: int | str, black_bars: BlackBars
+) -> npt.NDArray[np.uint8]:
+    """Resizes to the network's size whatever the shape was, smoothing where it shrinks.
+
+    Args:
+        image: An RGB image.
+        image_size: Height and width in pixels, as `params.yaml` has it.
+        black_bars: Whether those around the image are cut off first.
 
     Returns:
-        (image_size, image_size, 3) RGB.
+        (height, width, 3) RGB.
     """
-    square = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(square, dtype=np.uint8)
+    height, width = height_and_width(image_size)
+    box = _find_picture(image) if black_bars == "cut" else None
+    resized = image.resize((width, height), Image.Resampling.BILINEAR, box)
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def _find_picture(image: Image.Image) -> tuple[int, int, int, int] | None:
+    """Finds what lies between black bars: left, top, right and bottom; None where all is black."""
+    is_lit = np.asarray(image).max(axis=2) > _BLACK
+    columns = np.flatnonzero(is_lit.mean(axis=0) > _SPECKS)
+    rows = np.flatnonzero(is_lit.mean(axis=1) > _SPECKS)
+    if not len(columns) or not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

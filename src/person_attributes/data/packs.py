@@ -15,26 +15,33 @@ from person_attributes.data.archive import Source
 from person_attributes.data.decoding import map_images
 from person_attributes.data.images import Images, resize_image
 from person_attributes.errors import ImageError
+from person_attributes.framing import BlackBars, height_and_width
 
 
 def pack_images(
-    source: Source, names: Sequence[str], image_size: int, limits: LimitsParams, path: Path
+    source: Source,
+    names: Sequence[str],
+    image_size: int | str,
+    black_bars: BlackBars,
+    limits: LimitsParams,
+    path: Path,
 ) -> None:
     """Decodes images once into a `.npy` file that training maps into memory.
 
     Args:
         source: Where the images lie.
         names: Their names, in the order of the rows.
-        image_size: Height and width in pixels.
+        image_size: Height and width in pixels, as `params.yaml` has it.
+        black_bars: Whether those around images are cut off first.
         limits: How large a file and an image may be.
-        path: The file to write: (n, image_size, image_size, 3) uint8 RGB.
+        path: The file to write: (n, height, width, 3) uint8 RGB.
 
     Raises:
         ImageError: If an image cannot be decoded any more; run ingest again.
     """
-    shape = (len(names), image_size, image_size, 3)
+    shape = (len(names), *height_and_width(image_size), 3)
     pack = create_array(path, np.uint8, shape)
-    resize = partial(_resize, image_size=image_size)
+    resize = partial(_resize, image_size=image_size, black_bars=black_bars)
     resized = map_images(resize, source, names, limits, f"packing {image_size} px")
     for position, image in enumerate(resized):
         if isinstance(image, ImageError):
@@ -43,8 +50,10 @@ def pack_images(
     pack.flush()
 
 
-def _resize(content: bytes, image: Image.Image, image_size: int) -> npt.NDArray[np.uint8]:
-    return resize_image(image, image_size)
+def _resize(
+    content: bytes, image: Image.Image, image_size: int | str, black_bars: BlackBars
+) -> npt.NDArray[np.uint8]:
+    return resize_image(image, image_size, black_bars)
 
 
 def create_array(

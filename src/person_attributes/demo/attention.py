@@ -38,6 +38,7 @@ class Attention:
             means = json.loads(_find(weights, "normalization.json").read_text(encoding="utf-8"))
             normalization = Normalization(**means)
             self._classes = {name: head.classes for name, head in params.heads.items()}
+            self._black_bars = params.data.black_bars
             self._image_size = params.phases[params.evaluation.phase].image_size
             network: keras.Model = build_classifier(
                 self._image_size,
@@ -60,7 +61,7 @@ class Attention:
         Returns:
             `{head: (rows, columns)}` of the features' size.
         """
-        images = resize_image(image, self._image_size)[None]
+        images = resize_image(image, self._image_size, self._black_bars)[None]
         return {
             head: self._looker.explain(images, head, np.array([self._classes[head].index(label)]))[
                 0

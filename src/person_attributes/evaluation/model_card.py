@@ -38,7 +38,7 @@ class Facts:
     name: str
     backbone: str
     starting_weights: str
-    image_size: int
+    image_size: int | str
     phases: int
     weights: int
     source: str

@@ -10,6 +10,7 @@ import keras
 from keras import layers, ops
 
 from person_attributes.config import ModelParams, NormalizationParams
+from person_attributes.framing import height_and_width
 from person_attributes.modeling.backbones import build_backbone
 from person_attributes.modeling.necks import NECK, NECKS
 
@@ -51,7 +52,7 @@ def make_normalization(
 
 
 def build_classifier(
-    image_size: int,
+    image_size: int | str,
     class_counts: Mapping[str, int],
     model: ModelParams,
     normalization: Normalization,
@@ -63,16 +64,16 @@ def build_classifier(
     the seeds of dropout, follows `keras.utils.set_random_seed`.
 
     Args:
-        image_size: Height and width of the input, in pixels.
+        image_size: Height and width of the input in pixels, as `params.yaml` has it.
         class_counts: Number of classes of each head, in output order.
         model: Backbone, neck, towers and initializer.
         normalization: What is done to pixels first.
 
     Returns:
-        A model from images, (n, image_size, image_size, 3) uint8 RGB, to a dict of probabilities,
+        A model from images, (n, height, width, 3) uint8 RGB, to a dict of probabilities,
         {head: (n, class_counts[head]) float32}.
     """
-    images = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
+    images = keras.Input((*height_and_width(image_size), 3), dtype="uint8", name="image")
     features = build_backbone(model)(_normalize(images, normalization))
     vector = NECKS[model.neck](features)
     outputs = {head: _add_tower(vector, head, count, model) for head, count in class_counts.items()}

@@ -16,6 +16,7 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from mlflow.pyfunc.model import PythonModel
 
 from person_attributes.data.images import Images, resize_image
+from person_attributes.framing import BlackBars
 from person_attributes.labels import LabelMap
 from person_attributes.serving.endpoint import guard_endpoint, is_served
 from person_attributes.serving.network import Network
@@ -35,6 +36,7 @@ class ServedClassifier(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Reads the labels, and has the network loaded while the endpoint opens."""
+        self.black_bars: BlackBars = context.model_config["black_bars"]
         self._limits = Limits(**context.model_config["limits"])
         self._label_map = LabelMap.read(Path(context.artifacts["label_map"]))
         with_network = ThreadPoolExecutor(1, thread_name_prefix="load-network")
@@ -103,7 +105,8 @@ class ServedClassifier(PythonModel):
         return self._tell(len(values), y_prob, errors, wishes)
 
     def _prepare(self, value: Any) -> npt.NDArray[np.uint8]:
-        return resize_image(read_image(value, self._limits), self._require_network().image_size)
+        image = read_image(value, self._limits)
+        return resize_image(image, self._require_network().image_size, self.black_bars)
 
     def _run(self, images: Images) -> dict[str, npt.NDArray[np.float32]]:
         try:

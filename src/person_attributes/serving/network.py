@@ -22,7 +22,7 @@ class Network:
         )
         self._input = self._session.get_inputs()[0]
         self._heads = [output.name for output in self._session.get_outputs()]
-        self.predict(np.zeros((1, self.image_size, self.image_size, 3), np.uint8))
+        self.predict(np.zeros((1, *self._input.shape[1:]), np.uint8))
 
     @property
     def input_name(self) -> str:
@@ -30,9 +30,10 @@ class Network:
         return str(self._input.name)
 
     @property
-    def image_size(self) -> int:
-        """Height and width of its images in pixels."""
-        return int(self._input.shape[1])
+    def image_size(self) -> str:
+        """Height and width of its images in pixels, such as 128x64."""
+        _, height, width, _ = self._input.shape
+        return f"{height}x{width}"
 
     def predict(self, images: Images) -> dict[str, npt.NDArray[np.float32]]:
         """Predicts images: `{head: (n, classes) float32}` of probabilities.

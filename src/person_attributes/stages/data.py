@@ -201,7 +201,7 @@ def _settle_leaks(
     return describe_pairs(named, records, drawn, settled), settled
 
 
-def pack(workspace: Workspace, params: Params, image_size: int) -> None:
+def pack(workspace: Workspace, params: Params, image_size: int | str) -> None:
     """Decodes every image once into an array of one size."""
     from person_attributes.drawing.figures import draw_sample_grid
 
@@ -213,7 +213,14 @@ def pack(workspace: Workspace, params: Params, image_size: int) -> None:
         with writing(path) as temporary:
             source = open_source(source_path, params.data.limits)
             names = list(records["image"])
-            pack_images(source, names, image_size, params.data.limits, temporary)
+            pack_images(
+                source,
+                names,
+                image_size,
+                params.data.black_bars,
+                params.data.limits,
+                temporary,
+            )
         images = open_pack(path)
         captions = [
             "\n".join(str(label) for label in labels)

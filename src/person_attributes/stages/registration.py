@@ -80,6 +80,7 @@ def register(workspace: Workspace, params: Params) -> None:
                 workspace.weights(phase),
                 [text, page, workspace.normalization, workspace.params],
                 _read_limits(params),
+                params.data.black_bars,
                 section.model_name,
             )
             served_map = LabelMap.read(exported.label_map)

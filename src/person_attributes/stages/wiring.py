@@ -107,7 +107,7 @@ def name_shares(shares: dict[str, dict[str, float]], prefix: str = "") -> dict[s
 def build_network(
     workspace: Workspace,
     params: Params,
-    image_size: int,
+    image_size: int | str,
     normalization: "Normalization | None" = None,
 ) -> "keras.Model":
     """Builds the network with random weights, normalising as `initialize` has written it."""
