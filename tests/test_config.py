@@ -95,6 +95,9 @@ def test_every_number_is_required(params_file: Path) -> None:
             r"sweep\.search\.seed: low is not below high",
         ),
         ({"phases.p1.learning_rat": 1}, r"phases\.p1\.learning_rat: .* 'learning_rate'"),
+        ({"data.image_sizes": ["64 x 80"]}, r"image_sizes\.0: expected pixels from 32 to 4096: .*"),
+        ({"data.image_sizes": ["64x16"]}, r"image_sizes\.0: .* height first\. Received: '64x16'"),
+        ({"data.black_bars": "crop"}, r"data\.black_bars: expected .*'keep' or 'cut'.* 'crop'"),
         ({"phases.p4.image_size": 96}, r"phases\.p4\.image_size: expected one of 64, 80.* 96"),
         ({"phases.p1.starts_from": "p2"}, r"phases\.p1\.starts_from: expected one of initial"),
         (

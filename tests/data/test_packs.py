@@ -23,6 +23,23 @@ def test_a_pack_holds_the_rows_in_order(people: Path, params: Params, tmp_path: 
     assert isinstance(pack, np.memmap)
 
 
+def test_black_bars_are_cut_and_images_stand_upright() -> None:
+    person = Image.new("RGB", (40, 100), (200, 30, 90))
+    padded = Image.new("RGB", (100, 100))
+    padded.paste(person, (30, 0))
+    padded.putpixel((3, 50), (255, 255, 255))  # a speck in a bar
+    whole = resize_image(person, "96x48", "keep")
+    assert whole.shape == (96, 48, 3)
+    np.testing.assert_array_equal(resize_image(padded, "96x48", "cut"), whole)
+    np.testing.assert_array_equal(resize_image(person, "96x48", "cut"), whole)
+    assert (resize_image(padded, 48, "keep")[:, 0] == 0).all()
+
+
+def test_a_black_image_stays_one() -> None:
+    black = Image.new("RGB", (40, 40))
+    assert not resize_image(black, 32, "cut").any()
+
+
 def test_an_image_that_broke_after_ingest_is_named(params: Params, tmp_path: Path) -> None:
     Image.new("RGB", (40, 40)).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"gone")

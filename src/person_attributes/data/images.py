@@ -86,8 +86,9 @@ def resize_image(
         (height, width, 3) RGB.
     """
     height, width = height_and_width(image_size)
-    box = _find_picture(image) if black_bars == "cut" else None
-    resized = image.resize((width, height), Image.Resampling.BILINEAR, box)
+    if black_bars == "cut":
+        image = image.crop(_find_picture(image))
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.uint8)
 
 
