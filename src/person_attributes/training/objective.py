@@ -9,6 +9,7 @@ import numpy.typing as npt
 from keras import ops
 
 from person_attributes.config import LossParams
+from person_attributes.training.devices import count_devices, is_across_hosts, sum_over_devices
 
 OBJECTIVE = "objective"
 """The figure that is minimised; `loss` stays the plain sum of the heads' cross-entropies."""
@@ -100,12 +101,28 @@ class PhaseNetwork(keras.Model):
         """
         total: Any = 0.0
         for head, loss in self._head_losses.items():
-            value = loss(y[head], y_pred[head], sample_weight[head])
+            # Keras divides a loss by the number of devices, as if each had as many rows.
+            value = loss(y[head], y_pred[head], sample_weight[head]) * count_devices()
             if self._log_variances:
                 log_variance = ops.cast(self._log_variances[head], value.dtype)
                 value = ops.exp(-log_variance) * value + log_variance / 2
             total += self._head_weights[head] * value
-        return total
+        return total * _share_of_batch(y, total.dtype)
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """Gives the figures after a batch; Keras calls it, and takes their mean over hosts.
+
+        It does so along a first axis, which figures do not have.
+        """
+        told: dict[str, Any] = super().compute_metrics(x, y, y_pred, sample_weight)
+        if not is_across_hosts():
+            return told
+        return {name: ops.reshape(value, (1,)) for name, value in told.items()}
+
+    def _maybe_symbolic_build(self, *arguments: Any, **options: Any) -> None:
+        """Does nothing: `check_pairing` has built all there is, and hosts would stumble here."""
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Names the figures; Keras leaves out the name of the head where there is one alone."""
@@ -124,6 +141,14 @@ class PhaseNetwork(keras.Model):
             f"{head}_loss_weight": float(np.exp(-ops.convert_to_numpy(log_variance)))
             for head, log_variance in self._log_variances.items()
         }
+
+
+def _share_of_batch(y: Mapping[str, Any], dtype: Any) -> Any:
+    """Says what share of the batch's rows this device has; the last batch may not divide."""
+    if count_devices() == 1:
+        return 1.0
+    rows = ops.cast(ops.shape(next(iter(y.values())))[0], dtype)
+    return rows / sum_over_devices([rows])[0]
 
 
 def compile_network(

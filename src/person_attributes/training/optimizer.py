@@ -6,9 +6,11 @@ from typing import Any
 
 import keras
 from keras import ops
+from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 from person_attributes.config import OptimizerParams
 from person_attributes.config.training import SgdParams
+from person_attributes.training.devices import sum_over_devices
 
 _NOT_DECAYED = ["bias", "gamma", "beta", "exponent", "log_variance"]
 """Names of weights that decay does not touch: all but kernels."""
@@ -48,22 +50,41 @@ def make_optimizer(
     return made
 
 
-class _KeepsItsWeights:
-    """Leaves averaged weights where they are at the end of `fit`.
+class _OfPhases:
+    """What the optimizers of a phase do otherwise than Keras'.
 
-    Keras would put them in place of the weights that training goes on with, and a phase that was
-    stopped inside an epoch takes two calls of `fit`. Validation swaps them in.
+    Averaged weights stay where they are at the end of `fit`: Keras would put them in place of the
+    weights that training goes on with, and a phase that was stopped inside an epoch takes two calls
+    of `fit`. Validation swaps them in.
+
+    Gradients of several devices are added up first of all: Keras would clip those of each device.
     """
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
+        """Keras calls this with the gradients of a batch, or of a device's share of it."""
+        super().apply(sum_over_devices(grads), trainable_variables)  # type: ignore[misc]
+
+    # From here on all devices have the same gradients and do the same. Keras' ways for several
+    # devices cannot stand where steps are accumulated, so these are its ways for one.
+
+    def _backend_update_step(self, *arguments: Any) -> None:
+        BaseOptimizer._backend_update_step(self, *arguments)
+
+    def _apply_weight_decay(self, *arguments: Any) -> None:
+        BaseOptimizer._apply_weight_decay(self, *arguments)
+
+    def _backend_increment_gradient_accumulators(self, *arguments: Any) -> None:
+        BaseOptimizer._backend_increment_gradient_accumulators(self, *arguments)
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
         """Does nothing."""
 
 
-class Sgd(_KeepsItsWeights, keras.optimizers.SGD):
+class Sgd(_OfPhases, keras.optimizers.SGD):
     """Keras' gradient descent."""
 
 
-class FlatAdam(_KeepsItsWeights, keras.optimizers.Adam):
+class FlatAdam(_OfPhases, keras.optimizers.Adam):
     """Keras' Adam, computed once for all weights instead of once for each.
 
     A DenseNet121 has 400 trainable weights, most of them tiny, and Adam some twenty operations for

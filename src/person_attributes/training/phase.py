@@ -17,6 +17,7 @@ from person_attributes.training.callbacks import (
     ProgressBar,
     Recorder,
 )
+from person_attributes.training.devices import count_devices, share_batch_norms
 from person_attributes.training.features import cache_features, split_off_towers
 from person_attributes.training.objective import PhaseNetwork, compile_network, make_losses
 from person_attributes.training.optimizer import make_optimizer
@@ -110,6 +111,8 @@ def make_network(classifier: keras.Model, train: ImageBatches, recipe: Recipe) -
     Where features are constant, the network is the towers alone.
     """
     freeze(classifier, recipe.phase.trainable)
+    if count_devices() > 1:
+        share_batch_norms(classifier)
     labels = {head: target[train.positions] for head, target in train.targets.items()}
     trained = split_off_towers(classifier) if has_constant_features(recipe, train) else classifier
     network = PhaseNetwork(trained, make_losses(recipe.loss, labels), recipe.loss)

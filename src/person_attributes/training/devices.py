@@ -1,0 +1,162 @@
+"""Several devices, and several hosts, that train one phase together.
+
+Every device computes a share of each batch, and gradients, batch norms and figures are those of
+the whole batch: the number of devices changes the time and not the recipe. The engines are
+`tf.distribute` (mirrored variables) and `keras.distribution` on JAX.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+
+from person_attributes.errors import TrainingError
+
+Devices = Literal["one", "all", "hosts"]
+
+_CLUSTER = "TF_CONFIG"
+
+
+@dataclass(frozen=True)
+class Team:
+    """The devices that train together.
+
+    Attributes:
+        devices: How many there are, on all hosts.
+        hosts: How many processes they belong to.
+        number: Of this process, from 0. The first one logs, backs up and writes outputs.
+    """
+
+    devices: int = 1
+    hosts: int = 1
+    number: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.number == 0
+
+
+@contextlib.contextmanager
+def gather_devices(devices: Devices) -> Iterator[Team]:
+    """Has what is built in the block train on one device, all of this machine, or several hosts.
+
+    Args:
+        devices: As `runtime.devices` has it.
+
+    Yields:
+        Who trains.
+
+    Raises:
+        TrainingError: If the backend cannot, `TF_CONFIG` is missing or wrong, or the other hosts
+            cannot be reached: the message says what to set.
+    """
+    backend = keras.backend.backend()
+    if devices == "one":
+        yield Team()
+    elif backend == "tensorflow":
+        import tensorflow
+
+        if devices == "all":
+            strategy, team = tensorflow.distribute.MirroredStrategy(_list_devices()), Team()
+        else:
+            number, hosts = read_cluster()
+            strategy = _join(number)
+            team = Team(hosts=hosts, number=number)
+        with strategy.scope():
+            yield Team(strategy.num_replicas_in_sync, team.hosts, team.number)
+    elif backend == "jax" and devices == "all":
+        parallel = keras.distribution.DataParallel()
+        keras.distribution.set_distribution(parallel)
+        try:
+            yield Team(len(keras.distribution.list_devices()))
+        finally:
+            keras.distribution.set_distribution(None)
+    else:
+        raise TrainingError(
+            f"runtime.devices: Keras' backend {backend} trains on one device here. Set it to one, "
+            "or KERAS_BACKEND to tensorflow."
+        )
+
+
+def read_cluster() -> tuple[int, int]:
+    """Reads the number of this process, and how many there are, off `TF_CONFIG`.
+
+    Raises:
+        TrainingError: If it is missing, or does not name this process.
+    """
+    text = os.environ.get(_CLUSTER, "")
+    try:
+        content = json.loads(text)
+        workers, task = content["cluster"]["worker"], content["task"]
+        if list(content["cluster"]) != ["worker"] or task["type"] != "worker":
+            raise ValueError
+        number = int(task["index"])
+        workers[number]
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise TrainingError(
+            f"{_CLUSTER}: expected "
+            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}, '
+            f"workers alone, the same on every host but for index. Received: {text[:200]!r}. Set "
+            "it, or runtime.devices to one or all."
+        ) from None
+    return number, len(workers)
+
+
+def _list_devices() -> list[str]:
+    import tensorflow
+
+    kinds = [tensorflow.config.list_logical_devices(kind) for kind in ("GPU", "CPU")]
+    return [device.name for device in kinds[0] or kinds[1]]
+
+
+def _join(number: int) -> Any:
+    import tensorflow
+
+    try:
+        return tensorflow.distribute.MultiWorkerMirroredStrategy()
+    except tensorflow.errors.OpError as error:
+        raise TrainingError(
+            f"{_CLUSTER}: worker {number} cannot join the others: {error.message.splitlines()[0]} "
+            "Start all workers, and see that their ports can be reached."
+        ) from None
+
+
+def count_devices() -> int:
+    """Says how many devices share a batch of what is built now; 1 on backends that need no help."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow
+
+    return int(tensorflow.distribute.get_strategy().num_replicas_in_sync)
+
+
+def is_across_hosts() -> bool:
+    """Says whether what is built now trains on several hosts."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow
+
+    several = tensorflow.distribute.MultiWorkerMirroredStrategy
+    return isinstance(tensorflow.distribute.get_strategy(), several)
+
+
+def sum_over_devices(values: Sequence[Any]) -> list[Any]:
+    """Adds tensors of this device to those of the others; inside a training step."""
+    if count_devices() == 1:
+        return list(values)
+    import tensorflow
+
+    context = tensorflow.distribute.get_replica_context()
+    return list(context.all_reduce(tensorflow.distribute.ReduceOp.SUM, list(values)))
+
+
+def share_batch_norms(network: keras.Model) -> None:
+    """Has batch norms take mean and variance of the whole batch, of all devices."""
+    for layer in network._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True
