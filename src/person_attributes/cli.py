@@ -41,7 +41,7 @@ _HINTS = {
 
 _OF_A_PHASE = ("train", "lr-find")
 
-_NEEDS_KERAS = ("initialize", "train", "lr-find", "sweep", "evaluate", "register")
+_NEEDS_KERAS = ("initialize", "train", "join", "lr-find", "sweep", "evaluate", "register")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,6 +94,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         compare.add_argument(
             which, help="id of a run, models:/NAME@ALIAS, a git revision, or workspace"
         )
+    join = commands.add_parser("join", help="help the first of several hosts to train")
+    join.add_argument("--phase", default="", help="one phase; whatever is announced without it")
     predict = commands.add_parser("predict", help="label images with a registered model")
     predict.add_argument(
         "images", help="an image, a folder, a pattern, a CSV file of paths, or a .zip"
@@ -133,6 +135,9 @@ def _run(options: argparse.Namespace, workspace: Workspace) -> None:
         return
     if options.command in _NEEDS_KERAS:
         _import_keras()
+    if options.command == "join":
+        stages.join(workspace, params, options.phase and _require_phase(params, options.phase))
+        return
     if options.command == "sweep":
         from person_attributes.sweeping import sweep
 

@@ -55,6 +55,11 @@ class Workspace:
         return (self.root if self.project else self.home) / "backups"
 
     @property
+    def announcement(self) -> Path:
+        """What the first of several hosts trains, for the others to join."""
+        return self.backups / "announcement.json"
+
+    @property
     def sweeps(self) -> Path:
         """The store of all sweeps, and a folder for each trial that is under way."""
         return self.home / "sweeps"

@@ -1,7 +1,7 @@
-"""Trains a small phase on the devices it is told of: `python on_devices.py DEVICES COUNT RECIPE OUT`.
+"""Trains a small phase on some devices: `python on_devices.py DEVICES COUNT RECIPE OUT`.
 
-A process of its own, since devices are divided before TensorFlow first computes. Prints nothing;
-OUT.npz holds the weights, the losses of the epochs and how often each row was seen.
+A process of its own, since devices are divided before TensorFlow first computes. OUT holds the
+weights; how many trained, and the losses of the epochs, are printed.
 """
 
 import json

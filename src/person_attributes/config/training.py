@@ -272,10 +272,12 @@ class LearningRateFinderParams(Section):
 class RuntimeParams(Section):
     """How training runs here; nothing in it can change a result, and no stage depends on it.
 
-    `workers` are processes that make batches ahead, 0 is a thread. `tracking_minutes` is how long
-    the end of a phase waits for a tracking server that does not answer.
+    `devices` is one, all of this machine, or those of all hosts that the variable `TF_CONFIG`
+    names. `workers` are processes that make batches ahead, 0 is a thread. `tracking_minutes` is
+    how long the end of a phase waits for a tracking server that does not answer.
     """
 
+    devices: Literal["one", "all", "hosts"]
     workers: Annotated[int, Field(ge=0, le=1024)]
     backup_minutes: NotNegative
     tracking_minutes: NotNegative

@@ -6,6 +6,7 @@ are imported inside the stages that use them, so that cheap stages stay cheap.
 
 from person_attributes.stages.data import check, encode, ingest, inspect, pack, sample, split
 from person_attributes.stages.evaluation import evaluate
+from person_attributes.stages.joining import join
 from person_attributes.stages.registration import (
     models,
     promote,
@@ -23,6 +24,7 @@ __all__ = [
     "ingest",
     "initialize",
     "inspect",
+    "join",
     "lr_find",
     "models",
     "pack",

@@ -21,6 +21,7 @@ from person_attributes.digests import (
     read_lock,
     recorded_outputs,
 )
+from person_attributes.stages.joining import announcing, require_first_host
 from person_attributes.stages.wiring import (
     build_network,
     open_stage_run,
@@ -34,7 +35,7 @@ from person_attributes.stages.wiring import (
 from person_attributes.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import keras
 
@@ -140,11 +141,12 @@ def train(
     """
     from person_attributes.tracking.journal import Journal
     from person_attributes.tracking.runs import Continuation, open_run
+    from person_attributes.training.devices import gather_devices, require_agreement
     from person_attributes.training.resume import Backup
 
+    require_first_host(params, phase)
     writes = _list_outputs(workspace, phase)
-    shown = _show_phase(params, phase)
-    inputs = _digest_inputs(workspace, params, phase)
+    shown, inputs = _show_phase(params, phase), _digest_inputs(workspace, params, phase)
     fingerprint = _fingerprint(shown, inputs)
     backup = Backup(workspace.backups, phase, fingerprint, params.runtime.backup_minutes)
     with backup.hold(waits=workspace.is_copy):
@@ -154,11 +156,28 @@ def train(
         continuation = Continuation(
             fingerprint, Journal(backup.journal), params.runtime.tracking_minutes
         )
-        with open_run(
-            f"train@{phase}", workspace, shown, params.model_dump(), inputs, writes, continuation
-        ) as run:
+        with (
+            open_run(
+                f"train@{phase}",
+                workspace,
+                shown,
+                params.model_dump(),
+                inputs,
+                writes,
+                continuation,
+            ) as run,
+            announcing(workspace, params, phase),
+            gather_devices(params.runtime.devices) as team,
+        ):
+            require_agreement(phase, fingerprint)
+            run.set_tags({f"{phase}.devices": str(team.devices)})
             _train(workspace, params, phase, backup, run, listeners)
         backup.finish(digest_paths(workspace.root, writes))
+
+
+def identify_phase(workspace: Workspace, params: Params, phase: str) -> str:
+    """Names everything that a phase's result depends on."""
+    return _fingerprint(_show_phase(params, phase), _digest_inputs(workspace, params, phase))
 
 
 def _digest_inputs(workspace: Workspace, params: Params, phase: str) -> dict[str, str]:
@@ -194,7 +213,7 @@ def adopt_phase(place: Workspace, project: Workspace, params: Params, phase: str
     """
     from person_attributes.training.resume import Backup
 
-    fingerprint = _fingerprint(_show_phase(params, phase), _digest_inputs(place, params, phase))
+    fingerprint = identify_phase(place, params, phase)
     outputs = Backup(project.backups, phase, fingerprint, 0).finished_outputs()
     paths = _list_outputs(project, phase)
     if outputs is None or outputs != digest_paths(project.root, paths):
@@ -231,31 +250,17 @@ def _train(
     listeners: "Sequence[EpochListener]",
 ) -> None:
     """Reads, trains, writes and logs a phase."""
-    import keras
-
     from person_attributes.training.phase import has_constant_features, train_phase
-    from person_attributes.training.runtime import configure_runtime
 
-    section = params.phases[phase]
-    configure_runtime(params.training)
-    keras.utils.set_random_seed(_phase_seed(params.seed, phase))
-    drawn = Split.read(workspace.split)
-    refuse_other_split(workspace, section.starts_from, drawn)
-    classifier = build_network(workspace, params, section.image_size)
-    classifier.load_weights(workspace.weights(section.starts_from))
-    records, targets = read_records(workspace.records), read_targets(workspace)
-    training_rows = find_positions(records, drawn.train)
-    validation_rows = find_positions(records, drawn.validation)
-    train_batches, validation_batches = _make_batches(
-        workspace, params, phase, targets, training_rows, validation_rows
-    )
+    section, drawn = params.phases[phase], Split.read(workspace.split)
+    classifier, train_batches, validation_batches = prepare_phase(workspace, params, phase)
     is_cached = has_constant_features(params.recipe(phase), train_batches)
     if is_cached:
         print(f"{phase}: the backbone is frozen, nothing augmented: features are computed once")
     run.set_tags({"split.digest": drawn.digest, f"{phase}.features_once": str(is_cached).lower()})
     policy = params.augmentation[section.augmentation]
     if not policy.is_identity:
-        shown = train_batches.images[training_rows[:_SHOWN_IMAGES]]
+        shown = train_batches.images[train_batches.positions[:_SHOWN_IMAGES]]
         run.log_bytes(_draw_policy(shown, policy), "augmentation.png")
     trained = train_phase(
         classifier,
@@ -284,7 +289,11 @@ def _train(
         f"{best['val_loss']:.3f}, mean accuracy {best['val_mean_accuracy']:.3f}"
     )
     idle = _find_idle_heads(
-        targets, training_rows, validation_rows, best, params.training.least_progress
+        train_batches.targets,
+        train_batches.positions,
+        validation_batches.positions,
+        best,
+        params.training.least_progress,
     )
     run.set_tags({f"{phase}.learned_nothing": ", ".join(idle)})
     if idle:
@@ -293,6 +302,33 @@ def _train(
             "always saying the class shares. Train longer, raise learning_rate, or look at the "
             "labels."
         )
+
+
+def prepare_phase(
+    workspace: Workspace, params: Params, phase: str
+) -> "tuple[keras.Model, ImageBatches, ImageBatches]":
+    """Reads what a phase starts from: its network, and training and validation batches."""
+    import keras
+
+    from person_attributes.training.runtime import configure_runtime
+
+    section = params.phases[phase]
+    configure_runtime(params.training)
+    keras.utils.set_random_seed(_phase_seed(params.seed, phase))
+    drawn = Split.read(workspace.split)
+    refuse_other_split(workspace, section.starts_from, drawn)
+    classifier = build_network(workspace, params, section.image_size)
+    classifier.load_weights(workspace.weights(section.starts_from))
+    records, targets = read_records(workspace.records), read_targets(workspace)
+    batches = _make_batches(
+        workspace,
+        params,
+        phase,
+        targets,
+        find_positions(records, drawn.train),
+        find_positions(records, drawn.validation),
+    )
+    return classifier, *batches
 
 
 def lr_find(workspace: Workspace, params: Params, phase: str) -> None:
@@ -463,7 +499,7 @@ def _write_weights(run: "Run", workspace: Workspace, phase: str, classifier: "ke
 
 
 def _find_idle_heads(
-    targets: dict[str, npt.NDArray[np.float32]],
+    targets: "Mapping[str, npt.NDArray[np.float32]]",
     training_rows: npt.NDArray[np.intp],
     validation_rows: npt.NDArray[np.intp],
     best: dict[str, float],

@@ -83,6 +83,35 @@ def gather_devices(devices: Devices) -> Iterator[Team]:
         )
 
 
+def require_agreement(phase: str, fingerprint: str) -> None:
+    """Holds what the hosts are about to train against each other.
+
+    Args:
+        phase: The phase, as this host has it.
+        fingerprint: Digest of everything that its result depends on.
+
+    Raises:
+        TrainingError: If they differ: have all hosts see one folder, with one `params.yaml`.
+    """
+    if not is_across_hosts():
+        return
+    import tensorflow
+
+    strategy = tensorflow.distribute.get_strategy()
+    own = int(fingerprint[:5], 16)  # small enough for sums and squares to be exact
+    numbers = strategy.experimental_local_results(
+        strategy.run(lambda: sum_over_devices([tensorflow.constant([own, own**2], "float64")])[0])
+    )
+    total, squares = numbers[0].numpy()
+    devices = strategy.num_replicas_in_sync
+    if (total, squares) != (devices * own, devices * own**2):
+        raise TrainingError(
+            f"{phase}: the hosts are about to train something else than each other. Expected the "
+            "same params.yaml, inputs and code on all of them. Have them see one folder, end "
+            "them, and start them again."
+        )
+
+
 def read_cluster() -> tuple[int, int]:
     """Reads the number of this process, and how many there are, off `TF_CONFIG`.
 
@@ -160,3 +189,26 @@ def share_batch_norms(network: keras.Model) -> None:
     for layer in network._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
+
+
+@contextlib.contextmanager
+def telling_lost_hosts(phase: str) -> Iterator[None]:
+    """Words what TensorFlow raises in the block where another host does not answer any more.
+
+    Raises:
+        TrainingError: If one is lost. The last backup stays, for as many hosts as there will be.
+    """
+    if not is_across_hosts():
+        yield
+        return
+    import tensorflow
+
+    try:
+        yield
+    except tensorflow.errors.OpError as error:
+        reason = " ".join(error.message.split())[:160]
+        raise TrainingError(
+            f"{phase}: a host was lost ({reason}). Start its person-attributes join again, or take "
+            "it out of TF_CONFIG, and run dvc repro, which goes on from the last epoch that was "
+            "backed up."
+        ) from None

@@ -17,7 +17,7 @@ from person_attributes.training.callbacks import (
     ProgressBar,
     Recorder,
 )
-from person_attributes.training.devices import count_devices, share_batch_norms
+from person_attributes.training.devices import count_devices, share_batch_norms, telling_lost_hosts
 from person_attributes.training.features import cache_features, split_off_towers
 from person_attributes.training.objective import PhaseNetwork, compile_network, make_losses
 from person_attributes.training.optimizer import make_optimizer
@@ -82,7 +82,7 @@ def train_phase(
     is_cached = has_constant_features(recipe, train)
     network = make_network(classifier, train, recipe)
     if not progress.is_complete:
-        with _telling_out_of_memory(backup.phase, recipe):
+        with _telling_out_of_memory(backup.phase, recipe), telling_lost_hosts(backup.phase):
             if is_cached:
                 path = backup.folder / "features.npy"
                 train, validation = cache_features(classifier, train, validation, path)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from person_attributes.data.batches import ImageBatches
 from person_attributes.errors import StoppedError, TrainingError
 from person_attributes.training.callbacks import BestWeights, Recorder
+from person_attributes.training.devices import is_across_hosts
 
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None}
 """None: NumPy gives no number where it could write but a part of an array."""
@@ -186,6 +187,32 @@ class Backup:
         self.folder.mkdir()
 
 
+class HelpersBackup(Backup):
+    """The backup as a process has it that helps the first one: it reads, and writes nothing.
+
+    Attributes:
+        folder: Of its own, for what training writes on the way.
+    """
+
+    def __init__(self, backup: Backup, folder: Path) -> None:
+        """Looks at a backup of another process.
+
+        Args:
+            backup: Of the same phase and fingerprint, on a disk that both see.
+            folder: An empty one.
+        """
+        super().__init__(folder, backup.phase, "", backup.minutes)
+        self.folder = folder
+        self._shared = backup._state
+
+    @property
+    def _state(self) -> Path:
+        return self._shared
+
+    def write(self, progress: Progress) -> None:
+        """Does nothing: the first process writes."""
+
+
 class Signals:
     """Whether Ctrl-C or SIGTERM came; training looks at it between batches.
 
@@ -279,6 +306,8 @@ class Keeper(keras.callbacks.Callback):
             _assign(self.model.metrics_variables, self.progress.arrays["metrics"])
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if is_across_hosts():
+            return  # figures of a begun epoch lie on all hosts, and each has a clock of its own
         done = self._train.first_batch + batch + 1
         if done < self._train.batches and self._is_due():
             self._note(epoch=self.progress.epoch, batch=done)
@@ -311,7 +340,7 @@ class Keeper(keras.callbacks.Callback):
         self.progress.arrays = {
             "network": _read(self.model.variables),
             "optimizer": _read(self.model.optimizer.variables),
-            "metrics": _read(self.model.metrics_variables),
+            "metrics": _read(self.model.metrics_variables) if self.progress.batch else [],
             "best": self._best.weights,
         }
         self._backup.write(self.progress)

@@ -1,0 +1,148 @@
+"""Several hosts, here processes on loopback, train a phase of the pipeline together."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from clusters import find_ports, make_cluster
+from conftest import COMMAND_SECONDS, Project, change_params
+from mlflow.tracking import MlflowClient
+
+_JOIN = (sys.executable, "-u", "-m", "person_attributes", "join")
+_REPRO = ("dvc", "repro", "train@p2")
+
+
+@pytest.fixture(scope="module")
+def prepared(make_project: Callable[[str], Project]) -> Project:
+    """A project that is ready to train; not to be changed."""
+    project = make_project("hosts")
+    changes = {
+        "phases.p1.epochs": 4,
+        "phases.p1.optimizer": "sgd",
+        "phases.p1.schedule": "constant",
+        "phases.p1.learning_rate": 0.003,
+        "phases.p1.augmentation": "standard",
+        "model.dropout": 0.0,  # each device would drop something else
+        "runtime.backup_minutes": 0.0,
+    }
+    change_params(project.params_file, changes)
+    project.repro("initialize")
+    return project
+
+
+@pytest.fixture
+def project(prepared: Project, tmp_path: Path) -> Project:
+    project = Project(Path(shutil.copytree(prepared.root, tmp_path / "project")))
+    change_params(project.params_file, {"runtime.devices": "hosts"})
+    return project
+
+
+@pytest.fixture(scope="module")
+def alone(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where one process trained the same."""
+    folder = tmp_path_factory.mktemp("alone") / "project"
+    project = Project(Path(shutil.copytree(prepared.root, folder)))
+    project.repro("train@p2")
+    return project.root
+
+
+@contextlib.contextmanager
+def _started(
+    project: Project, command: tuple[str, ...], **variables: str
+) -> Iterator["subprocess.Popen[str]"]:
+    process = project.start(*command, **variables)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def _assert_same_weights(ours: Path, theirs: Path) -> None:
+    for phase in ("p1", "p2"):
+        name = f"models/{phase}.weights.h5"
+        with h5py.File(ours / name) as our, h5py.File(theirs / name) as their:
+            names: list[str] = []
+            their.visit(names.append)
+            arrays = [name for name in names if isinstance(their[name], h5py.Dataset)]
+            assert len(arrays) > 20
+            for array in arrays:
+                np.testing.assert_allclose(our[array][()], their[array][()], atol=1e-3)
+
+
+def test_two_hosts_train_the_phases_of_one(project: Project, alone: Path) -> None:
+    """`dvc repro` here, `join` there; the first alone logs and writes."""
+    clusters = _make_clusters()
+    with (
+        _started(project, _JOIN, TF_CONFIG=clusters[1]) as helper,
+        _started(project, _REPRO, TF_CONFIG=clusters[0]) as first,
+    ):
+        printed, _ = first.communicate(timeout=COMMAND_SECONDS)
+        assert first.returncode == 0, printed[-3000:]
+        os.killpg(helper.pid, signal.SIGINT)
+        said, _ = helper.communicate(timeout=60)
+    for phase in ("p1", "p2"):
+        assert f"join: {phase} is done" in said, said[-3000:]
+    assert "Traceback" not in said
+    _assert_same_weights(project.root, alone)
+    client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    (run,) = client.search_runs(experiments, "tags.`dvc.stage` = 'train@p1'")
+    assert run.data.tags["p1.devices"] == "2"
+    assert not (project.root / "backups" / "announcement.json").exists()
+
+
+def test_a_lost_host_ends_the_phase_and_fewer_go_on(project: Project, alone: Path) -> None:
+    clusters = _make_clusters()
+    with (
+        _started(project, _JOIN, TF_CONFIG=clusters[1]) as helper,
+        _started(project, _REPRO, TF_CONFIG=clusters[0]) as first,
+    ):
+        _wait_for_backup(project, first)
+        os.killpg(helper.pid, signal.SIGKILL)
+        printed, _ = first.communicate(timeout=COMMAND_SECONDS)
+    assert first.returncode != 0
+    assert "p1: a host was lost" in printed, printed[-3000:]
+    assert "Traceback" not in printed
+    change_params(project.params_file, {"runtime.devices": "one"})
+    went_on = project.run("dvc", "repro", "train@p2").stdout
+    assert "p1: goes on from its backup, after epoch" in went_on
+    _assert_same_weights(project.root, alone)
+
+
+def test_only_the_first_host_runs_the_pipeline(project: Project) -> None:
+    ports = find_ports(2)
+    command = (sys.executable, "-m", "person_attributes")
+    for number, arguments, text in (
+        (1, ("train", "p1"), "p1: TF_CONFIG says that this is worker 1. Expected worker 0"),
+        (0, ("join",), "join: TF_CONFIG says that this is worker 0, which the others join"),
+    ):
+        cluster = make_cluster(number, ports)
+        with _started(project, (*command, *arguments), TF_CONFIG=cluster) as process:
+            printed, _ = process.communicate(timeout=COMMAND_SECONDS)
+        assert process.returncode == 2
+        assert text in printed
+        assert "Traceback" not in printed
+
+
+def _make_clusters() -> list[str]:
+    ports = find_ports(2)
+    return [make_cluster(number, ports) for number in range(2)]
+
+
+def _wait_for_backup(project: Project, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + COMMAND_SECONDS
+    while not list((project.root / "backups").glob("p1/*/state.npy")):
+        assert process.poll() is None, process.communicate()[0][-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

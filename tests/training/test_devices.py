@@ -1,0 +1,88 @@
+"""More devices and more hosts change the time, not the result."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from clusters import find_ports, make_cluster
+
+from person_attributes.errors import TrainingError
+from person_attributes.training.devices import read_cluster
+
+_SCRIPT = Path(__file__).parent / "on_devices.py"
+_TOLERANCE = 1e-4
+"""Of weights: sums are added up in another order."""
+
+
+def _start(devices: str, count: int, recipe: str, out: Path, cluster: str = "") -> Any:
+    variables = {"TF_CPP_MIN_LOG_LEVEL": "3"} | ({"TF_CONFIG": cluster} if cluster else {})
+    return subprocess.Popen(
+        [sys.executable, str(_SCRIPT), devices, str(count), recipe, str(out)],
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _finish(process: Any) -> dict[str, Any]:
+    printed, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-3000:]
+    told: dict[str, Any] = json.loads(printed)
+    return told
+
+
+def _weights(path: Path) -> list[npt.NDArray[np.float32]]:
+    with np.load(path) as arrays:
+        return [arrays[name] for name in arrays.files]
+
+
+def _assert_alike(told: dict[str, Any], out: Path, alone: dict[str, Any], at: Path) -> None:
+    np.testing.assert_allclose(told["losses"], alone["losses"], atol=_TOLERANCE)
+    for ours, theirs in zip(_weights(out), _weights(at), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=_TOLERANCE)
+
+
+@pytest.mark.parametrize("recipe", ["sgd", "adam", "frozen"])
+def test_two_devices_train_as_one(recipe: str, tmp_path: Path) -> None:
+    """Clipped, accumulated, averaged, augmented, frozen; the last batch does not divide."""
+    alone, together = tmp_path / "alone.npz", tmp_path / "together.npz"
+    said_alone = _finish(_start("one", 1, recipe, alone))
+    said = _finish(_start("all", 2, recipe, together))
+    assert (said_alone["devices"], said["devices"], said["hosts"]) == (1, 2, 1)
+    _assert_alike(said, together, said_alone, alone)
+
+
+def test_two_hosts_train_as_one(tmp_path: Path) -> None:
+    alone, together = tmp_path / "alone.npz", tmp_path / "together.npz"
+    said_alone = _finish(_start("one", 1, "sgd", alone))
+    ports = find_ports(2)
+    hosts = [_start("hosts", 1, "sgd", together, make_cluster(n, ports)) for n in range(2)]
+    said = [_finish(host) for host in hosts]
+    assert said[0] == said[1]
+    assert (said[0]["devices"], said[0]["hosts"]) == (2, 2)
+    _assert_alike(said[0], together, said_alone, alone)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"cluster": {"worker": ["a:1"]}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+        '{"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
+    ],
+)
+def test_a_cluster_that_does_not_name_this_host_is_told(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(TrainingError, match=r"TF_CONFIG: expected .*worker.*Set it, or runtime"):
+        read_cluster()
