@@ -14,6 +14,7 @@ NAMES = (
     "precision",
     "ingest",
     "serving",
+    "devices",
 )
 
 

@@ -8,18 +8,19 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from person_attributes.config import Params
 from person_attributes.errors import TrainingError
 from person_attributes.workspace import Workspace
 
-_BEAT_SECONDS = 1.0
-"""How often the first host renews its announcement; the others look half as often."""
+_LOOK_SECONDS = 1.0
+"""How often the others look whether something is announced."""
 
 
 @contextlib.contextmanager
@@ -28,22 +29,16 @@ def announcing(workspace: Workspace, params: Params, phase: str) -> Iterator[Non
     if params.runtime.devices != "hosts":
         yield
         return
-    path, is_over = workspace.announcement, threading.Event()
+    path = workspace.announcement
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"phase": phase, "began": time.time()}), encoding="utf-8")
-
-    def renew() -> None:
-        while not is_over.wait(_BEAT_SECONDS):
-            path.touch()
-
-    thread = threading.Thread(target=renew, daemon=True)
-    thread.start()
-    try:
+    with _lock(path):
+        path.write_text(json.dumps({"phase": phase, "began": time.time()}), encoding="utf-8")
         yield
-    finally:
-        is_over.set()
-        thread.join()
-        path.unlink()
+
+
+def _lock(path: Path) -> filelock.FileLock:
+    """The lock that the first host holds as long as it lives and trains."""
+    return filelock.FileLock(path.with_suffix(".lock"))
 
 
 def require_first_host(params: Params, phase: str) -> None:
@@ -99,15 +94,15 @@ def join(workspace: Workspace, params: Params, phase: str) -> None:
 
 
 def _announcements(path: Path) -> Iterator[dict[str, Any]]:
-    """Gives what the first host announces, as long as it renews it: a dead one does not."""
-    looked_at = None
+    """Gives what the first host announces, again and again while it trains."""
     while True:
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            written = path.stat().st_mtime_ns
-            if looked_at not in (None, written):
+        try:
+            with _lock(path).acquire(timeout=0):
+                pass  # nobody trains: what stands there is of yesterday
+        except filelock.Timeout:
+            with contextlib.suppress(FileNotFoundError, ValueError):  # it is just being written
                 yield json.loads(path.read_text(encoding="utf-8"))
-            looked_at = written
-        time.sleep(2 * _BEAT_SECONDS)
+        time.sleep(_LOOK_SECONDS)
 
 
 def _help(workspace: Workspace, params: Params, phase: str) -> None:

@@ -5,6 +5,8 @@ import os
 import keras
 
 from person_attributes.config import TrainingParams
+from person_attributes.errors import TrainingError
+from person_attributes.training.devices import count_devices
 
 _POLICIES = {
     "float32": "float32",
@@ -21,7 +23,15 @@ def configure_runtime(training: TrainingParams) -> None:
 
     Args:
         training: Its `precision` and `deterministic`. Weights stay float32 in every precision.
+
+    Raises:
+        TrainingError: If several devices are to train in float16: take bfloat16.
     """
+    if training.precision == "float16" and count_devices() > 1:
+        raise TrainingError(
+            "training.precision: several devices cannot scale a float16 loss together. Expected "
+            "float32 or bfloat16. Received: float16. Set it, or runtime.devices to one."
+        )
     keras.config.set_dtype_policy(_POLICIES[training.precision])
     if not training.deterministic:
         return

@@ -1,0 +1,116 @@
+"""How the time of a training step splits, for one worker process and for two on loopback.
+
+Every worker has one core of its own, as a device would be. The global batch is the same: two
+workers compute half of it each. What a step takes beyond computing a worker's share is what
+working together costs: adding gradients up, batch norms of the whole batch, and waiting.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.figures import Figure
+
+_BATCH, _IMAGE_SIZE, _STEPS = 32, 64, 8
+
+
+def measure() -> Iterator[Figure]:
+    """Prints the milliseconds of a step of DenseNet121, part by part, beside those of one worker."""
+    alone = _ask(1, _BATCH)[0]
+    half = _ask(1, _BATCH // 2)[0]
+    first, _ = _ask(2, _BATCH)
+    name = f"DenseNet121, {_IMAGE_SIZE} px, batch of {_BATCH}:"
+    together = first["step"] - half["step"]
+    yield Figure(f"{name} a step", first["step"], alone["step"], "ms", _ratio(alone, first), None)
+    yield Figure(f"{name} computing", half["step"], alone["step"], "ms", _ratio(alone, half), None)
+    yield Figure(f"{name} working together", together, 0, "ms", 0, None)
+    ratio = alone["input"] / first["input"]
+    yield Figure(f"{name} input", first["input"], alone["input"], "ms", ratio, None)
+    yield Figure(f"{name} gradients", first["gradients"], 0, "MB", 0, None)
+
+
+def _ratio(rival: dict[str, float], ours: dict[str, float]) -> float:
+    return rival["step"] / ours["step"]
+
+
+def _ask(workers: int, batch: int) -> list[dict[str, float]]:
+    """Runs some workers; gives what each says."""
+    ports = []
+    for _ in range(workers):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    processes = []
+    for number in range(workers):
+        task = {"type": "worker", "index": number}
+        cluster = {"cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]}, "task": task}
+        environment = os.environ | {"TF_CONFIG": json.dumps(cluster)}
+        command = [sys.executable, "-m", __name__, str(number), str(workers), str(batch)]
+        processes.append(
+            subprocess.Popen(
+                command,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+        )
+    return [json.loads(process.communicate()[0].splitlines()[-1]) for process in processes]
+
+
+def _run(number: int, workers: int, batch: int) -> None:
+    """Trains some steps on one core, and prints milliseconds."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[number % len(cores)]})
+
+    import numpy as np
+
+    from benchmarks.people import RECIPE, build_network, draw_people
+    from person_attributes.data.augment import Augmenter
+    from person_attributes.data.batches import ImageBatches
+    from person_attributes.training.devices import gather_devices
+    from person_attributes.training.phase import check_pairing, make_network
+
+    people = draw_people(batch)
+    augmenter = Augmenter(RECIPE.augmentation["standard"])
+    with gather_devices("hosts" if workers > 1 else "one"):
+        batches = ImageBatches(
+            people.pack(_IMAGE_SIZE),
+            people.targets,
+            np.tile(np.arange(batch), _STEPS),
+            batch,
+            augmenter=augmenter,
+            seed=1,
+        )
+        network = make_network(build_network(_IMAGE_SIZE), batches, RECIPE.recipe("p3"))
+        check_pairing(network, batches)
+        began = time.perf_counter()
+        for index in range(_STEPS):
+            batches[index]
+        seconds = {"input": (time.perf_counter() - began) / _STEPS}
+        seconds["step"] = _time_steps(network, batches)
+        weights = sum(int(np.prod(weight.shape)) for weight in network.trainable_weights)
+    told = {name: 1000 * value for name, value in seconds.items()}
+    print(json.dumps(told | {"gradients": 4 * weights / 1e6}))
+
+
+def _time_steps(network: Any, batches: Any) -> float:
+    """Gives the median seconds of a step, once it is traced."""
+    import keras
+    import numpy as np
+
+    ends: list[float] = []
+    noting = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
+    )
+    network.fit(batches, epochs=2, shuffle=False, verbose=0, callbacks=[noting])
+    return float(np.median(np.diff(ends[_STEPS:])))
+
+
+if __name__ == "__main__":
+    _run(*(int(argument) for argument in sys.argv[1:]))
