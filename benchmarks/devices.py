@@ -20,7 +20,7 @@ _BATCH, _IMAGE_SIZE, _STEPS = 32, 64, 8
 
 
 def measure() -> Iterator[Figure]:
-    """Prints the milliseconds of a step of DenseNet121, part by part, beside those of one worker."""
+    """Prints the milliseconds of a step of DenseNet121, part by part, beside one worker's."""
     alone = _ask(1, _BATCH)[0]
     half = _ask(1, _BATCH // 2)[0]
     first, _ = _ask(2, _BATCH)
