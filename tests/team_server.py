@@ -1,6 +1,8 @@
 """What `make server` starts, as plain processes: PostgreSQL, an S3-compatible store, MLflow."""
 
+import base64
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -16,7 +18,7 @@ from pathlib import Path
 from conftest import ROOT
 
 START_SECONDS = 300
-ADMIN = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": "a long password"}
+ADMIN, PASSWORD = "admin", "a long password"
 
 
 def find_free_port() -> int:
@@ -148,8 +150,8 @@ class TeamServer(_Service):
         self._environment = kept | postgres.environment | store.environment
         self._environment |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "MLFLOW_AUTH_ADMIN_USERNAME": ADMIN["MLFLOW_TRACKING_USERNAME"],
-            "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN["MLFLOW_TRACKING_PASSWORD"],
+            "MLFLOW_AUTH_ADMIN_USERNAME": ADMIN,
+            "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_FLASK_SERVER_SECRET_KEY": "a key",
             "MLFLOW_HOST": "127.0.0.1",
@@ -162,3 +164,13 @@ class TeamServer(_Service):
     def start(self) -> None:
         self._run([sys.executable, str(ROOT / "deploy" / "serve.py")], self._environment)
         self._await(lambda: urllib.request.urlopen(f"{self.address}/health").close())
+
+    def create_account(self, name: str, password: str) -> None:
+        """Asks for it as the admin, in the way that `docs/sharing.md` tells."""
+        account = base64.b64encode(f"{ADMIN}:{PASSWORD}".encode()).decode()
+        request = urllib.request.Request(
+            f"{self.address}/api/2.0/mlflow/users/create",
+            json.dumps({"username": name, "password": password}).encode(),
+            {"Authorization": f"Basic {account}", "Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request).close()
