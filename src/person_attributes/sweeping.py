@@ -102,15 +102,19 @@ def _refuse_what_no_trial_can_change(params: Params) -> None:
 
 @contextlib.contextmanager
 def _telling_of_the_database() -> Iterator[None]:
-    """Says in one line what a database and its driver say in many."""
+    """Says in one line what a database says in many."""
     try:
         yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
-        said = str(error.__cause__ or error).partition("\n")[0].rstrip(".")
-        raise TrackingError(
-            f"{_STORAGE}: {said}. Start that database and install its driver (the extra `shared`), "
-            "or unset the variable."
-        ) from None
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise _word(error) from None
+
+
+def _word(error: Exception) -> TrackingError:
+    said = str(error.__cause__ or error).partition("\n")[0].rstrip(".")
+    return TrackingError(
+        f"{_STORAGE}: {said}. Start that database and install its driver (the extra `shared`), "
+        "or unset the variable."
+    )
 
 
 @contextlib.contextmanager
@@ -118,11 +122,14 @@ def _hold_alone(workspace: Workspace) -> Iterator[None]:
     """Holds off other processes: of this folder by a file, of other machines by the database."""
     workspace.sweeps.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(workspace.sweeps / ".lock"), contextlib.ExitStack() as stack:
-        address = os.environ.get(_STORAGE, "")
-        if address.startswith("postgresql"):
-            engine = create_engine(address, poolclass=NullPool)
-            connection = stack.enter_context(engine.connect())
-            connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(_STORAGE))))
+        if address := os.environ.get(_STORAGE):
+            try:
+                engine = create_engine(address, poolclass=NullPool)
+            except ImportError as error:
+                raise _word(error) from None
+            if engine.dialect.name == "postgresql":
+                connection = stack.enter_context(engine.connect())
+                connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(_STORAGE))))
         yield
 
 
