@@ -11,7 +11,7 @@ from pathlib import Path
 import boto3
 import optuna
 import pytest
-from conftest import Project, change_params
+from conftest import Project, change_params, read_yaml
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from team_server import ADMIN, PASSWORD, ObjectStore, Postgres, TeamServer
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.postgres
 
 EPOCHS = 20
 ACCOUNT = {"MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": "the password of ada"}
-REUSED = ["sample", "ingest", "encode", "pack@32", "pack@40"]
+REUSED = ["sample", "ingest", "encode", "pack@32"]
 STAGES = ["split", "initialize", "train@p1", "evaluate", "register"]
 SWEEP = ("python", "-u", "-m", "person_attributes", "sweep")
 RATE = "phases.p1.learning_rate"
@@ -76,9 +76,11 @@ def moved(
 ) -> tuple[Member, str]:
     """A project whose history was moved to the server, and what the command said."""
     project = make_project("moved")
+    phase = read_yaml(project.params_file)["phases"]["p1"]
     changes = {
+        "data.image_sizes": [32],
         "evaluation.phase": "p1",
-        "phases.p1.epochs": 1,
+        "phases": {"p1": phase | {"epochs": 1}},
         "training.early_stopping.patience": 100,
         "runtime.tracking_minutes": 9.0,
     }
