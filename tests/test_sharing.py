@@ -81,6 +81,7 @@ def moved(
         "data.image_sizes": [32],
         "evaluation.phase": "p1",
         "phases": {"p1": phase | {"epochs": 1}},
+        "sweep.search": {RATE: {"kind": "float", "low": 1e-4, "high": 1e-2, "scale": "log"}},
         "training.early_stopping.patience": 100,
         "runtime.tracking_minutes": 9.0,
     }
@@ -248,7 +249,6 @@ def test_sweeps_of_two_machines_share_one_study(
         "phases.p1.epochs": 60,
         "runtime.backup_minutes": 0.0,
         "sweep.name": "shared",
-        "sweep.search": {RATE: {"kind": "float", "low": 1e-4, "high": 1e-2, "scale": "log"}},
         "sweep.sampler": "random",
         "sweep.pruner": "none",
         "sweep.trials": 3,
