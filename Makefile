@@ -5,17 +5,20 @@ SHELL := /bin/bash
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env gpu repro demo test lint lock benchmarks fuzz spark backends
+.PHONY: help env gpu shared repro demo server move-tracking test lint lock benchmarks fuzz spark postgres backends
 
 help:
 	@echo "make repro   environment, the whole pipeline, the results"
 	@echo "make demo    a page to try the champion on a photograph; on this machine alone"
+	@echo "make server  a team's MLflow on PostgreSQL and S3, in containers; on this machine alone"
+	@echo "make move-tracking  copies mlflow.db into that server, while it is empty"
 	@echo "make test    environment, ruff, mypy, pytest"
-	@echo "make env     the environment alone; make gpu adds CUDA to it"
+	@echo "make env     the environment alone; make gpu adds CUDA to it, make shared what teams need"
 	@echo "make lock    resolve the versions anew"
 	@echo "make benchmarks  speed, beside the article's way; quarter of an hour or more"
 	@echo "make fuzz    broken archives, annotations, images and requests, SECONDS=60 of each"
 	@echo "make spark   the registered model on a local Spark; needs Java"
+	@echo "make postgres    two pipelines and sweeps on a team's server; needs PostgreSQL"
 	@echo "make backends    the training tests on Keras' JAX and PyTorch backends"
 
 env: $(VENV)/installed
@@ -33,6 +36,9 @@ $(VENV)/installed: requirements.lock
 gpu: env
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --editable ".[gpu]"
 
+shared: env
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --editable ".[shared]"
+
 repro: env
 	$(BIN)/person-attributes check
 	$(BIN)/dvc repro
@@ -41,6 +47,24 @@ repro: env
 
 demo: env
 	$(BIN)/person-attributes demo
+
+SECRETS := PGPASSWORD AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY MLFLOW_AUTH_ADMIN_PASSWORD \
+	MLFLOW_FLASK_SERVER_SECRET_KEY
+deploy/.env:
+	umask 077; for name in $(SECRETS); do \
+		echo "$$name=$$($(PYTHON) -c 'import secrets; print(secrets.token_hex(20))')"; \
+	done > $@
+
+server: deploy/.env
+	docker compose --file deploy/compose.yaml up --detach --build
+	@echo "http://127.0.0.1:5000, user admin; its password and all others stand in deploy/.env"
+
+move-tracking: shared deploy/.env
+	set -a; source deploy/.env; PGHOST=127.0.0.1 PGUSER=mlflow \
+		MLFLOW_BACKEND_STORE_URI=postgresql+psycopg:///mlflow \
+		MLFLOW_TRACKING_URI=http://127.0.0.1:5000 MLFLOW_TRACKING_USERNAME=admin \
+		MLFLOW_TRACKING_PASSWORD=$$MLFLOW_AUTH_ADMIN_PASSWORD \
+		$(BIN)/person-attributes move-tracking
 
 # A file is a worker's own: its tests share what they make.
 test: lint
@@ -66,6 +90,11 @@ fuzz: env
 spark: env
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet pyspark==4.3.0
 	$(BIN)/pytest -m spark tests/serving/test_spark.py
+
+# PostgreSQL comes from the system (apt-get install postgresql); S3 is moto's, in memory.
+postgres: shared
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet "moto[s3]==5.2.5"
+	$(BIN)/pytest -m postgres tests/test_sharing.py
 
 # An environment of its own: JAX needs NumPy 2. Its warnings on fork and both backends' on NumPy are theirs.
 backends:

@@ -70,7 +70,8 @@ def run(source: Path) -> None:
             for size in sorted(sizes):
                 stages.pack(workspace, everything, size)
             stages.split(workspace, everything)
-    with open_sweep_run(workspace, _NAME, {"levers": list(plan.levers)}) as run_id:
+    alone = filelock.FileLock(workspace.root / "run.lock")
+    with open_sweep_run(workspace, _NAME, {"levers": list(plan.levers)}, alone) as run_id:
         for lever, changes in plan.levers.items():
             for seed in plan.seeds:
                 changed = everything.change({"seed": seed, **_without_sizes(changes)})

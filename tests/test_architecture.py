@@ -1,6 +1,7 @@
 """The house in order: what may import what, what must be equal, what must be declared."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -123,6 +124,12 @@ def test_direct_dependencies_are_locked_at_their_pins() -> None:
     assert len(pinned) > 12
     assert set(pinned) - {stub} <= set(locked)
     assert "third_party/opencv-python-stub" in locked
+
+
+def test_the_server_has_the_versions_of_the_project() -> None:
+    pins = set(re.findall(r"[\w\[\]-]+==[\w.]+", (ROOT / "deploy/Dockerfile").read_text()))
+    assert len(pins) == 4
+    assert pins < set(re.findall(r"[\w\[\]-]+==[\w.]+", (ROOT / "pyproject.toml").read_text()))
 
 
 def test_mlproject_names_the_conda_file_and_known_commands() -> None:

@@ -207,6 +207,19 @@ def test_two_evaluations_are_compared_by_any_of_their_names(project: Project) ->
     assert set(told) == {told[0]}
 
 
+def test_a_pull_in_another_clone_leaves_nothing_to_run(project: Project, tmp_path: Path) -> None:
+    project.run("dvc", "remote", "add", "--default", "team", str(tmp_path / "remote"))
+    project.run("git", "commit", "--quiet", "--all", "--message", "Share")
+    project.run("dvc", "push")
+    clone = Project(tmp_path / "clone")
+    project.run("git", "clone", "--quiet", str(project.root), str(clone.root))
+    clone.run("dvc", "pull")
+    assert clone.repro() == []
+    assert clone.run("git", "status", "--porcelain").stdout == "", "dvc.lock has the same digests"
+    weights = "models/p5.weights.h5"
+    assert (clone.root / weights).read_bytes() == (project.root / weights).read_bytes()
+
+
 def test_what_cannot_be_compared_is_one_line(finished: Project) -> None:
     (parent,) = _parents(_runs(finished))
     by_stage = {_stage_of(run): run.info.run_id for run in _runs(finished)}

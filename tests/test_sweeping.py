@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 
@@ -173,6 +174,19 @@ def test_a_sweep_of_other_parameters_needs_another_name(project: Project) -> Non
     change_params(project.params_file, {"sweep.name": "whole", "model.dropout": 0.3})
     failed = project.cli("sweep", code=2)
     assert "'whole' was begun with other parameters or other data" in failed.stderr
+
+
+@pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+nothing"])
+def test_a_database_that_cannot_be_used_is_one_line(project: Project, driver: str) -> None:
+    """Nothing listens on that port; nor is a driver installed, unless teams share this machine."""
+    change_params(project.params_file, {"sweep.name": "nowhere"})
+    sweep = (sys.executable, "-m", "person_attributes", "sweep")
+    process = project.start(*sweep, SWEEP_STORAGE=f"{driver}://mlflow:secret@127.0.0.1:9/optuna")
+    said, _ = process.communicate()
+    assert process.returncode == 2
+    assert said.startswith("SWEEP_STORAGE: ")
+    assert "secret" not in said
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

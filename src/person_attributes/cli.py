@@ -30,6 +30,7 @@ _COMMANDS = {
     "evaluate": "score the validation rows and write the report",
     "register": "export, check and register the model",
     "models": "list the registered versions: who is champion, since when and why",
+    "move-tracking": "copy mlflow.db into an empty server",
     "rollback": "make the champion before the present one champion again",
     "summarize": "print the last evaluation and the next commands",
 }
@@ -129,6 +130,11 @@ def _run(options: argparse.Namespace, workspace: Workspace) -> None:
         from person_attributes.comparing import compare
 
         print(compare(workspace, params, options.first, options.second))
+        return
+    if options.command == "move-tracking":
+        from person_attributes.tracking.moving import move_tracking
+
+        print(move_tracking(workspace))
         return
     if options.command == "promote":
         stages.promote(workspace, params, options.version, options.because)

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,9 @@ import optuna
 import pandas as pd
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import create_engine, func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from person_attributes import stages
 from person_attributes.config import INITIAL, Params, SearchParams, SweepParams
@@ -29,7 +32,7 @@ from person_attributes.tracking.trials import TrialRun, open_sweep_run, open_tri
 from person_attributes.workspace import Workspace
 
 _STORAGE = "SWEEP_STORAGE"
-"""Environment variable that names another database than the project's own, password and all."""
+"""Environment variable that names another database than the project's own, for several machines."""
 
 _HEARTBEAT_SECONDS, _GRACE_SECONDS, _MAX_RETRIES = 10, 60, 3
 """How often a trial shows that it lives, when it counts as dead, how often it is given back."""
@@ -56,10 +59,16 @@ def sweep(workspace: Workspace, params: Params) -> None:
         ParamsError: If the search names what no trial can change, or values that do not fit, or if
             the sweep of this name was begun with other parameters: name it anew.
         StoppedError: If Ctrl-C or SIGTERM came; run it again to go on.
+        TrackingError: If the database that `SWEEP_STORAGE` names does not answer.
     """
     section = params.sweep
     _refuse_what_no_trial_can_change(params)
-    with open_sweep_run(workspace, section.name, section.model_dump()) as run_id:
+    with (
+        _telling_of_the_database(),
+        open_sweep_run(
+            workspace, section.name, section.model_dump(), _hold_alone(workspace)
+        ) as run_id,
+    ):
         study = _open_study(workspace, params)
         if _count_ended(study) < section.trials:
             study.optimize(
@@ -91,26 +100,54 @@ def _refuse_what_no_trial_can_change(params: Params) -> None:
             params.change({key: value})
 
 
+@contextlib.contextmanager
+def _telling_of_the_database() -> Iterator[None]:
+    """Says in one line what a database says in many."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise _word(error) from None
+
+
+def _word(error: Exception) -> TrackingError:
+    said = str(error.__cause__ or error).partition("\n")[0].rstrip(".")
+    return TrackingError(
+        f"{_STORAGE}: {said}. Start that database and install its driver (the extra `shared`), "
+        "or unset the variable."
+    )
+
+
+@contextlib.contextmanager
+def _hold_alone(workspace: Workspace) -> Iterator[None]:
+    """Holds off other processes: of this folder by a file, of other machines by the database."""
+    workspace.sweeps.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(workspace.sweeps / ".lock"), contextlib.ExitStack() as stack:
+        if address := os.environ.get(_STORAGE):
+            try:
+                engine = create_engine(address, poolclass=NullPool)
+            except ImportError as error:
+                raise _word(error) from None
+            if engine.dialect.name == "postgresql":
+                connection = stack.enter_context(engine.connect())
+                connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(_STORAGE))))
+        yield
+
+
 def _open_study(workspace: Workspace, params: Params) -> optuna.Study:
     """Opens the study of this name, or makes it; what other processes died in is given back."""
     section = params.sweep
-    workspace.sweeps.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        try:
+        with _hold_alone(workspace):
             storage = RDBStorage(
                 os.environ.get(_STORAGE, f"sqlite:///{workspace.sweeps / 'optuna.db'}"),
+                # A database that was started anew has closed the connections of before.
+                engine_kwargs={"pool_pre_ping": True},
                 heartbeat_interval=_HEARTBEAT_SECONDS,
                 grace_period=_GRACE_SECONDS,
                 heartbeat_stale_trial_callback=_give_back,
             )
-        except Exception as error:  # whatever the driver of a database raises
-            raise TrackingError(
-                f"{_STORAGE}: {str(error).partition(chr(10))[0]} Start that database and install "
-                "its driver, or unset the variable."
-            ) from None
-        with filelock.FileLock(workspace.sweeps / f"{section.name}.lock"):
             study = optuna.create_study(
                 study_name=section.name,
                 storage=storage,

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 from mlflow.entities import Param, RunStatus
@@ -32,6 +33,9 @@ from person_attributes.tracking.experiments import CHANGES, EXECUTION, KIND, wor
 from person_attributes.workspace import Workspace
 
 STAGE, OUTPUTS, PROCESS = "dvc.stage", "dvc.outputs", "pipeline.process"
+PLACE = "pipeline.place"
+"""Host and folder: on a shared server, what was stopped goes on where it was begun, only there."""
+
 _EXECUTION = "pipeline.execution"
 _PARAMS_PER_BATCH = 100
 REUSED = "reused."
@@ -59,9 +63,10 @@ def open_execution(
     found = client.search_runs([experiment], f"tags.`{_EXECUTION}` = '{execution}'", max_results=1)
     if found:
         return found[0].info.run_id, True
-    tags = {_EXECUTION: execution, PROCESS: execution, **git_tags(workspace)}
+    place = name_place(workspace)
+    tags = {_EXECUTION: execution, PROCESS: execution, PLACE: place, **git_tags(workspace)}
     tags |= _introduce(client, experiment, all_params)
-    stopped = _find_stopped(client, experiment, all_params)
+    stopped = _find_stopped(client, experiment, place, all_params)
     if stopped:
         for key, value in tags.items():
             client.set_tag(stopped, key, value)
@@ -89,12 +94,14 @@ def _introduce(
 
 
 def _find_stopped(
-    client: MlflowClient, experiment: str, all_params: Mapping[str, Any]
+    client: MlflowClient, experiment: str, place: str, all_params: Mapping[str, Any]
 ) -> str | None:
-    """Finds the last execution, where it did not finish and had the same parameters."""
-    order = ["attributes.start_time DESC"]
+    """Finds the last execution here, where it did not finish and had the same parameters."""
     last = client.search_runs(
-        [experiment], f"tags.`{_EXECUTION}` LIKE '%'", order_by=order, max_results=1
+        [experiment],
+        f"tags.`{_EXECUTION}` LIKE '%' and tags.`{PLACE}` = '{place}'",
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
     )
     same = {key: str(value) for key, value in flatten(all_params)}
     if last and last[0].info.status in {"KILLED", "FAILED"} and last[0].data.params == same:
@@ -138,6 +145,11 @@ def _find_execution() -> psutil.Process:
 def identify(process: psutil.Process) -> str:
     """Names a process for good: process numbers alone are used again."""
     return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+
+
+def name_place(workspace: Workspace) -> str:
+    """Names the folder of backups among all machines, without quotes, which filters are set in."""
+    return quote(f"{socket.gethostname()}:{workspace.backups}", safe="/:")
 
 
 def end_abandoned_runs(client: MlflowClient, experiment: str) -> None:

@@ -24,6 +24,7 @@ from person_attributes.digests import combine, digest_paths
 from person_attributes.errors import TrackingError
 from person_attributes.tracking.executions import (
     OUTPUTS,
+    PLACE,
     PROCESS,
     STAGE,
     end_abandoned_runs,
@@ -32,6 +33,7 @@ from person_attributes.tracking.executions import (
     hold_open,
     identify,
     log_params,
+    name_place,
     name_reused_runs,
     open_execution,
 )
@@ -182,6 +184,7 @@ def open_run(
             MLFLOW_PARENT_RUN_ID: parent_id,
             STAGE: stage,
             PROCESS: identify(psutil.Process()),
+            PLACE: name_place(workspace),
             "dvc.inputs": json.dumps(inputs),
             **git_tags(workspace),
         }
@@ -189,7 +192,7 @@ def open_run(
             run_id = None
             if continuation:
                 tags[_FINGERPRINT] = continuation.fingerprint
-                run_id = _find_stopped(client, experiment, continuation)
+                run_id = _find_stopped(client, experiment, tags[PLACE], continuation)
             run = Run(client, stack.enter_context(_start_run(run_id, stage, tags)), parent_id)
             log_params(client, run.run_id, params)
             if continuation:
@@ -253,14 +256,16 @@ def choose_experiment() -> str:
     return str(mlflow.set_experiment(name).experiment_id)
 
 
-def _find_stopped(client: MlflowClient, experiment: str, continuation: Continuation) -> str | None:
+def _find_stopped(
+    client: MlflowClient, experiment: str, place: str, continuation: Continuation
+) -> str | None:
     """Finds the run that the journal belongs to, or one that was stopped before it said anything.
 
     A run with numbers and no journal is another matter, such as `dvc repro --force`.
     """
     found = client.search_runs(
         [experiment],
-        f"tags.`{_FINGERPRINT}` = '{continuation.fingerprint}'",
+        f"tags.`{_FINGERPRINT}` = '{continuation.fingerprint}' and tags.`{PLACE}` = '{place}'",
         order_by=["attributes.start_time DESC"],
         max_results=1,
     )

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import filelock
 import psutil
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
@@ -49,15 +48,21 @@ class TrialRun:
 
 
 @contextlib.contextmanager
-def open_sweep_run(workspace: Workspace, name: str, params: Mapping[str, Any]) -> Iterator[str]:
+def open_sweep_run(
+    workspace: Workspace,
+    name: str,
+    params: Mapping[str, Any],
+    alone: contextlib.AbstractContextManager[object],
+) -> Iterator[str]:
     """Opens the run above all trials of one name, or goes on with it.
 
-    Several processes may hold it at once.
+    Several processes may hold it open at once.
 
     Args:
         workspace: The project.
         name: Of the sweep.
         params: The section that says what is searched.
+        alone: Holds off the other processes while the run is looked for and made.
 
     Yields:
         The id of the run.
@@ -65,9 +70,7 @@ def open_sweep_run(workspace: Workspace, name: str, params: Mapping[str, Any]) -
     with telling_in_one_line():
         client, experiment = connect(workspace), choose_experiment()
         end_abandoned_runs(client, experiment)
-        lock = workspace.sweeps / f"{name}.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(lock):
+        with alone:
             found = client.search_runs(
                 [experiment],
                 f"tags.`{_SWEEP}` = '{name}' and tags.`{MLFLOW_RUN_NAME}` = 'sweep {name}'",
