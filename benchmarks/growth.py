@@ -8,24 +8,20 @@ Pages of mapped files are not their own. Annotations alone grow to a million row
 drawn people of 64 px, packed in that size, which a network of four blocks learns for one epoch.
 """
 
-import os
-import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
 from benchmarks.figures import Figure
 from benchmarks.ingest import write_annotations
+from benchmarks.watching import watch
 from person_attributes.config import Params, read_params
 from person_attributes.workspace import Workspace
 
@@ -55,15 +51,21 @@ _CHANGES = {
     "model.blocks": [1, 1, 1, 1],
     "phases": {"p1": _PHASE},
     "evaluation.phase": "p1",
+    "split.near_duplicates.hash_distance": 10,
     "sweep.search": {
         "phases.p1.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "scale": "log"}
     },
 }
-_LOOKS_EVERY = 0.05
-"""Seconds."""
+_FAR = 18
+"""Bits of a hash, as in the sample; 100,000 images would take hours."""
 
-_QUADRATIC = frozenset({"split"})
-"""It holds every image against every other one."""
+_FAR_SEARCH = f"near-duplicates within {_FAR} bits"
+
+_QUADRATIC = frozenset({"split", _FAR_SEARCH})
+"""They hold every image against every other one."""
+
+_LEAST = 1.0
+"""Seconds beyond the first step; less is noise."""
 
 _GOAL = 0.7
 """Of what ten times the work may take at most: ten times the time, and noise."""
@@ -71,12 +73,13 @@ _GOAL = 0.7
 
 @dataclass(frozen=True)
 class _Ladder:
-    """What grows, in which steps, and what is run at each."""
+    """What grows, in which steps, what is run at each, and what no longer beyond some step."""
 
     unit: str
     counts: tuple[int, ...]
     commands: dict[str, tuple[str, ...]]
     prepare: Callable[[Path, Path, int], None]
+    most: dict[str, int]
 
 
 def measure() -> Iterator[Figure]:
@@ -91,7 +94,9 @@ def measure() -> Iterator[Figure]:
         seconds, megabytes = last["seconds"], last["megabytes"]
         goal = None if stage in _QUADRATIC else _GOAL
         allowed = 10 * before["seconds"]
-        yield Figure(f"{what}, against 10 x a tenth", seconds, allowed, "s", allowed / seconds, goal)
+        yield Figure(
+            f"{what}, against 10 x a tenth", seconds, allowed, "s", allowed / seconds, goal
+        )
         rival = before["megabytes"]
         yield Figure(f"{what}, against a tenth", megabytes, rival, "MB", rival / megabytes, None)
 
@@ -136,50 +141,18 @@ def _measure_step(ladder: _Ladder, count: int, folder: Path) -> pd.DataFrame:
             YAML().dump(content.model_dump(mode="json"), file)
         (workspace.root / "source").mkdir()
         ladder.prepare(folder / "people", workspace.root / "source", count)
-        with tqdm(ladder.commands.items(), f"{count:,} {ladder.unit}", disable=None) as bar:
+        commands = {
+            stage: command
+            for stage, command in ladder.commands.items()
+            if count <= ladder.most.get(stage, count)
+        }
+        with tqdm(commands.items(), f"{count:,} {ladder.unit}", disable=None) as bar:
             for stage, command in bar:
                 bar.set_postfix_str(stage)
-                seconds, wall, megabytes = _watch(command, workspace.root)
-                rows.append([ladder.unit, stage, count, seconds, wall, megabytes])
+                took = watch(command, workspace.root)
+                rows.append([ladder.unit, stage, count, took.seconds, took.wall, took.megabytes])
     columns = ["unit", "stage", "count", "seconds", "wall", "megabytes"]
     return pd.DataFrame(rows, columns=columns).round(2)
-
-
-def _watch(command: Sequence[str], root: Path) -> tuple[float, float, float]:
-    """Runs a command; gives its processor's seconds, the clock's, and its most memory in MB."""
-    log = root / "log.txt"
-    path = os.pathsep.join([str(_ROOT / "src"), str(_ROOT)])
-    peak, began = 0, time.perf_counter()
-    with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            cwd=root,
-            env=os.environ | {"PYTHONPATH": path},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-        watched, ended = psutil.Process(process.pid), 0
-        while not ended:
-            time.sleep(_LOOKS_EVERY)
-            peak = max(peak, _sum_memory(watched))
-            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-    wall = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {log.read_text(encoding='utf-8')[-2000:]}")
-    return usage.ru_utime + usage.ru_stime, wall, peak / 1e6
-
-
-def _sum_memory(process: psutil.Process) -> int:
-    """Sums the memory of a process and its children, without the pages of files."""
-    total = 0
-    try:
-        for one in (process, *process.children(recursive=True)):
-            memory = one.memory_info()
-            total += memory.rss - memory.shared
-    except psutil.NoSuchProcess:  # one that has just ended
-        pass
-    return total
 
 
 def _prepare_rows(people: Path, source: Path, count: int) -> None:
@@ -238,10 +211,21 @@ def _settle(workspace: Workspace, params: Params) -> None:
     described.to_csv(workspace.near_duplicates, index=False)
 
 
+def _search(workspace: Workspace, params: Params) -> None:
+    """Looks for near-duplicates as far as the sample does."""
+    from person_attributes.data.near_duplicates import find_near_duplicates
+
+    hashes = pd.read_csv(workspace.appearances, dtype={"hash": str})["hash"]
+    thumbnails = np.load(workspace.thumbnails, mmap_mode="r")
+    similarity = params.split.near_duplicates.similarity
+    find_near_duplicates(thumbnails, list(hashes), _FAR, similarity)
+
+
 _PARTS: dict[str, Callable[[Workspace, Params], None]] = {
     "read": _read,
     "split": _draw_split,
     "settle": _settle,
+    "search": _search,
 }
 """What stages do with annotations, apart from what they do with images."""
 
@@ -273,6 +257,7 @@ _ROWS = _Ladder(
         "settle leaks": _part("settle"),
     },
     _prepare_rows,
+    most={},
 )
 _IMAGES = _Ladder(
     "images",
@@ -280,6 +265,7 @@ _IMAGES = _Ladder(
     {
         "ingest": _stage("ingest"),
         "encode": _stage("encode"),
+        _FAR_SEARCH: _part("search"),
         "split": _stage("split"),
         "pack": _stage("pack", str(_IMAGE_SIZE)),
         "inspect": _stage("inspect"),
@@ -288,26 +274,36 @@ _IMAGES = _Ladder(
         "evaluate": _stage("evaluate"),
     },
     _prepare_images,
+    most={_FAR_SEARCH: 10_000},
 )
 
 
 def format_tables(measured: pd.DataFrame) -> str:
-    """Writes a Markdown table for each unit; a slope is that of the last two steps, log over log."""
+    """Writes a Markdown table for each unit: seconds, then megabytes, each with its slope."""
     lines = []
-    for unit, table in measured.groupby("unit", sort=False):
+    for _, table in measured.groupby("unit", sort=False):
         counts = sorted(table["count"].unique())
-        heads = [f"{count:,}" for count in counts]
-        lines += [f"| {unit} | {' | '.join(heads)} | slope | {' | '.join(heads)} | slope |"]
-        lines += ["| --- |" + " ---: |" * (2 * len(counts) + 2)]
-        for stage, steps in table.groupby("stage", sort=False):
-            cells = [str(stage)]
-            for column, digits in (("seconds", 1), ("megabytes", 0)):
-                values = steps.sort_values("count")[column].to_numpy()
-                cells += [f"{value:,.{digits}f}" for value in values]
-                cells += [f"{np.log10(values[-1] / values[-2]):.2f}"]
-            lines += [f"| {' | '.join(cells)} |"]
-        lines += [""]
+        heads = " | ".join(f"{count:,}" for count in counts)
+        for what, digits in (("seconds", 0), ("megabytes", 0)):
+            lines += [f"| {what} | {heads} | slope |", "| --- |" + " ---: |" * (len(counts) + 1)]
+            for stage, steps in table.groupby("stage", sort=False):
+                values = steps.set_index("count")[what]
+                cells = [f"{values[n]:,.{digits}f}" if n in values else "" for n in counts]
+                slope = find_slope(values, is_time=what == "seconds")
+                lines += [f"| {stage} | {' | '.join(cells)} | {slope:.2f} |".replace("nan", "")]
+            lines += [""]
     return "\n".join(lines)
+
+
+def find_slope(values: pd.Series, *, is_time: bool) -> float:
+    """Gives by which power of the work something grew over the last step: 1 is linear, 0 flat.
+
+    The first step is nearly all start, of Python, MLflow and TensorFlow; its time is taken off.
+    Where hardly anything is left of the step before the last, the slope is not a number.
+    """
+    start = values.iloc[0] if is_time else 0.0
+    before, last = values.iloc[-2] - start, values.iloc[-1] - start
+    return float(np.log10(last / before)) if before >= _LEAST else np.nan
 
 
 def draw(measured: pd.DataFrame) -> bytes:
