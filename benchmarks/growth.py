@@ -4,8 +4,9 @@
 
 A stage is a process of its own, as under DVC. Seconds include its start; memory is the sum of what
 the process and its children have of their own, looked at twenty times a second, at its highest.
-Pages of mapped files are not their own. Annotations alone grow to a million rows, images to 100,000:
-drawn people of 64 px, packed in that size, which a network of four blocks learns for one epoch.
+Pages of mapped files are not their own. Annotations alone grow to a million rows, images to a tenth
+of that: drawn people of 64 px, packed in that size, which a network of four blocks learns for one
+epoch.
 """
 
 import sys
