@@ -20,8 +20,8 @@ class Watched:
     """What a command took.
 
     Attributes:
-        seconds: Of the processor, of all cores together: what others on the machine take does not
-            count. Of children that the command waited for as well.
+        seconds: Of the processor, of all cores together, children included: what others on the
+            machine take does not count.
         wall: Seconds by the clock.
         megabytes: The most that the process and its children had of their own at one look; pages
             of mapped files are not their own.
@@ -40,7 +40,7 @@ def watch(command: Sequence[str], folder: Path) -> Watched:
     """
     log = folder / "log.txt"
     path = os.pathsep.join([str(_ROOT / "src"), str(_ROOT), os.environ.get("PYTHONPATH", "")])
-    peak, began = 0, time.perf_counter()
+    seconds, peak, began = 0.0, 0, time.perf_counter()
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
@@ -52,22 +52,25 @@ def watch(command: Sequence[str], folder: Path) -> Watched:
         watched, ended = psutil.Process(process.pid), 0
         while not ended:
             time.sleep(_LOOKS_EVERY)
-            peak = max(peak, _sum_memory(watched))
+            used, held = _look(watched)
+            seconds, peak = max(seconds, used), max(peak, held)
             ended, status, usage = os.wait4(process.pid, os.WNOHANG)
     wall = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)}: {log.read_text(encoding='utf-8')[-2000:]}")
-    return Watched(usage.ru_utime + usage.ru_stime, wall, peak / 1e6)
+    # The last look came too early, and the kernel's sum lacks children that nobody waited for.
+    return Watched(max(seconds, usage.ru_utime + usage.ru_stime), wall, peak / 1e6)
 
 
-def _sum_memory(process: psutil.Process) -> int:
-    """Sums the memory of a process and its children, without the pages of files."""
-    total = 0
+def _look(process: psutil.Process) -> tuple[float, int]:
+    """Sums seconds and memory of a process and its children, without the pages of files."""
+    seconds, memory = 0.0, 0
     try:
         for one in (process, *process.children(recursive=True)):
-            memory = one.memory_info()
-            total += memory.rss - memory.shared
+            times, held = one.cpu_times(), one.memory_info()
+            seconds += times.user + times.system + times.children_user + times.children_system
+            memory += held.rss - held.shared
     except psutil.NoSuchProcess:  # one that has just ended
         pass
-    return total
+    return seconds, memory
