@@ -65,7 +65,7 @@ def test_good_rows_become_records_with_what_their_images_look_like(data: Data) -
 
 def test_thumbnails_lie_in_a_file_in_the_order_of_the_records(data: Data) -> None:
     data.table.loc[0, "gender"] = "unheard of"
-    data.table.loc[2, "image_path"] = data.table.loc[0, "image_path"]  # a good row of that image
+    data.table.loc[2, "image_path"] = "resized/1.jpg"  # a good row of that image
     ingested = data.ingest()
     assert isinstance(ingested.thumbnails.base, np.memmap)
     assert ingested.records.index.tolist() == list(range(1, 24))
