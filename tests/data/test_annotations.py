@@ -1,5 +1,6 @@
 """What people's annotation files look like, and what is said about them."""
 
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -184,3 +185,16 @@ def test_records_survive_writing_and_reading(data: DataParams, tmp_path: Path) -
     table = _read(text, data, tmp_path).table.drop(columns="line").drop(index=[0])
     write_records(table, tmp_path / "records.csv")
     pd.testing.assert_frame_equal(read_records(tmp_path / "records.csv"), table)
+
+
+def test_a_file_is_held_in_memory_three_times_at_most(data: DataParams, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(TEXT + f"{'long ' * 20_000},3.jpg,None,15-25\n" * 100)
+    source = open_source(tmp_path, data.limits)
+    one_column = data.model_copy(update={"keep_columns": ()})
+    tracemalloc.start()
+    try:
+        read_annotations(source, one_column, HEADS)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3.5 * (tmp_path / "a.csv").stat().st_size

@@ -4,8 +4,10 @@ import io
 import os
 import shutil
 import signal
+import time
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from PIL import Image
 
 from person_attributes.config import DataParams, HeadParams, Params
 from person_attributes.data import decoding
+from person_attributes.data.appearance import describe_image
 from person_attributes.data.archive import open_source
 from person_attributes.data.ingest import Ingested, check_quarantine, describe_quarantine, ingest
 from person_attributes.errors import AnnotationsError, ImageError, SourceError
@@ -58,6 +61,17 @@ def test_good_rows_become_records_with_what_their_images_look_like(data: Data) -
     assert ingested.appearances["brightness"].between(0, 1).all()
     by_quality = ingested.appearances["sharpness"].groupby(ingested.records["image_quality"])
     assert by_quality.median()["Good"] > by_quality.median()["Average"]
+
+
+def test_thumbnails_lie_in_a_file_in_the_order_of_the_records(data: Data) -> None:
+    data.table.loc[0, "gender"] = "unheard of"
+    data.table.loc[2, "image_path"] = "resized/1.jpg"  # a good row of that image
+    ingested = data.ingest()
+    assert isinstance(ingested.thumbnails.base, np.memmap)
+    assert ingested.records.index.tolist() == list(range(1, 24))
+    for thumbnail, name in zip(ingested.thumbnails, ingested.records["image"], strict=True):
+        look = describe_image(b"", Image.open(data.folder / name).convert("RGB"))
+        np.testing.assert_array_equal(thumbnail, look.thumbnail)
 
 
 def test_a_zip_is_read_like_its_folder(data: Data, tmp_path: Path) -> None:
@@ -220,6 +234,10 @@ def _measure(content: bytes, image: Image.Image) -> tuple[int, float]:
     return len(content), float(np.asarray(image).mean())
 
 
+def _leave_mark(folder: Path, content: bytes, image: Image.Image) -> None:
+    (folder / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+
+
 def _kill(content: bytes, image: Image.Image) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -248,3 +266,22 @@ def test_a_process_that_is_killed_ends_the_stage_in_one_line(
     names = [f"resized/{number}.jpg" for number in range(1, 25)]
     with pytest.raises(SourceError, match=r"ended from outside.* Lower data\.limits"):
         list(decoding.map_images(_kill, open_source(data.folder, limits), names, limits, "killed"))
+
+
+def test_what_is_taken_slowly_is_not_decoded_far_ahead(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "_IMAGES_PER_PROCESS", 400)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    names = [f"resized/{number}.jpg" for number in range(1, 25)] * 50
+    limits = data.params.limits
+    source = open_source(data.folder, limits)
+    results = decoding.map_images(partial(_leave_mark, marks), source, names, limits, "slow")
+    next(results)
+    decoded, before = 1, 0
+    while decoded > before:
+        time.sleep(1)
+        decoded, before = len(list(marks.iterdir())), decoded
+    assert decoded < len(names)
+    assert len(list(results)) == len(names) - 1

@@ -128,7 +128,9 @@ def _read_text(source: Source, data: DataParams) -> str:
 def _parse(text: str, file: str, names: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Parses the columns that are needed, `{our name: name in the header}`, and finds odd rows."""
     delimiter = _find_delimiter(text, names)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    # Not StringIO, which takes four bytes for a character.
+    lines_of_text = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline="")
+    reader = csv.reader(lines_of_text, delimiter=delimiter, strict=True)
     rows = _read_rows(reader, file)
     first = next(rows, None)
     if first is None:

@@ -6,10 +6,11 @@ import os
 import signal
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 from PIL import Image
@@ -26,6 +27,9 @@ _IMAGES_PER_PROCESS = 512
 """Fewer are decoded sooner than a process starts."""
 
 _IMAGES_PER_TASK = 32
+
+_TASKS_AHEAD = 4
+"""Of each process: what is decoded and not yet asked for is held in memory."""
 
 _source: Source
 """What a worker process reads from; each opens its own."""
@@ -49,7 +53,8 @@ def map_images(
         title: Of the progress bar.
 
     Yields:
-        In the order of `names`: the function's result, or why there is none.
+        In the order of `names`: the function's result, or why there is none. Few are made ahead, so
+        that whoever takes them slowly does not have them all in memory.
 
     Raises:
         SourceError: If a process is ended from outside, mostly for its memory: lower
@@ -80,8 +85,15 @@ def _map_in_processes(
         processes, multiprocessing.get_context("spawn"), _start_worker, (source,)
     )
     try:
-        work = partial(_apply_in_worker, function, limits)
-        yield from pool.map(work, names, chunksize=_IMAGES_PER_TASK)
+        tasks = (
+            pool.submit(_apply_in_worker, function, limits, names[start : start + _IMAGES_PER_TASK])
+            for start in range(0, len(names), _IMAGES_PER_TASK)
+        )
+        pending = deque(islice(tasks, _TASKS_AHEAD * processes))
+        while pending:
+            results = pending.popleft().result()
+            pending.extend(islice(tasks, 1))
+            yield from results
     except BrokenProcessPool:
         raise SourceError(
             "a process that decodes images was ended from outside. Expected room for images of "
@@ -111,9 +123,9 @@ def _apply(
 
 
 def _apply_in_worker(
-    function: Callable[[bytes, Image.Image], _Result], limits: LimitsParams, name: str
-) -> _Result | ImageError:
-    return _apply(function, _source, limits, name)
+    function: Callable[[bytes, Image.Image], _Result], limits: LimitsParams, names: Sequence[str]
+) -> list[_Result | ImageError]:
+    return [_apply(function, _source, limits, name) for name in names]
 
 
 def _start_worker(source: Source) -> None:

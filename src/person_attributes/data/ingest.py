@@ -1,7 +1,9 @@
 """From a source to checked records, a quarantine list, and what each image looks like."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,7 @@ from person_attributes.data.annotations import find_copies, make_faults, read_an
 from person_attributes.data.appearance import THUMBNAIL_SIZE, Appearance, describe_image
 from person_attributes.data.archive import Source
 from person_attributes.data.decoding import map_images
+from person_attributes.data.packs import create_array
 from person_attributes.errors import AnnotationsError, ImageError
 
 _EXAMPLES = 5
@@ -28,7 +31,8 @@ class Ingested:
             there is no label.
         quarantine: The bad rows: columns `row`, `line`, `image`, `kind` and `reason`.
         appearances: A row for each record: `width`, `height`, `brightness`, `sharpness`, `hash`.
-        thumbnails: (n, 64, 64) uint8 grey, aligned with the records.
+        thumbnails: (n, 64, 64) uint8 grey, aligned with the records; they lie in a temporary file
+            that goes with them, and not in memory.
     """
 
     records: pd.DataFrame
@@ -72,14 +76,16 @@ def _look_at_images(
     images = table["image"]
     names = [name for name in images.unique() if name]
     present = [name for name in names if name in source]
+    thumbnails = _make_room(len(present))
     seen: dict[str, Appearance] = {}
     broken: dict[str, str] = {}
     looks = map_images(describe_image, source, present, data.limits, "checking images")
-    for name, look in zip(present, looks, strict=True):
+    for name, look, room in zip(present, looks, thumbnails, strict=True):
         if isinstance(look, ImageError):
             broken[name] = str(look)
         else:
-            seen[name] = look
+            room[:] = look.thumbnail
+            seen[name] = replace(look, thumbnail=room)
     missing = dict.fromkeys(images.index[images.isin(set(names) - set(present))], "no such image")
     is_broken = images.isin(broken.keys())
     reasons = dict(zip(images.index[is_broken], images[is_broken].map(broken), strict=True))
@@ -108,9 +114,17 @@ def _tabulate(appearances: Sequence[Appearance]) -> pd.DataFrame:
 
 
 def _stack_thumbnails(appearances: Sequence[Appearance]) -> npt.NDArray[np.uint8]:
-    thumbnails = [look.thumbnail for look in appearances]
-    shape = (len(thumbnails), THUMBNAIL_SIZE, THUMBNAIL_SIZE)
-    return np.array(thumbnails, np.uint8).reshape(shape)
+    thumbnails = _make_room(len(appearances))
+    for room, look in zip(thumbnails, appearances, strict=True):
+        room[:] = look.thumbnail
+    return thumbnails
+
+
+def _make_room(count: int) -> npt.NDArray[np.uint8]:
+    """Makes an array for thumbnails in a file that has no name and ends with the array."""
+    shape = (count, THUMBNAIL_SIZE, THUMBNAIL_SIZE)
+    with tempfile.TemporaryDirectory() as folder:
+        return np.asarray(create_array(Path(folder) / "thumbnails.npy", np.uint8, shape))
 
 
 def describe_quarantine(quarantine: pd.DataFrame) -> list[str]:

@@ -1,0 +1,339 @@
+"""Seconds and memory of every stage while the work grows tenfold, step by step.
+
+    python -m benchmarks.growth FOLDER     # goes on after a stop; 100,000 images take half an hour
+
+A stage is a process of its own, as under DVC. Seconds include its start; memory is the sum of what
+the process and its children have of their own, looked at twenty times a second, at its highest.
+Pages of mapped files are not their own. Annotations alone grow to a million rows, images to a tenth
+of that: drawn people of 64 px, packed in that size, which a network of four blocks learns for one
+epoch.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ruamel.yaml import YAML
+from tqdm import tqdm
+
+from benchmarks.figures import Figure
+from benchmarks.ingest import write_annotations
+from benchmarks.watching import watch
+from person_attributes.config import Params, read_params
+from person_attributes.workspace import Workspace
+
+_ROOT = Path(__file__).parent.parent
+_PICTURE = _ROOT / "docs" / "images" / "growth.png"
+_IMAGE_SIZE = 64
+_PRESENT = 100
+"""Images that are there while annotations grow; all others are missing."""
+
+_PHASE = {
+    "starts_from": "initial",
+    "image_size": _IMAGE_SIZE,
+    "batch_size": 32,
+    "trainable": "all",
+    "augmentation": "standard",
+    "loss": "plain",
+    "optimizer": "adam",
+    "schedule": "constant",
+    "learning_rate": 1e-3,
+    "epochs": 1,
+}
+_CHANGES = {
+    "data.source": "source",
+    "data.keep_columns": ["filename"],
+    "data.image_sizes": [_IMAGE_SIZE],
+    "data.max_quarantined_share": 1.0,
+    "model.blocks": [1, 1, 1, 1],
+    "phases": {"p1": _PHASE},
+    "evaluation.phase": "p1",
+    "split.near_duplicates.hash_distance": 10,
+    "sweep.search": {
+        "phases.p1.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "scale": "log"}
+    },
+}
+_FAR = 18
+"""Bits of a hash, as in the sample; 100,000 images would take hours."""
+
+_FAR_SEARCH = f"near-duplicates within {_FAR} bits"
+
+_QUADRATIC = frozenset({"split", _FAR_SEARCH})
+"""They hold every image against every other one."""
+
+_LEAST = 1.0
+"""Seconds beyond the first step; less is noise."""
+
+_GOAL = 0.7
+"""Of what ten times the work may take at most: ten times the time, and noise."""
+
+
+@dataclass(frozen=True)
+class _Ladder:
+    """What grows, in which steps, what is run at each, and what no longer beyond some step."""
+
+    unit: str
+    counts: tuple[int, ...]
+    commands: dict[str, tuple[str, ...]]
+    prepare: Callable[[Path, Path, int], None]
+    most: dict[str, int]
+
+
+def measure() -> Iterator[Figure]:
+    """Holds the last step of every stage against ten times the one before."""
+    with tempfile.TemporaryDirectory(prefix="growth-") as folder:
+        measured = run(Path(folder))
+    print(format_tables(measured))
+    _PICTURE.write_bytes(draw(measured))
+    for (unit, stage), steps in measured.groupby(["unit", "stage"], sort=False):
+        before, last = steps.iloc[-2], steps.iloc[-1]
+        what = f"{stage}, {last['count']:,} {unit}"
+        seconds, megabytes = last["seconds"], last["megabytes"]
+        goal = None if stage in _QUADRATIC else _GOAL
+        allowed = 10 * before["seconds"]
+        yield Figure(
+            f"{what}, against 10 x a tenth", seconds, allowed, "s", allowed / seconds, goal
+        )
+        rival = before["megabytes"]
+        yield Figure(f"{what}, against a tenth", megabytes, rival, "MB", rival / megabytes, None)
+
+
+def run(folder: Path) -> pd.DataFrame:
+    """Measures every step that `results.csv` in the folder lacks.
+
+    Args:
+        folder: Keeps the drawn people and the results; a few gigabytes.
+
+    Returns:
+        One row a stage and step: `unit`, `stage`, `count`, `seconds` and `megabytes`.
+    """
+    results = folder / "results.csv"
+    _draw_people(folder / "people", max(_IMAGES.counts))
+    for ladder in (_ROWS, _IMAGES):
+        for count in ladder.counts:
+            done = results.exists() and pd.read_csv(results)[["unit", "count"]].to_numpy().tolist()
+            if not done or [ladder.unit, count] not in done:
+                step = _measure_step(ladder, count, folder)
+                step.to_csv(results, mode="a", header=not done, index=False)
+    return pd.read_csv(results)
+
+
+def _draw_people(folder: Path, count: int) -> None:
+    from person_attributes.data.sample import draw_sample
+
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished:
+            draw_sample(Path(unfinished), count, _IMAGE_SIZE, seed=1)
+            Path(unfinished).rename(folder)
+            Path(unfinished).mkdir()
+
+
+def _measure_step(ladder: _Ladder, count: int, folder: Path) -> pd.DataFrame:
+    """Runs all stages of a step, one after the other, in a workspace of its own."""
+    rows = []
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        workspace = Workspace(Path(name))
+        content = read_params(_ROOT / "recipes" / "sample.yaml").change(_CHANGES)
+        with workspace.params.open("w", encoding="utf-8") as file:
+            YAML().dump(content.model_dump(mode="json"), file)
+        (workspace.root / "source").mkdir()
+        ladder.prepare(folder / "people", workspace.root / "source", count)
+        commands = {
+            stage: command
+            for stage, command in ladder.commands.items()
+            if count <= ladder.most.get(stage, count)
+        }
+        with tqdm(commands.items(), f"{count:,} {ladder.unit}", disable=None) as bar:
+            for stage, command in bar:
+                bar.set_postfix_str(stage)
+                took = watch(command, workspace.root)
+                rows.append([ladder.unit, stage, count, took.seconds, took.wall, took.megabytes])
+    columns = ["unit", "stage", "count", "seconds", "wall", "megabytes"]
+    return pd.DataFrame(rows, columns=columns).round(2)
+
+
+def _prepare_rows(people: Path, source: Path, count: int) -> None:
+    """Writes annotations of which the first rows alone have an image."""
+    (source / "resized").mkdir()
+    for number in range(_PRESENT):
+        (source / f"resized/{number}.jpg").hardlink_to(people / f"resized/{number + 1}.jpg")
+    write_annotations(source / "hvc_annotations.csv", count)
+
+
+def _prepare_images(people: Path, source: Path, count: int) -> None:
+    """Puts the first drawn people into a source, without copying their files."""
+    (source / "resized").mkdir()
+    for number in range(1, count + 1):
+        (source / f"resized/{number}.jpg").hardlink_to(people / f"resized/{number}.jpg")
+    table = pd.read_csv(people / "hvc_annotations.csv", nrows=count, keep_default_na=False)
+    table.to_csv(source / "hvc_annotations.csv", index=False)
+
+
+def _read(workspace: Workspace, params: Params) -> None:
+    """Reads and checks annotations, as `ingest` does before it looks at an image."""
+    from person_attributes.data.annotations import read_annotations, write_records
+    from person_attributes.data.archive import open_source
+
+    source = open_source(workspace.root / params.data.source, params.data.limits)
+    annotations = read_annotations(source, params.data, params.heads)
+    write_records(annotations.table.drop(columns="line"), workspace.records)
+
+
+def _draw_split(workspace: Workspace, params: Params) -> None:
+    """Draws a split, as `split` does before it looks at an image."""
+    from person_attributes.data.annotations import read_records
+    from person_attributes.data.split import check_labels, draw_split
+    from person_attributes.stages.wiring import make_label_map
+
+    records, label_map = read_records(workspace.records), make_label_map(params)
+    annotated, targets = records.index.tolist(), label_map.encode(records)
+    drawn = draw_split(records, annotated, targets, params.split)
+    check_labels(drawn, records, label_map.heads)
+    drawn.write(workspace.split)
+
+
+def _settle(workspace: Workspace, params: Params) -> None:
+    """Moves rows that are said to be near-duplicates, a pair of a hundred rows, into training."""
+    from person_attributes.data.annotations import read_records
+    from person_attributes.data.leakage import describe_pairs, name_pairs, settle_leaks
+    from person_attributes.data.split import Split, find_groups
+
+    records, drawn = read_records(workspace.records), Split.read(workspace.split)
+    chosen = np.random.default_rng(1).permutation(len(records))[: len(records) // 100 * 2]
+    pairs = pd.DataFrame(np.sort(chosen.reshape(-1, 2)), columns=["first", "second"])
+    named = name_pairs(pairs.assign(similarity=1.0), records)
+    groups = find_groups(records, params.split.group_by)
+    settled = settle_leaks(drawn, named, groups, params.split.near_duplicates)
+    described = describe_pairs(named, records, drawn, settled)
+    described.to_csv(workspace.near_duplicates, index=False)
+
+
+def _search(workspace: Workspace, params: Params) -> None:
+    """Looks for near-duplicates as far as the sample does."""
+    from person_attributes.data.near_duplicates import find_near_duplicates
+
+    hashes = pd.read_csv(workspace.appearances, dtype={"hash": str})["hash"]
+    thumbnails = np.load(workspace.thumbnails, mmap_mode="r")
+    similarity = params.split.near_duplicates.similarity
+    find_near_duplicates(thumbnails, list(hashes), _FAR, similarity)
+
+
+_PARTS: dict[str, Callable[[Workspace, Params], None]] = {
+    "read": _read,
+    "split": _draw_split,
+    "settle": _settle,
+    "search": _search,
+}
+"""What stages do with annotations, apart from what they do with images."""
+
+
+def _run_part(name: str, method: str) -> None:
+    workspace = Workspace(Path.cwd())
+    params = read_params(workspace.params).change({"split.method": method})
+    _PARTS[name](workspace, params)
+
+
+def _stage(*words: str) -> tuple[str, ...]:
+    return ("person_attributes", *words)
+
+
+def _part(name: str, method: str = "random") -> tuple[str, ...]:
+    return ("benchmarks.growth", "part", name, method)
+
+
+_ROWS = _Ladder(
+    "rows",
+    (1_000, 10_000, 100_000, 1_000_000),
+    {
+        "ingest, images missing": _stage("ingest"),
+        "read and check": _part("read"),
+        "encode": _stage("encode"),
+        "split, stratified": _part("split", "stratified"),
+        "split, grouped": _part("split", "grouped"),
+        "split, random": _part("split", "random"),
+        "settle leaks": _part("settle"),
+    },
+    _prepare_rows,
+    most={},
+)
+_IMAGES = _Ladder(
+    "images",
+    (100, 1_000, 10_000, 100_000),
+    {
+        "ingest": _stage("ingest"),
+        "encode": _stage("encode"),
+        _FAR_SEARCH: _part("search"),
+        "split": _stage("split"),
+        "pack": _stage("pack", str(_IMAGE_SIZE)),
+        "inspect": _stage("inspect"),
+        "initialize": _stage("initialize"),
+        "train, an epoch": _stage("train", "p1"),
+        "evaluate": _stage("evaluate"),
+    },
+    _prepare_images,
+    most={_FAR_SEARCH: 10_000},
+)
+
+
+def format_tables(measured: pd.DataFrame) -> str:
+    """Writes a Markdown table for each unit: seconds, then megabytes, each with its slope."""
+    lines = []
+    for _, table in measured.groupby("unit", sort=False):
+        counts = sorted(table["count"].unique())
+        heads = " | ".join(f"{count:,}" for count in counts)
+        for what, digits in (("seconds", 0), ("megabytes", 0)):
+            lines += [f"| {what} | {heads} | slope |", "| --- |" + " ---: |" * (len(counts) + 1)]
+            for stage, steps in table.groupby("stage", sort=False):
+                values = steps.set_index("count")[what]
+                cells = [f"{values[n]:,.{digits}f}" if n in values else "" for n in counts]
+                slope = find_slope(values, is_time=what == "seconds")
+                lines += [f"| {stage} | {' | '.join(cells)} | {slope:.2f} |".replace("nan", "")]
+            lines += [""]
+    return "\n".join(lines)
+
+
+def find_slope(values: pd.Series, *, is_time: bool) -> float:
+    """Gives by which power of the work something grew over the last step: 1 is linear, 0 flat.
+
+    The first step is nearly all start, of Python, MLflow and TensorFlow; its time is taken off.
+    Where hardly anything is left of the step before the last, the slope is not a number.
+    """
+    start = values.iloc[0] if is_time else 0.0
+    before, last = values.iloc[-2] - start, values.iloc[-1] - start
+    return float(np.log10(last / before)) if before >= _LEAST else np.nan
+
+
+def draw(measured: pd.DataFrame) -> bytes:
+    """Draws seconds and memory over rows and over images, both axes in powers of ten."""
+    from person_attributes.drawing.figures import GREY, new_figure, to_png
+
+    figure = new_figure(12, 8)
+    panels = figure.subplots(2, 2)
+    for column, (unit, table) in enumerate(measured.groupby("unit", sort=False)):
+        for axis, what in zip(panels[:, column], ("seconds", "megabytes"), strict=True):
+            for stage, steps in table.groupby("stage", sort=False):
+                axis.plot(steps["count"], steps[what], marker="o", markersize=4, label=stage)
+            counts = np.array(sorted(table["count"].unique()), float)
+            end = table.loc[table["count"] == counts[-1], what].max()
+            line = end * counts / counts[-1]
+            axis.plot(counts, line, color=GREY, linestyle=":", label="tenfold, as the work")
+            axis.set(xscale="log", yscale="log", xlabel=unit, ylabel=what)
+            axis.set_ylim(bottom=table[what].min() / 1.5)
+            axis.spines[["top", "right"]].set_visible(False)
+        panels[0, column].legend(frameon=False, fontsize=8)
+    return to_png(figure)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "part":
+        _run_part(*sys.argv[2:])
+    else:
+        kept = Path(sys.argv[1]).resolve()
+        kept.mkdir(parents=True, exist_ok=True)
+        found = run(kept)
+        print(format_tables(found))
+        _PICTURE.write_bytes(draw(found))
