@@ -309,9 +309,11 @@ def find_slope(values: pd.Series, *, is_time: bool) -> float:
 
 def draw(measured: pd.DataFrame) -> bytes:
     """Draws seconds and memory over rows and over images, both axes in powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     from person_attributes.drawing.figures import GREY, new_figure, to_png
 
-    figure = new_figure(12, 8)
+    figure = new_figure(14, 8)
     panels = figure.subplots(2, 2)
     for column, (unit, table) in enumerate(measured.groupby("unit", sort=False)):
         for axis, what in zip(panels[:, column], ("seconds", "megabytes"), strict=True):
@@ -320,11 +322,15 @@ def draw(measured: pd.DataFrame) -> bytes:
             counts = np.array(sorted(table["count"].unique()), float)
             end = table.loc[table["count"] == counts[-1], what].max()
             line = end * counts / counts[-1]
-            axis.plot(counts, line, color=GREY, linestyle=":", label="tenfold, as the work")
+            axis.plot(counts, line, color=GREY, linestyle=":", label="slope 1")
             axis.set(xscale="log", yscale="log", xlabel=unit, ylabel=what)
             axis.set_ylim(bottom=table[what].min() / 1.5)
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            for side in (axis.xaxis, axis.yaxis):
+                side.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+                side.set_minor_formatter(NullFormatter())
             axis.spines[["top", "right"]].set_visible(False)
-        panels[0, column].legend(frameon=False, fontsize=8)
+        panels[0, column].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return to_png(figure)
 
 

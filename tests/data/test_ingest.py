@@ -19,7 +19,13 @@ from person_attributes.config import DataParams, HeadParams, Params
 from person_attributes.data import decoding
 from person_attributes.data.appearance import describe_image
 from person_attributes.data.archive import open_source
-from person_attributes.data.ingest import Ingested, check_quarantine, describe_quarantine, ingest
+from person_attributes.data.ingest import (
+    Ingested,
+    check_quarantine,
+    describe_quarantine,
+    ingest,
+    make_room_on_disk,
+)
 from person_attributes.errors import AnnotationsError, ImageError, SourceError
 
 
@@ -66,7 +72,9 @@ def test_good_rows_become_records_with_what_their_images_look_like(data: Data) -
 def test_thumbnails_lie_in_a_file_in_the_order_of_the_records(data: Data) -> None:
     data.table.loc[0, "gender"] = "unheard of"
     data.table.loc[2, "image_path"] = "resized/1.jpg"  # a good row of that image
-    ingested = data.ingest()
+    data.table.to_csv(data.csv, index=False)
+    source = open_source(data.folder, data.params.limits)
+    ingested = ingest(source, data.params, data.heads, make_room_on_disk)
     assert isinstance(ingested.thumbnails.base, np.memmap)
     assert ingested.records.index.tolist() == list(range(1, 24))
     for thumbnail, name in zip(ingested.thumbnails, ingested.records["image"], strict=True):

@@ -1,7 +1,7 @@
 """From a source to checked records, a quarantine list, and what each image looks like."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,8 +31,7 @@ class Ingested:
             there is no label.
         quarantine: The bad rows: columns `row`, `line`, `image`, `kind` and `reason`.
         appearances: A row for each record: `width`, `height`, `brightness`, `sharpness`, `hash`.
-        thumbnails: (n, 64, 64) uint8 grey, aligned with the records; they lie in a temporary file
-            that goes with them, and not in memory.
+        thumbnails: (n, 64, 64) uint8 grey, aligned with the records.
     """
 
     records: pd.DataFrame
@@ -41,13 +40,31 @@ class Ingested:
     thumbnails: npt.NDArray[np.uint8]
 
 
-def ingest(source: Source, data: DataParams, heads: Mapping[str, HeadParams]) -> Ingested:
+def make_room_in_memory(count: int) -> npt.NDArray[np.uint8]:
+    """Makes an array for so many thumbnails; nothing is written anywhere."""
+    return np.empty((count, THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
+
+
+def make_room_on_disk(count: int) -> npt.NDArray[np.uint8]:
+    """Makes an array for so many thumbnails in a file that has no name and ends with it."""
+    shape = (count, THUMBNAIL_SIZE, THUMBNAIL_SIZE)
+    with tempfile.TemporaryDirectory() as folder:
+        return np.asarray(create_array(Path(folder) / "thumbnails.npy", np.uint8, shape))
+
+
+def ingest(
+    source: Source,
+    data: DataParams,
+    heads: Mapping[str, HeadParams],
+    make_room: Callable[[int], npt.NDArray[np.uint8]] = make_room_in_memory,
+) -> Ingested:
     """Reads annotations, checks every label and decodes every image once.
 
     Args:
         source: The folder or archive.
         data: Which file and columns to read, and how large an image may be.
         heads: The label columns and their known classes.
+        make_room: Makes the arrays of thumbnails, of 4 KB each.
 
     Returns:
         Good and bad rows; see `check_quarantine`.
@@ -57,7 +74,7 @@ def ingest(source: Source, data: DataParams, heads: Mapping[str, HeadParams]) ->
     """
     annotations = read_annotations(source, data, heads)
     table = annotations.table
-    seen, bad_images = _look_at_images(source, table, data)
+    seen, bad_images = _look_at_images(source, table, data, make_room)
     faults = pd.concat([annotations.faults, bad_images], ignore_index=True)
     good = table["image"].drop(index=list(faults["row"].unique()))
     digests = good.map({name: look.digest for name, look in seen.items()})
@@ -66,17 +83,23 @@ def ingest(source: Source, data: DataParams, heads: Mapping[str, HeadParams]) ->
     records = table.drop(index=list(quarantine["row"])).drop(columns="line")
     kept = [seen[name] for name in records["image"]]
     appearances = _tabulate(kept).set_index(records.index)
-    return Ingested(records, quarantine, appearances, _stack_thumbnails(kept))
+    thumbnails = make_room(len(kept))
+    for room, look in zip(thumbnails, kept, strict=True):
+        room[:] = look.thumbnail
+    return Ingested(records, quarantine, appearances, thumbnails)
 
 
 def _look_at_images(
-    source: Source, table: pd.DataFrame, data: DataParams
+    source: Source,
+    table: pd.DataFrame,
+    data: DataParams,
+    make_room: Callable[[int], npt.NDArray[np.uint8]],
 ) -> tuple[dict[str, Appearance], pd.DataFrame]:
     """Decodes every image that a row names, once, and says which are missing or broken."""
     images = table["image"]
     names = [name for name in images.unique() if name]
     present = [name for name in names if name in source]
-    thumbnails = _make_room(len(present))
+    thumbnails = make_room(len(present))
     seen: dict[str, Appearance] = {}
     broken: dict[str, str] = {}
     looks = map_images(describe_image, source, present, data.limits, "checking images")
@@ -111,20 +134,6 @@ def _tabulate(appearances: Sequence[Appearance]) -> pd.DataFrame:
         columns=columns,
     )
     return table.round({"brightness": 4, "sharpness": 2})
-
-
-def _stack_thumbnails(appearances: Sequence[Appearance]) -> npt.NDArray[np.uint8]:
-    thumbnails = _make_room(len(appearances))
-    for room, look in zip(thumbnails, appearances, strict=True):
-        room[:] = look.thumbnail
-    return thumbnails
-
-
-def _make_room(count: int) -> npt.NDArray[np.uint8]:
-    """Makes an array for thumbnails in a file that has no name and ends with the array."""
-    shape = (count, THUMBNAIL_SIZE, THUMBNAIL_SIZE)
-    with tempfile.TemporaryDirectory() as folder:
-        return np.asarray(create_array(Path(folder) / "thumbnails.npy", np.uint8, shape))
 
 
 def describe_quarantine(quarantine: pd.DataFrame) -> list[str]:

@@ -8,7 +8,12 @@ import pandas as pd
 from person_attributes.config import Params
 from person_attributes.data.annotations import read_records, write_records
 from person_attributes.data.archive import open_source
-from person_attributes.data.ingest import Ingested, check_quarantine, describe_quarantine
+from person_attributes.data.ingest import (
+    Ingested,
+    check_quarantine,
+    describe_quarantine,
+    make_room_on_disk,
+)
 from person_attributes.data.ingest import ingest as ingest_source
 from person_attributes.data.leakage import describe_pairs, name_pairs, settle_leaks
 from person_attributes.data.near_duplicates import find_near_duplicates
@@ -75,7 +80,7 @@ def ingest(workspace: Workspace, params: Params) -> None:
         "ingest", workspace, params, {"data", "heads"}, [source_path], writes
     ) as run:
         source = open_source(source_path, params.data.limits)
-        ingested = ingest_source(source, params.data, params.heads)
+        ingested = ingest_source(source, params.data, params.heads, make_room_on_disk)
         _refuse_bad_source(workspace, params, ingested, run)
         with writing(workspace.quarantine) as path:
             ingested.quarantine.to_csv(path, index=False, lineterminator="\n")
