@@ -4,11 +4,13 @@ All hosts see one folder. The first one runs the pipeline as ever, and is the on
 """
 
 import contextlib
+import gc
 import json
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,15 @@ def announcing(workspace: Workspace, params: Params, phase: str) -> Iterator[Non
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock(path):
         path.write_text(json.dumps({"phase": phase, "began": time.time()}), encoding="utf-8")
-        yield
+        try:
+            yield
+        except TrainingError as error:
+            # Where a host was lost, TensorFlow leaves threads in its frames, which would complain
+            # when Python ends.
+            if error.__context__:
+                traceback.clear_frames(error.__context__.__traceback__)
+            gc.collect()
+            raise
 
 
 def _lock(path: Path) -> filelock.FileLock:
