@@ -21,6 +21,7 @@ from person_attributes.digests import (
     read_lock,
     recorded_outputs,
 )
+from person_attributes.errors import TrainingError
 from person_attributes.stages.joining import announcing, require_first_host
 from person_attributes.stages.wiring import (
     build_network,
@@ -171,7 +172,7 @@ def train(
         ):
             require_agreement(phase, fingerprint)
             run.set_tags({f"{phase}.devices": str(team.devices)})
-            _train(workspace, params, phase, backup, run, listeners)
+            _train(workspace, params, phase, backup, run, listeners, team.devices)
         backup.finish(digest_paths(workspace.root, writes))
 
 
@@ -248,12 +249,14 @@ def _train(
     backup: "Backup",
     run: "Run",
     listeners: "Sequence[EpochListener]",
+    devices: int,
 ) -> None:
     """Reads, trains, writes and logs a phase."""
     from person_attributes.training.phase import has_constant_features, train_phase
 
     section, drawn = params.phases[phase], Split.read(workspace.split)
     classifier, train_batches, validation_batches = prepare_phase(workspace, params, phase)
+    _require_even_batches(phase, devices, train_batches, validation_batches)
     is_cached = has_constant_features(params.recipe(phase), train_batches)
     if is_cached:
         print(f"{phase}: the backbone is frozen, nothing augmented: features are computed once")
@@ -329,6 +332,22 @@ def prepare_phase(
         find_positions(records, drawn.validation),
     )
     return classifier, *batches
+
+
+def _require_even_batches(phase: str, devices: int, *parts: "ImageBatches") -> None:
+    """Refuses batches, the last ones too, that JAX cannot share out."""
+    import keras
+
+    if keras.backend.backend() != "jax":
+        return
+    for batches in parts:
+        for size in (batches.batch_size, batches.rows % batches.batch_size):
+            if size % devices:
+                raise TrainingError(
+                    f"{phase}: a batch of {size} images does not divide among {devices} devices, "
+                    "as JAX needs it. Change the phase's batch_size, set runtime.devices to one, "
+                    "or KERAS_BACKEND to tensorflow."
+                )
 
 
 def lr_find(workspace: Workspace, params: Params, phase: str) -> None:
