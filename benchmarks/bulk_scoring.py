@@ -62,12 +62,9 @@ def _draw_photos(folder: Path, count: int) -> None:
 
 def _register() -> None:
     """Registers a network of four blocks of a layer each, as champion of a store in this folder."""
-    import mlflow
-
-    from person_attributes import registry
+    from benchmarks.people import register_network
     from person_attributes.config import read_params
     from person_attributes.modeling.classifier import Normalization, build_classifier
-    from person_attributes.serving.requests import Limits
     from person_attributes.stages.wiring import make_label_map
     from person_attributes.tracking.runs import connect
 
@@ -77,14 +74,10 @@ def _register() -> None:
     label_map = make_label_map(params)
     normalization = Normalization([128.0] * 3, [64.0] * 3)
     network = build_classifier(_IMAGE_SIZE, label_map.class_counts, params.model, normalization)
-    exported, labels, weights = (Path(name) for name in ("n.onnx", "l.json", "n.weights.h5"))
-    registry.export_network(network, exported, heads_off=[])
+    weights = Path("n.weights.h5")
     network.save_weights(weights)
-    label_map.write(labels)
-    limits = Limits(rows=256, request_megabytes=128, image_megabytes=16, image_megapixels=64)
     client, name = connect(workspace), params.registry.model_name
-    with mlflow.start_run():
-        version = registry.log_model(exported, labels, weights, [], limits, "keep", name)
+    version = register_network(network, label_map, weights, name, workspace.root)
     client.set_registered_model_alias(name, params.registry.alias, version)
 
 

@@ -7,7 +7,6 @@ working together costs: adding gradients up, batch norms of the whole batch, and
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.figures import Figure
+from benchmarks.loopback import find_ports, make_cluster
 
 _BATCH, _IMAGE_SIZE, _STEPS = 32, 64, 8
 
@@ -40,16 +40,9 @@ def _ratio(rival: dict[str, float], ours: dict[str, float]) -> float:
 
 def _ask(workers: int, batch: int) -> list[dict[str, float]]:
     """Runs some workers; gives what each says."""
-    ports = []
-    for _ in range(workers):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            ports.append(free.getsockname()[1])
-    processes = []
+    ports, processes = find_ports(workers), []
     for number in range(workers):
-        task = {"type": "worker", "index": number}
-        cluster = {"cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]}, "task": task}
-        environment = os.environ | {"TF_CONFIG": json.dumps(cluster)}
+        environment = os.environ | {"TF_CONFIG": make_cluster(number, ports)}
         command = [sys.executable, "-m", __name__, str(number), str(workers), str(batch)]
         processes.append(
             subprocess.Popen(

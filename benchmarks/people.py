@@ -14,6 +14,7 @@ from person_attributes.config import Params, read_params
 from person_attributes.data.archive import open_source
 from person_attributes.data.packs import open_pack, pack_images
 from person_attributes.data.sample import draw_sample
+from person_attributes.labels import LabelMap
 from person_attributes.modeling.classifier import Normalization, build_classifier
 from person_attributes.stages.wiring import make_label_map
 
@@ -58,6 +59,31 @@ def encode(params: Params, table: pd.DataFrame) -> dict[str, npt.NDArray[np.floa
     """Makes the one-hot targets of a table of annotations."""
     records = table.rename(columns={head.column: name for name, head in params.heads.items()})
     return dict(make_label_map(params).encode(records))
+
+
+def register_network(
+    network: keras.Model, label_map: LabelMap, weights: Path, name: str, folder: Path
+) -> str:
+    """Registers a network with the store that MLflow is told of; gives the version's number.
+
+    Args:
+        network: The network.
+        label_map: Heads and classes.
+        weights: The file that travels with it.
+        name: Of the registered model.
+        folder: For the files that are logged.
+    """
+    import mlflow
+
+    from person_attributes import registry
+    from person_attributes.serving.requests import Limits
+
+    exported, labels = folder / "n.onnx", folder / "labels.json"
+    registry.export_network(network, exported, heads_off=[])
+    label_map.write(labels)
+    limits = Limits(rows=256, request_megabytes=128, image_megabytes=16, image_megapixels=64)
+    with mlflow.start_run():
+        return registry.log_model(exported, labels, weights, [], limits, "keep", name)
 
 
 def build_network(image_size: int) -> keras.Model:

@@ -9,7 +9,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,8 @@ import numpy.typing as npt
 import psutil
 
 from benchmarks.figures import Figure
-from benchmarks.people import RECIPE, build_network, draw_people
+from benchmarks.loopback import find_ports
+from benchmarks.people import RECIPE, build_network, draw_people, register_network
 
 _IMAGE_SIZE = 200
 _CLIENTS = (1, 8, 64)
@@ -49,19 +49,12 @@ def _make_models(folder: Path) -> tuple[Path, Path]:
     import mlflow
 
     import person_attributes
-    from person_attributes import registry
-    from person_attributes.serving.requests import Limits
     from person_attributes.stages.wiring import make_label_map
 
-    network, label_map = build_network(_IMAGE_SIZE), make_label_map(RECIPE)
-    exported, saved, labels = (folder / name for name in ("n.onnx", "n.keras", "labels.json"))
-    registry.export_network(network, exported, heads_off=[])
+    network, saved = build_network(_IMAGE_SIZE), folder / "n.keras"
     network.save(saved)
-    label_map.write(labels)
-    limits = Limits(rows=256, request_megabytes=128, image_megabytes=16, image_megapixels=64)
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
-    with mlflow.start_run():
-        version = registry.log_model(exported, labels, saved, [], limits, "keep", "ours")
+    version = register_network(network, make_label_map(RECIPE), saved, "ours", folder)
     ours = mlflow.artifacts.download_artifacts(f"models:/ours/{version}", dst_path=str(folder))
     mlflow.pyfunc.save_model(
         folder / "rival",
@@ -183,9 +176,7 @@ def _make_request() -> bytes:
 @contextlib.contextmanager
 def serve_model(model: Path | str) -> Iterator[tuple[str, int]]:
     """Serves a model on a free port; gives its address and the id of its process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = find_ports(1)
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model)]
     process = subprocess.Popen(
         [*command, "-p", str(port), "--env-manager", "local"],

@@ -1,7 +1,9 @@
 """What all tests share: the shipped parameters, shrunk ones, drawn people, and whole projects."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -111,6 +113,9 @@ class Project:
             start_new_session=True,
         )
 
+    def copy(self, root: Path) -> "Project":
+        return Project(Path(shutil.copytree(self.root, root)))
+
     def cli(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "person_attributes", *arguments, code=code)
 
@@ -122,6 +127,24 @@ class Project:
             for line in done.stdout.splitlines()
             if line.startswith("Running stage")
         ]
+
+
+def read_until(start: str, process: "subprocess.Popen[str]") -> None:
+    """Reads what a process says until a line starts so; it must not have ended before."""
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith(start):
+            break
+    assert process.poll() is None, said
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    """Kills a process that `Project.start` has started, and all of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
 
 
 SHRUNK: dict[str, Any] = {

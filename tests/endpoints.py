@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.loopback import find_ports
 
 START_SECONDS = 180
 
@@ -48,9 +49,7 @@ class Endpoint:
 @contextlib.contextmanager
 def serve(root: Path, environment: Mapping[str, str], model: str, log: Path) -> Iterator[Endpoint]:
     """Serves a model of the store in a folder, in this environment, until the block ends."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = find_ports(1)
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "-p", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,24 +13,20 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from benchmarks.loopback import find_ports
 from conftest import ROOT
 
 START_SECONDS = 300
 ADMIN, PASSWORD = "admin", "a long password"
 
 
-def find_free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 class _Service:
     """A process on a port of loopback, to be ended and started; it writes into a file."""
 
     def __init__(self, log: Path) -> None:
-        self.port = find_free_port()
+        (self.port,) = find_ports(1)
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -123,12 +118,6 @@ class ObjectStore(_Service):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "s3.log")
         self.address = f"http://127.0.0.1:{self.port}"
-        self.credentials = {
-            "endpoint_url": self.address,
-            "aws_access_key_id": "access",
-            "aws_secret_access_key": "secret",
-            "region_name": "us-east-1",
-        }
         self.environment = {
             "AWS_ENDPOINT_URL": self.address,
             "AWS_ACCESS_KEY_ID": "access",
@@ -138,6 +127,19 @@ class ObjectStore(_Service):
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
         self._run(command, os.environ)
         self._await(lambda: urllib.request.urlopen(self.address).close())
+
+    @property
+    def client(self) -> Any:
+        # Of the extra `shared`, which pytest must do without while it collects.
+        import boto3
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.address,
+            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
+            region_name=self.environment["AWS_DEFAULT_REGION"],
+        )
 
 
 class TeamServer(_Service):

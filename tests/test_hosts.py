@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +12,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from clusters import find_ports, make_cluster
-from conftest import COMMAND_SECONDS, Project, change_params
+from benchmarks.loopback import find_ports, make_cluster
+from conftest import COMMAND_SECONDS, Project, change_params, kill
 from mlflow.tracking import MlflowClient
 
 _JOIN = (sys.executable, "-u", "-m", "person_attributes", "join")
@@ -43,7 +42,7 @@ def prepared(make_project: Callable[[str], Project]) -> Project:
 
 @pytest.fixture
 def project(prepared: Project, tmp_path: Path) -> Project:
-    project = Project(Path(shutil.copytree(prepared.root, tmp_path / "project")))
+    project = prepared.copy(tmp_path / "project")
     change_params(project.params_file, {"runtime.devices": "hosts"})
     return project
 
@@ -51,8 +50,7 @@ def project(prepared: Project, tmp_path: Path) -> Project:
 @pytest.fixture(scope="module")
 def alone(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where one process trained the same."""
-    folder = tmp_path_factory.mktemp("alone") / "project"
-    project = Project(Path(shutil.copytree(prepared.root, folder)))
+    project = prepared.copy(tmp_path_factory.mktemp("alone") / "project")
     project.repro("train@p2")
     return project.root
 
@@ -65,9 +63,7 @@ def _started(
     try:
         yield process
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        kill(process)
 
 
 def _assert_same_weights(ours: Path, theirs: Path) -> None:

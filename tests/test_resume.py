@@ -3,9 +3,7 @@
 import contextlib
 import os
 import random
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Project, change_params
+from benchmarks.loopback import find_ports
+from conftest import Project, change_params, kill, read_until
 from mlflow.tracking import MlflowClient
 
 EPOCHS = 6
@@ -41,14 +40,13 @@ def prepared(make_project: Callable[[str], Project]) -> Project:
 
 @pytest.fixture
 def project(prepared: Project, tmp_path: Path) -> Project:
-    return Project(Path(shutil.copytree(prepared.root, tmp_path / "project")))
+    return prepared.copy(tmp_path / "project")
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What the phase writes when nothing stops it."""
-    folder = tmp_path_factory.mktemp("uninterrupted") / "project"
-    project = Project(Path(shutil.copytree(prepared.root, folder)))
+    project = prepared.copy(tmp_path_factory.mktemp("uninterrupted") / "project")
     project.run(*TRAIN)
     return _read_outputs(project)
 
@@ -73,12 +71,6 @@ def _store(project: Project) -> MlflowClient:
     return MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
 
 
-def _kill(process: "subprocess.Popen[str]") -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
 def test_a_phase_killed_at_random_moments_ends_as_one_that_was_not(
     project: Project, uninterrupted: dict[str, bytes]
 ) -> None:
@@ -90,7 +82,7 @@ def test_a_phase_killed_at_random_moments_ends_as_one_that_was_not(
         _wait_for(project, awaited, process)
         time.sleep(moments.uniform(0, seconds))
         assert process.poll() is None, "killed too late to say anything"
-        _kill(process)
+        kill(process)
     done = project.run(*TRAIN)
     assert f"p1 {EPOCHS}/{EPOCHS}" in done.stdout
     assert _read_outputs(project) == uninterrupted
@@ -116,10 +108,7 @@ def test_a_signal_backs_up_and_says_how_to_go_on(
     runtime = {"runtime.backup_minutes": 60.0, "runtime.workers": workers}
     change_params(project.params_file, runtime)
     process = project.start(*TRAIN)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("p1 1/"):
-            break
+    read_until("p1 1/", process)
     os.killpg(process.pid, number)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + number
@@ -136,7 +125,7 @@ def test_a_signal_backs_up_and_says_how_to_go_on(
 def test_a_changed_parameter_starts_anew(project: Project) -> None:
     process = project.start(*TRAIN)
     _wait_for(project, "state.npy", process)
-    _kill(process)
+    kill(process)
     change_params(project.params_file, {"phases.p1.learning_rate": 2.0e-3})
     assert "p1 1/" in project.run(*TRAIN).stdout
 
@@ -159,7 +148,7 @@ def test_two_processes_do_not_train_one_phase(project: Project) -> None:
     refused = project.run(*TRAIN, code=2)
     assert refused.stderr.startswith("p1: another process is training this phase.")
     assert refused.stderr.count("\n") == 1
-    _kill(process)
+    kill(process)
 
 
 @pytest.fixture
@@ -176,9 +165,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         self._folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        (self._port,) = find_ports(1)
         self.address = f"http://127.0.0.1:{self._port}"
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import boto3
 import optuna
 import pytest
-from conftest import Project, change_params, read_yaml
+from conftest import Project, change_params, read_until, read_yaml
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from team_server import ADMIN, PASSWORD, ObjectStore, Postgres, TeamServer
@@ -109,13 +108,7 @@ def members(moved: tuple[Member, str], server: TeamServer) -> list[Member]:
     members = [first, second]
     both = [member.start("dvc", "repro", "register") for member in members]
     for process in both:
-        assert process.stdout is not None
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if line.startswith("p1 1/"):
-                break
-        assert process.poll() is None, said
+        read_until("p1 1/", process)
     server.end()
     server.start()
     for member, process in zip(members, both, strict=True):
@@ -208,8 +201,7 @@ def test_clients_reach_artifacts_and_models_by_the_server_alone(
     )
     assert not store.environment.keys() & members[0].environment().keys()
     assert "gender" in members[0].run("python", "-c", code).stdout
-    s3 = boto3.client("s3", **store.credentials)
-    kept = [item["Key"] for item in s3.list_objects_v2(Bucket="mlflow")["Contents"]]
+    kept = [item["Key"] for item in store.client.list_objects_v2(Bucket="mlflow")["Contents"]]
     assert any(key.endswith("network.onnx") for key in kept)
 
 
@@ -225,7 +217,7 @@ def test_strangers_are_refused_in_one_line(members: list[Member], server: TeamSe
 def test_a_pull_from_s3_leaves_nothing_to_run(
     members: list[Member], store: ObjectStore, tmp_path: Path
 ) -> None:
-    boto3.client("s3", **store.credentials).create_bucket(Bucket="data")
+    store.client.create_bucket(Bucket="data")
     variables = members[0].variables | store.environment
     first = Member(members[0].root, variables)
     first.run("dvc", "remote", "add", "--default", "team", "s3://data")
@@ -262,13 +254,7 @@ def test_sweeps_of_two_machines_share_one_study(
         machines.append(Member(member.root, variables))
     both = [machine.start(*SWEEP) for machine in machines]
     for process, number in zip(both, (signal.SIGKILL, signal.SIGINT), strict=True):
-        assert process.stdout is not None
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if line.startswith("p1 2/60"):
-                break
-        assert process.poll() is None, said
+        read_until("p1 2/60", process)
         os.killpg(process.pid, number)
         process.communicate()
     # A trial is dead once it has shown no sign of life for a minute.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import optuna
 import pytest
-from conftest import Project, change_params, read_yaml
+from conftest import Project, change_params, kill, read_until, read_yaml
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
@@ -98,13 +98,8 @@ def test_a_killed_trial_is_given_back_and_others_go_on(project: Project) -> None
     changes |= {"runtime.backup_minutes": 0.0}
     change_params(project.params_file, changes)
     first = project.start("python", "-u", "-m", "person_attributes", "sweep")
-    assert first.stdout is not None
-    for line in first.stdout:
-        if line.startswith("p2 3/60"):
-            break
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
-    first.stdout.close()
+    read_until("p2 3/60", first)
+    kill(first)
     (trial,) = _study(project, "killed").trials
     assert trial.state == optuna.trial.TrialState.RUNNING
     # A trial is dead once it has shown no sign of life for a minute.

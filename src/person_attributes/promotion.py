@@ -116,8 +116,7 @@ class Registry:
         failed = [one for one in (*sound, *progress) if not one.holds]
         reason = "every condition of the gate holds"
         if failed:
-            first = failed[0]
-            reason = f"{first.name}: expected {first.expected}, received {first.received}"
+            reason = str(failed[0])
         elif not progress:
             reason = "there was no champion"
         tags = {

@@ -16,7 +16,7 @@ from person_attributes.config import Params, Recipe, read_params
 from person_attributes.data.augment import Augmenter
 from person_attributes.data.batches import ImageBatches
 from person_attributes.modeling.classifier import Normalization, build_classifier
-from person_attributes.training.devices import gather_devices
+from person_attributes.training.devices import gather_devices, read_cluster
 from person_attributes.training.phase import train_phase
 from person_attributes.training.resume import Backup
 
@@ -47,9 +47,10 @@ def main() -> None:
         parts = [tensorflow.config.LogicalDeviceConfiguration() for _ in range(int(count))]
         tensorflow.config.set_logical_device_configuration(cpu, parts)
     params = read_params(Path(__file__).parents[2] / "recipes" / "sample.yaml")
-    with gather_devices(devices) as team:  # type: ignore[arg-type]
-        figures = _train(params, _make_recipe(params, name), Path(out), team.number)
-    print(json.dumps({"devices": team.devices, "hosts": team.hosts, "losses": figures}))
+    number, hosts = read_cluster() if devices == "hosts" else (0, 1)
+    with gather_devices(devices) as found:  # type: ignore[arg-type]
+        figures = _train(params, _make_recipe(params, name), Path(out), number)
+    print(json.dumps({"devices": found, "hosts": hosts, "losses": figures}))
 
 
 def _make_recipe(params: Params, name: str) -> Recipe:

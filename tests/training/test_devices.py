@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from clusters import find_ports, make_cluster
+from benchmarks.loopback import find_ports, make_cluster
 
 from person_attributes.errors import TrainingError
 from person_attributes.training.devices import read_cluster
@@ -49,7 +49,7 @@ def _assert_alike(told: dict[str, Any], out: Path, alone: dict[str, Any], at: Pa
         np.testing.assert_allclose(ours, theirs, atol=_TOLERANCE)
 
 
-@pytest.mark.parametrize("recipe", ["sgd", "adam", "frozen"])
+@pytest.mark.parametrize("recipe", ["sgd", "adam", "frozen", "frozen_augmented"])
 def test_two_devices_train_as_one(recipe: str, tmp_path: Path) -> None:
     """Clipped, accumulated, averaged, augmented, frozen; the last batch does not divide."""
     alone, together = tmp_path / "alone.npz", tmp_path / "together.npz"

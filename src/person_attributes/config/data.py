@@ -15,6 +15,7 @@ from person_attributes.config.fields import (
     Positive,
     Section,
     Share,
+    Side,
 )
 from person_attributes.framing import BlackBars
 
@@ -26,7 +27,7 @@ class SampleParams(Section):
 
     seed: _Seed
     images: Count
-    image_size: Annotated[int, Field(ge=32, le=4096)]
+    image_size: Side
 
 
 class LimitsParams(Section):

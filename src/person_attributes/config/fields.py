@@ -12,20 +12,20 @@ def _to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+_SMALLEST, _LARGEST = 32, 4096
+"""Pixels of a side."""
+
+
 def _check_image_size(value: Any) -> Any:
-    sides = [value] if type(value) is int else _read_sides(value)
-    if sides and all(32 <= side <= 4096 for side in sides):
+    is_upright = isinstance(value, str) and re.fullmatch(r"[1-9]\d{1,3}x[1-9]\d{1,3}", value)
+    if (type(value) is int or is_upright) and all(
+        _SMALLEST <= side <= _LARGEST for side in height_and_width(value)
+    ):
         return value
     raise ValueError(
-        "expected pixels from 32 to 4096: 128 is a square, 128x64 an upright rectangle, its "
-        f"height first. Received: {value!r}"
+        f"expected pixels from {_SMALLEST} to {_LARGEST}: 128 is a square, 128x64 an upright "
+        f"rectangle, its height first. Received: {value!r}"
     )
-
-
-def _read_sides(value: Any) -> list[int]:
-    if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d{1,3}x[1-9]\d{1,3}", value):
-        return []
-    return list(height_and_width(value))
 
 
 FROM_LIST = BeforeValidator(_to_tuple)
@@ -35,6 +35,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Between = Annotated[float, Field(gt=0, lt=1)]
+Side = Annotated[int, Field(ge=_SMALLEST, le=_LARGEST)]
 ImageSize = Annotated[int | str, BeforeValidator(_check_image_size)]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Column = Annotated[str, Field(min_length=1)]

@@ -269,6 +269,10 @@ class LearningRateFinderParams(Section):
         return self
 
 
+Devices = Literal["one", "all", "hosts"]
+"""Who trains a phase."""
+
+
 class RuntimeParams(Section):
     """How training runs here; nothing in it can change a result, and no stage depends on it.
 
@@ -277,7 +281,7 @@ class RuntimeParams(Section):
     how long the end of a phase waits for a tracking server that does not answer.
     """
 
-    devices: Literal["one", "all", "hosts"]
+    devices: Devices
     workers: Annotated[int, Field(ge=0, le=1024)]
     backup_minutes: NotNegative
     tracking_minutes: NotNegative

@@ -31,6 +31,9 @@ class Condition:
     received: str
     holds: bool
 
+    def __str__(self) -> str:
+        return f"{self.name}: expected {self.expected}, received {self.received}"
+
 
 def check_claims(
     predictions: Predictions,

@@ -4,13 +4,11 @@ All hosts see one folder. The first one runs the pipeline as ever, and is the on
 """
 
 import contextlib
-import gc
 import json
 import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import filelock
 
 from person_attributes.config import Params
+from person_attributes.data.split import Split
 from person_attributes.errors import TrainingError
 from person_attributes.workspace import Workspace
 
@@ -35,15 +34,7 @@ def announcing(workspace: Workspace, params: Params, phase: str) -> Iterator[Non
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock(path):
         path.write_text(json.dumps({"phase": phase, "began": time.time()}), encoding="utf-8")
-        try:
-            yield
-        except TrainingError as error:
-            # Where a host was lost, TensorFlow leaves threads in its frames, which would complain
-            # when Python ends.
-            if error.__context__:
-                traceback.clear_frames(error.__context__.__traceback__)
-            gc.collect()
-            raise
+        yield
 
 
 def _lock(path: Path) -> filelock.FileLock:
@@ -120,12 +111,12 @@ def _help(workspace: Workspace, params: Params, phase: str) -> None:
     from person_attributes.stages.training import identify_phase, prepare_phase
     from person_attributes.training.devices import gather_devices, require_agreement
     from person_attributes.training.phase import train_phase
-    from person_attributes.training.resume import Backup, HelpersBackup
+    from person_attributes.training.resume import HelpersBackup
 
     fingerprint = identify_phase(workspace, params, phase)
     with gather_devices("hosts"), tempfile.TemporaryDirectory() as folder:
         require_agreement(phase, fingerprint)
-        classifier, train, validation = prepare_phase(workspace, params, phase)
-        shared = Backup(workspace.backups, phase, fingerprint, params.runtime.backup_minutes)
-        backup = HelpersBackup(shared, Path(folder))
+        drawn = Split.read(workspace.split)
+        classifier, train, validation = prepare_phase(workspace, params, phase, drawn)
+        backup = HelpersBackup(workspace.backups, phase, fingerprint, Path(folder))
         train_phase(classifier, train, validation, params.recipe(phase), backup, listeners=[])

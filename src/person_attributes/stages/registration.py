@@ -3,8 +3,8 @@
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,17 +73,22 @@ def register(workspace: Workspace, params: Params) -> None:
             page.write_text(render_card_page(card, params.report.colour), encoding="utf-8")
             text = page.with_suffix(".md")
             text.write_text(card, encoding="utf-8")
-            exported = _export(workspace, params, classifier, drawn, Path(folder))
+            labels = LabelMap.read(workspace.label_map).without(section.serving.heads_off)
+            label_map = Path(folder) / "label_map.json"
+            labels.write(label_map)
+            expected = _calibrate(predictions, temperatures, labels.heads)
+            exported = _export(
+                workspace, params, classifier, records, drawn, expected, Path(folder)
+            )
             version = registry.log_model(
                 exported.network,
-                exported.label_map,
+                label_map,
                 workspace.weights(phase),
                 [text, page, workspace.normalization, workspace.params],
                 _read_limits(params),
                 params.data.black_bars,
                 section.model_name,
             )
-            served_map = LabelMap.read(exported.label_map)
         for path in (workspace.predictions, workspace.params):
             run.log_file(path)  # for comparisons with other versions
         count = section.served_rows
@@ -92,7 +97,7 @@ def register(workspace: Workspace, params: Params) -> None:
             f"models:/{section.model_name}/{version}",
             [source.read(name) for name in records["image"].loc[predictions.rows[:count]]],
             {head: answers[:count] for head, answers in exported.predictions.y_prob.items()},
-            served_map,
+            labels,
             section.max_export_difference,
         )
         sound = [
@@ -116,35 +121,34 @@ def register(workspace: Workspace, params: Params) -> None:
 
 @dataclass(frozen=True)
 class _Exported:
-    """What is served: its files, what it says of the validation rows, and the conditions on it."""
+    """What is served: the network, what it says of validation rows, and the conditions on it."""
 
     network: Path
-    label_map: Path
     predictions: "Predictions"
     conditions: list["Condition"]
 
 
 def _export(
-    workspace: Workspace, params: Params, classifier: "keras.Model", drawn: Split, folder: Path
+    workspace: Workspace,
+    params: Params,
+    classifier: "keras.Model",
+    records: pd.DataFrame,
+    drawn: Split,
+    predictions: "Predictions",
+    folder: Path,
 ) -> _Exported:
     """Exports the heads that are served, in 8 bits where that is asked for and the gate lets it."""
     from person_attributes import registry
 
-    section = params.registry
-    network, label_map = folder / "network.onnx", folder / "label_map.json"
-    served = LabelMap.read(workspace.label_map).without(section.serving.heads_off)
-    served.write(label_map)
-    predictions = _read_served_predictions(workspace, served)
-    records = read_records(workspace.records)
+    section, network = params.registry, folder / "network.onnx"
     images = open_pack(workspace.pack(params.phases[params.evaluation.phase].image_size))
     positions = find_positions(records, predictions.rows.tolist())
     registry.export_network(classifier, network, section.serving.heads_off)
     export = registry.check_export(
         network, images, positions, predictions.y_prob, section.max_export_difference
     )
-    exported = _Exported(network, label_map, predictions, [export])
     if not section.serving.int8:
-        return exported
+        return _Exported(network, predictions, [export])
 
     from person_attributes.quantization import check_quantized, quantize_network
 
@@ -156,27 +160,23 @@ def _export(
     )
     failed = [one for one in conditions if not one.holds]
     if failed:
-        print(
-            f"register: not in 8 bits: {failed[0].name.removeprefix('8 bits: ')}: expected "
-            f"{failed[0].expected}, received {failed[0].received}"
-        )
-        return exported
+        print(f"register: not in 8 bits: {str(failed[0]).removeprefix('8 bits: ')}")
+        return _Exported(network, predictions, [export])
     rounded.replace(network)
-    return _Exported(network, label_map, said, [export, *conditions])
+    return _Exported(network, said, [export, *conditions])
 
 
-def _read_served_predictions(workspace: Workspace, served: LabelMap) -> "Predictions":
-    """Gives what the calibrated network says of validation rows, of the heads that are served."""
+def _calibrate(
+    predictions: "Predictions", temperatures: dict[str, float], heads: Sequence[str]
+) -> "Predictions":
+    """Gives what the calibrated network says, of some heads."""
     from person_attributes.evaluation.calibration import scale_heads
-    from person_attributes.evaluation.predictions import Predictions
 
-    predictions = Predictions.read(workspace.predictions)
-    temperatures = json.loads(workspace.temperatures.read_text(encoding="utf-8"))
     y_prob = scale_heads(predictions.y_prob, temperatures)
-    return Predictions(
-        predictions.rows,
-        {head: predictions.y_true[head] for head in served.heads},
-        {head: y_prob[head] for head in served.heads},
+    return replace(
+        predictions,
+        y_true={head: predictions.y_true[head] for head in heads},
+        y_prob={head: y_prob[head] for head in heads},
     )
 
 
@@ -217,8 +217,8 @@ def promote(workspace: Workspace, params: Params, number: str, because: str) -> 
         if failed:
             print(format_conditions(progress))
             raise RegistryError(
-                f"{name} {number}: {failed[0].name}: expected {failed[0].expected}, received "
-                f"{failed[0].received}. Give a reason with --because to promote it all the same."
+                f"{name} {number}: {failed[0]}. Give a reason with --because to promote it all the "
+                "same."
             )
         models.crown(number, "every condition of the gate holds")
         print(f"{name} version {number} is {params.registry.alias}: every condition holds")

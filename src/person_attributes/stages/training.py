@@ -168,11 +168,11 @@ def train(
                 continuation,
             ) as run,
             announcing(workspace, params, phase),
-            gather_devices(params.runtime.devices) as team,
+            gather_devices(params.runtime.devices) as devices,
         ):
             require_agreement(phase, fingerprint)
-            run.set_tags({f"{phase}.devices": str(team.devices)})
-            _train(workspace, params, phase, backup, run, listeners, team.devices)
+            run.set_tags({f"{phase}.devices": str(devices)})
+            _train(workspace, params, phase, backup, run, listeners, devices)
         backup.finish(digest_paths(workspace.root, writes))
 
 
@@ -255,7 +255,7 @@ def _train(
     from person_attributes.training.phase import has_constant_features, train_phase
 
     section, drawn = params.phases[phase], Split.read(workspace.split)
-    classifier, train_batches, validation_batches = prepare_phase(workspace, params, phase)
+    classifier, train_batches, validation_batches = prepare_phase(workspace, params, phase, drawn)
     _require_even_batches(phase, devices, train_batches, validation_batches)
     is_cached = has_constant_features(params.recipe(phase), train_batches)
     if is_cached:
@@ -308,7 +308,7 @@ def _train(
 
 
 def prepare_phase(
-    workspace: Workspace, params: Params, phase: str
+    workspace: Workspace, params: Params, phase: str, drawn: Split
 ) -> "tuple[keras.Model, ImageBatches, ImageBatches]":
     """Reads what a phase starts from: its network, and training and validation batches."""
     import keras
@@ -318,7 +318,6 @@ def prepare_phase(
     section = params.phases[phase]
     configure_runtime(params.training)
     keras.utils.set_random_seed(_phase_seed(params.seed, phase))
-    drawn = Split.read(workspace.split)
     refuse_other_split(workspace, section.starts_from, drawn)
     classifier = build_network(workspace, params, section.image_size)
     classifier.load_weights(workspace.weights(section.starts_from))
@@ -352,8 +351,6 @@ def _require_even_batches(phase: str, devices: int, *parts: "ImageBatches") -> N
 
 def lr_find(workspace: Workspace, params: Params, phase: str) -> None:
     """Looks for a learning rate of a phase by a range test; no stage, and nothing depends on it."""
-    import keras
-
     from person_attributes.lr_finder import (
         draw_in_terminal,
         draw_range_test,
@@ -362,23 +359,15 @@ def lr_find(workspace: Workspace, params: Params, phase: str) -> None:
     from person_attributes.tracking.runs import open_single_run
     from person_attributes.training.features import cache_features
     from person_attributes.training.phase import has_constant_features, make_network
-    from person_attributes.training.runtime import configure_runtime
 
-    section, picture = params.phases[phase], workspace.range_test(phase)
+    recipe, picture = params.recipe(phase), workspace.range_test(phase)
     shown = _show_phase(params, phase) | {"lr_finder": params.lr_finder.model_dump()}
     with (
         open_single_run(f"lr-find@{phase}", workspace, shown) as run,
         tempfile.TemporaryDirectory() as folder,
     ):
-        configure_runtime(params.training)
-        keras.utils.set_random_seed(_phase_seed(params.seed, phase))
-        drawn, records = Split.read(workspace.split), read_records(workspace.records)
-        refuse_other_split(workspace, section.starts_from, drawn)
-        classifier = build_network(workspace, params, section.image_size)
-        classifier.load_weights(workspace.weights(section.starts_from))
-        rows = find_positions(records, drawn.train)
-        targets, recipe = read_targets(workspace), params.recipe(phase)
-        train_batches, _ = _make_batches(workspace, params, phase, targets, rows, rows)
+        drawn = Split.read(workspace.split)
+        classifier, train_batches, _ = prepare_phase(workspace, params, phase, drawn)
         network = make_network(classifier, train_batches, recipe)
         if has_constant_features(recipe, train_batches):
             path = Path(folder) / "features.npy"

@@ -6,50 +6,30 @@ the whole batch: the number of devices changes the time and not the recipe. The 
 """
 
 import contextlib
+import gc
 import json
 import os
+import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import keras
 
+from person_attributes.config.training import Devices
 from person_attributes.errors import TrainingError
-
-Devices = Literal["one", "all", "hosts"]
 
 _CLUSTER = "TF_CONFIG"
 
 
-@dataclass(frozen=True)
-class Team:
-    """The devices that train together.
-
-    Attributes:
-        devices: How many there are, on all hosts.
-        hosts: How many processes they belong to.
-        number: Of this process, from 0. The first one logs, backs up and writes outputs.
-    """
-
-    devices: int = 1
-    hosts: int = 1
-    number: int = 0
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this process is the one that writes."""
-        return self.number == 0
-
-
 @contextlib.contextmanager
-def gather_devices(devices: Devices) -> Iterator[Team]:
+def gather_devices(devices: Devices) -> Iterator[int]:
     """Has what is built in the block train on one device, all of this machine, or several hosts.
 
     Args:
         devices: As `runtime.devices` has it.
 
     Yields:
-        Who trains.
+        How many devices there are, on all hosts.
 
     Raises:
         TrainingError: If the backend cannot, `TF_CONFIG` is missing or wrong, or the other hosts
@@ -57,23 +37,20 @@ def gather_devices(devices: Devices) -> Iterator[Team]:
     """
     backend = keras.backend.backend()
     if devices == "one":
-        yield Team()
+        yield 1
     elif backend == "tensorflow":
         import tensorflow
 
-        if devices == "all":
-            strategy, team = tensorflow.distribute.MirroredStrategy(_list_devices()), Team()
-        else:
-            number, hosts = read_cluster()
-            strategy = _join(number)
-            team = Team(hosts=hosts, number=number)
+        is_alone = devices == "all"
+        strategy = (
+            tensorflow.distribute.MirroredStrategy(_list_devices()) if is_alone else _join_hosts()
+        )
         with strategy.scope():
-            yield Team(strategy.num_replicas_in_sync, team.hosts, team.number)
+            yield strategy.num_replicas_in_sync
     elif backend == "jax" and devices == "all":
-        parallel = keras.distribution.DataParallel()
-        keras.distribution.set_distribution(parallel)
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
         try:
-            yield Team(len(keras.distribution.list_devices()))
+            yield len(keras.distribution.list_devices())
         finally:
             keras.distribution.set_distribution(None)
     else:
@@ -143,9 +120,10 @@ def _list_devices() -> list[str]:
     return [device.name for device in kinds[0] or kinds[1]]
 
 
-def _join(number: int) -> Any:
+def _join_hosts() -> Any:
     import tensorflow
 
+    number, _ = read_cluster()
     try:
         return tensorflow.distribute.MultiWorkerMirroredStrategy()
     except tensorflow.errors.OpError as error:
@@ -155,23 +133,29 @@ def _join(number: int) -> Any:
         ) from None
 
 
-def count_devices() -> int:
-    """Says how many devices share a batch of what is built now; 1 on backends that need no help."""
+def _find_strategy() -> Any:
+    """Gives TensorFlow's strategy of what is built now; None on backends that need no help."""
     if keras.backend.backend() != "tensorflow":
-        return 1
+        return None
     import tensorflow
 
-    return int(tensorflow.distribute.get_strategy().num_replicas_in_sync)
+    return tensorflow.distribute.get_strategy()
+
+
+def count_devices() -> int:
+    """Says how many devices share a batch of what is built now; 1 on backends that need no help."""
+    strategy = _find_strategy()
+    return int(strategy.num_replicas_in_sync) if strategy else 1
 
 
 def is_across_hosts() -> bool:
     """Says whether what is built now trains on several hosts."""
-    if keras.backend.backend() != "tensorflow":
+    strategy = _find_strategy()
+    if strategy is None:
         return False
     import tensorflow
 
-    several = tensorflow.distribute.MultiWorkerMirroredStrategy
-    return isinstance(tensorflow.distribute.get_strategy(), several)
+    return isinstance(strategy, tensorflow.distribute.MultiWorkerMirroredStrategy)
 
 
 def sum_over_devices(values: Sequence[Any]) -> list[Any]:
@@ -206,6 +190,9 @@ def telling_lost_hosts(phase: str) -> Iterator[None]:
     try:
         yield
     except tensorflow.errors.OpError as error:
+        # A pool of threads that TensorFlow leaves there would complain when Python ends.
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
         reason = " ".join(error.message.split())[:160]
         raise TrainingError(
             f"{phase}: a host was lost ({reason}). Start its person-attributes join again, or take "

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -194,16 +195,18 @@ class HelpersBackup(Backup):
         folder: Of its own, for what training writes on the way.
     """
 
-    def __init__(self, backup: Backup, folder: Path) -> None:
-        """Looks at a backup of another process.
+    def __init__(self, phases: Path, phase: str, fingerprint: str, folder: Path) -> None:
+        """Names the place of the first process's backup, on a disk that both see.
 
         Args:
-            backup: Of the same phase and fingerprint, on a disk that both see.
+            phases: The folder of all backups.
+            phase: The phase.
+            fingerprint: Digest of everything that its result depends on.
             folder: An empty one.
         """
-        super().__init__(folder, backup.phase, "", backup.minutes)
+        super().__init__(phases, phase, fingerprint, minutes=math.inf)
+        self._shared = super()._state
         self.folder = folder
-        self._shared = backup._state
 
     @property
     def _state(self) -> Path:
