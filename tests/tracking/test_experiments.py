@@ -1,6 +1,8 @@
 """What the MLflow UI needs to show the best execution, and why it is the best."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,20 @@ def test_what_people_wrote_on_an_experiment_stays(client: MlflowClient) -> None:
     experiment = client.create_experiment("attributes", tags={NOTE: "ours"})
     arrange_experiment(client, experiment)
     assert client.get_experiment(experiment).tags[NOTE] == "ours"
+    assert VIEW in client.get_experiment(experiment).tags
+
+
+def test_machines_may_begin_an_experiment_at_once(client: MlflowClient) -> None:
+    machines = 8
+    experiment = client.create_experiment("attributes")
+    together = threading.Barrier(machines)
+
+    def begin(_: int) -> None:
+        together.wait()
+        arrange_experiment(client, experiment)
+
+    with ThreadPoolExecutor(machines) as pool:
+        list(pool.map(begin, range(machines)))
     assert VIEW in client.get_experiment(experiment).tags
 
 
