@@ -51,6 +51,20 @@ def _runs(project: Project) -> list[Run]:
     return list(client.search_runs(experiments, order_by=["attributes.start_time ASC"]))
 
 
+def _download(project: Project, version: str) -> Path:
+    """Brings what a version of the registry holds: `/2` or `@champion`."""
+    code = (
+        "import mlflow; print(mlflow.artifacts.download_artifacts("
+        f"'models:/person-attributes{version}', dst_path='downloaded{version[1:]}'))"
+    )
+    return project.root / project.run(sys.executable, "-c", code).stdout.strip()
+
+
+def _find_network(folder: Path) -> Path:
+    (found,) = folder.rglob("network.onnx")
+    return found
+
+
 def _champion(project: Project) -> str:
     version = _client(project).get_model_version_by_alias("person-attributes", "champion")
     return str(version.version)
@@ -452,25 +466,17 @@ def test_eight_bits_are_served_where_the_gate_lets_them(project: Project) -> Non
     )
     described = str(_client(project).get_model_version("person-attributes", "3").description)
     assert "8 bits" not in described
-    files = sorted(project.root.rglob("network.onnx"), key=lambda path: path.stat().st_mtime)
-    rounded, exact = (path.stat().st_size for path in files[-2:])
-    assert rounded < exact
+    rounded, exact = (_download(project, f"/{version}") for version in (2, 3))
+    assert _find_network(rounded).stat().st_size < _find_network(exact).stat().st_size
 
 
 def test_the_registered_model_brings_code_and_no_pickle(finished: Project) -> None:
     version = _client(finished).get_model_version_by_alias("person-attributes", "champion")
-    artifacts = Path(
-        finished.run(
-            sys.executable,
-            "-c",
-            "import mlflow; print(mlflow.artifacts.download_artifacts("
-            "'models:/person-attributes@champion', dst_path='downloaded'))",
-        ).stdout.strip()
-    )
-    names = {path.name for path in (finished.root / artifacts).rglob("*")}
+    artifacts = _download(finished, "@champion")
+    names = {path.name for path in artifacts.rglob("*")}
     assert version.tags["gate.promoted"] == "true"
     assert {"network.onnx", "label_map.json", "served_model.py", "input_example.json"} <= names
     assert {"model_card.md", "model_card.html"} <= names
     assert str(version.description).startswith("# person-attributes")
     assert not {name for name in names if name.endswith((".pkl", ".pickle", ".cloudpickle"))}
-    assert "tensorflow" not in (finished.root / artifacts / "requirements.txt").read_text()
+    assert "tensorflow" not in (artifacts / "requirements.txt").read_text()

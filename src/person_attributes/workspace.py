@@ -162,6 +162,11 @@ class Workspace:
         return self.evaluation / "predictions.npz"
 
     @property
+    def test_predictions(self) -> Path:
+        """The same of the test rows; none where nothing was held back."""
+        return self.evaluation / "test_predictions.npz"
+
+    @property
     def temperatures(self) -> Path:
         """What divides the logits of each head once the model is registered."""
         return self.root / "models" / "temperatures.json"

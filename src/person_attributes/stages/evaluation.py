@@ -61,6 +61,7 @@ def evaluate(workspace: Workspace, params: Params) -> None:
         workspace.figures,
         workspace.answers,
         workspace.predictions,
+        workspace.test_predictions,
         workspace.slices,
         workspace.suspicious_labels,
     ]
@@ -95,7 +96,8 @@ class _Evaluation:
         calibrated: Their probabilities at temperatures that were fitted on other rows.
         temperatures: Fitted on all validation rows; test rows, and whoever is served, get these.
         scores: Of the validation rows.
-        test_scores: Of the test rows, where there are any.
+        test: Of the test rows, as the network gives them; empty where there are none.
+        test_scores: Of those.
         train_metrics: Of training rows, scored as the others are.
     """
 
@@ -106,6 +108,7 @@ class _Evaluation:
     calibrated: "OneHot"
     temperatures: dict[str, float]
     scores: "Scores"
+    test: "Predictions"
     test_scores: "Scores | None"
     train_metrics: dict[str, float]
 
@@ -134,10 +137,12 @@ def _evaluate(
 
     def predict(rows: tuple[int, ...]) -> Predictions:
         positions = find_positions(records, rows)
+        y_true = {head: target[positions] for head, target in targets.items()}
+        if not rows:
+            return Predictions(positions, y_true, y_true)
         batches = ImageBatches(
             images, targets, positions, section.batch_size, augmenter=None, seed=None
         )
-        y_true = {head: target[positions] for head, target in targets.items()}
         return Predictions(np.array(rows), y_true, predict_batches(network, batches))
 
     found = predict(drawn.validation)
@@ -145,9 +150,8 @@ def _evaluate(
         found.y_true, found.y_prob, section.calibration_folds, params.seed
     )
     temperatures = calibration.fit_temperatures(found.y_true, found.y_prob)
-    test_scores = None
-    if TEST in drawn.parts:
-        test = predict(drawn.test)
+    test, test_scores = predict(drawn.parts.get(TEST, ())), None
+    if len(test.rows):
         scaled = calibration.scale_heads(test.y_prob, temperatures)
         test_scores = scores.score(test.y_true, test.y_prob, scaled, y_train, section, params.seed)
     random = np.random.default_rng(params.seed)
@@ -161,6 +165,7 @@ def _evaluate(
         calibrated=calibrated,
         temperatures=temperatures,
         scores=scores.score(found.y_true, found.y_prob, calibrated, y_train, section, params.seed),
+        test=test,
         test_scores=test_scores,
         train_metrics={
             f"train_{name}": value
@@ -298,6 +303,7 @@ def _write(
             render_report(report), encoding="utf-8"
         )
         evaluation.validation.write(folder / workspace.predictions.name)
+        evaluation.test.write(folder / workspace.test_predictions.name)
         _write_table(folder / workspace.answers.name, _list_answers(evaluation))
         _write_table(folder / workspace.slices.name, report.slices)
         _write_table(folder / workspace.suspicious_labels.name, report.suspicious_labels)
