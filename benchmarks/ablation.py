@@ -1,9 +1,11 @@
 """Each lever alone against one recipe: same rows, same budget, several seeds.
 
-    python -m benchmarks.ablation run path/to/hvc_data.zip    # again after a stop; several at once
-    python -m benchmarks.ablation table                       # of the runs that are done
+    python -m benchmarks.ablation levers run hvc_data.zip    # again after a stop; several at once
+    python -m benchmarks.ablation levers table               # of the runs that are done
 
-Everything lies in the folder `ablation/`; every run is a run in its `mlflow.db` too. The test rows
+`levers` is a plan, `benchmarks/ablation_levers.yaml`: what is added to the article's recipe; `best`
+takes away from ours. Everything lies in a folder `ablation/PLAN/`; every run is a run in its
+`mlflow.db` too. The test rows
 that are scored chose nothing: validation rows lower the rate and choose the epoch.
 """
 
@@ -34,10 +36,7 @@ from person_attributes.sweeping import run_trial
 from person_attributes.tracking.trials import open_sweep_run, open_trial_run
 from person_attributes.workspace import Workspace
 
-_PLAN = Path(__file__).with_suffix(".yaml")
-_RECIPE = Path(__file__).parent.parent / "recipes" / "hvc.yaml"
-_FOLDER = Path("ablation")
-_NAME = "ablation"
+_ROOT = Path(__file__).parent.parent
 _BOOTSTRAP_SAMPLES = 2000
 _ByHead = dict[str, npt.NDArray[np.float32]]
 
@@ -46,45 +45,54 @@ _ByHead = dict[str, npt.NDArray[np.float32]]
 class Plan:
     """What is compared: changes of one recipe, by name; the first changes nothing."""
 
+    name: str
     params: Params
     levers: dict[str, dict[str, Any]]
     seeds: list[int]
 
-
-def _read_plan(source: str) -> Plan:
-    content = read_yaml(_PLAN)
-    recipe = {"data.source": source, "sweep.name": _NAME} | content["recipe"]
-    return Plan(read_params(_RECIPE).change(recipe), content["levers"], content["seeds"])
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace(Path("ablation", self.name).resolve())
 
 
-def run(source: Path) -> None:
+def _read_plan(name: str, source: str = "") -> Plan:
+    content = read_yaml(Path(__file__).with_name(f"ablation_{name}.yaml"))
+    changes = {"data.source": source, "sweep.name": name} | content["changes"]
+    params = read_params(_ROOT / content["recipe"]).change(changes)
+    return Plan(name, params, content["levers"], content["seeds"])
+
+
+def run(plan: Plan) -> None:
     """Runs what no process has run yet; may be started several times at once."""
-    plan, workspace = _read_plan(str(source.resolve())), Workspace(_FOLDER.resolve())
+    workspace = plan.workspace
     sizes = {size for changes in plan.levers.values() for size in _sizes(plan, changes)}
-    everything = plan.params.change({"data.image_sizes": sorted(sizes)})
-    workspace.root.mkdir(exist_ok=True)
+    everything = plan.params.change({"data.image_sizes": sorted(sizes, key=str)})
+    workspace.root.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(workspace.root / "data.lock"):
         if not workspace.split.exists():
             for stage in (stages.ingest, stages.encode):
                 stage(workspace, everything)
-            for size in sorted(sizes):
-                stages.pack(workspace, everything, size)
+            for changes in plan.levers.values():
+                changed = everything.change(_without_sizes(changes))
+                for size in _sizes(plan, changes):
+                    if not workspace.pack(size).exists():
+                        stages.pack(workspace, changed, size)
             stages.split(workspace, everything)
     alone = filelock.FileLock(workspace.root / "run.lock")
-    with open_sweep_run(workspace, _NAME, {"levers": list(plan.levers)}, alone) as run_id:
+    with open_sweep_run(workspace, plan.name, {"levers": list(plan.levers)}, alone) as run_id:
         for lever, changes in plan.levers.items():
             for seed in plan.seeds:
                 changed = everything.change({"seed": seed, **_without_sizes(changes)})
                 with _claim(_answers(workspace, lever, seed)) as path:
                     if path is not None:
-                        y_prob = _train(workspace, everything, changed, lever, run_id)
+                        y_prob = _train(plan, everything, changed, lever, run_id)
                         with writing(path) as temporary, temporary.open("wb") as file:
                             np.savez(file, **y_prob)
                         print(f"{lever}, seed {seed}: done", flush=True)
 
 
-def _sizes(plan: Plan, changes: dict[str, Any]) -> list[int]:
-    sizes: list[int] = changes.get("data.image_sizes", list(plan.params.data.image_sizes))
+def _sizes(plan: Plan, changes: dict[str, Any]) -> list[int | str]:
+    sizes: list[int | str] = changes.get("data.image_sizes", list(plan.params.data.image_sizes))
     return sizes
 
 
@@ -110,13 +118,12 @@ def _claim(path: Path) -> Iterator[Path | None]:
         yield None if path.exists() else path
 
 
-def _train(
-    workspace: Workspace, params: Params, changed: Params, lever: str, sweep_run_id: str
-) -> _ByHead:
+def _train(plan: Plan, params: Params, changed: Params, lever: str, sweep_run_id: str) -> _ByHead:
     """Trains one variant; gives its probabilities for the test rows."""
-    place = workspace.trial(_NAME, f"{lever.replace(' ', '_')}-{changed.seed}")
+    workspace = plan.workspace
+    place = workspace.trial(plan.name, f"{lever.replace(' ', '_')}-{changed.seed}")
     name = f"{lever}, seed {changed.seed}"
-    with open_trial_run(workspace, _NAME, sweep_run_id, name, None) as trial:
+    with open_trial_run(workspace, plan.name, sweep_run_id, name, None) as trial:
         run_trial(workspace, place, params, changed, trial, lambda epoch, figures: None)
         network = load_scored_network(place, changed)
         image_size = changed.phases[changed.evaluation.phase].image_size
@@ -136,9 +143,9 @@ def _test_rows(workspace: Workspace) -> npt.NDArray[np.intp]:
     return find_positions(read_records(workspace.records), drawn.parts["test"])
 
 
-def table() -> str:
+def table(plan: Plan) -> str:
     """Words what is done so far as Markdown, the largest gain first."""
-    plan, workspace = _read_plan(""), Workspace(_FOLDER.resolve())
+    workspace = plan.workspace
     targets, rows = read_targets(workspace), _test_rows(workspace)
     y_true = {head: target[rows] for head, target in targets.items()}
     random = np.random.default_rng(0)
@@ -200,15 +207,16 @@ def _score_rows(y_true: _ByHead, y_prob: _ByHead) -> npt.NDArray[np.float64]:
 def main() -> None:
     """Runs, or prints the table."""
     parser = argparse.ArgumentParser("python -m benchmarks.ablation")
+    parser.add_argument("plan", choices=["levers", "best"])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run").add_argument("source", type=Path)
     commands.add_parser("table")
     options = parser.parse_args()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     if options.command == "run":
-        run(options.source)
+        run(_read_plan(options.plan, str(options.source.resolve())))
     else:
-        print(table())
+        print(table(_read_plan(options.plan)))
 
 
 if __name__ == "__main__":
