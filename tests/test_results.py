@@ -117,4 +117,5 @@ def test_the_page_says_rows_seeds_and_what_others_report(
         "heads.csv",
         "heads.png",
         "runs.csv",
+        "slices.csv",
     }
