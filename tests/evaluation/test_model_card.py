@@ -65,6 +65,14 @@ def test_a_card_tells_figures_limits_and_weaknesses(
     assert "1,191 train, 209 validation; digest `def`" in card
 
 
+def test_what_people_wrote_on_lines_stays_in_its_cell(
+    heads: pd.DataFrame, slices: pd.DataFrame, params: Params
+) -> None:
+    written = params.card.model_copy(update={"licence": "ask\n  the | publisher\n"})
+    card = render_card(FACTS, written, METRICS, heads, slices)
+    assert r"| licence of the data | ask the \| publisher  |" in card
+
+
 def test_the_page_of_a_card_takes_names_as_text(
     heads: pd.DataFrame, slices: pd.DataFrame, params: Params
 ) -> None:

@@ -1,6 +1,7 @@
 """Pages that open offline and ask for nothing outside themselves, and Markdown."""
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ def render_page(template: Path, **content: Any) -> str:
 
 
 def render_text(template: Path, **content: Any) -> str:
-    """Renders Markdown; bars in what the user named do not end a cell of a table."""
+    """Renders Markdown; bars and line breaks in what users wrote do not end a cell of a table."""
     environment = _make_environment(template.parent, autoescape=False)
     environment.finalize = lambda value: (
-        value.replace("|", r"\|") if isinstance(value, str) else value
+        re.sub(r"\s*\n\s*", " ", value).replace("|", r"\|") if isinstance(value, str) else value
     )
     return environment.get_template(template.name).render(**content)
 
