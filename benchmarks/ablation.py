@@ -65,15 +65,18 @@ def _read_plan(name: str, source: str = "") -> Plan:
 def run(plan: Plan) -> None:
     """Runs what no process has run yet; may be started several times at once."""
     workspace = plan.workspace
-    sizes = {size for changes in plan.levers.values() for size in _sizes(plan, changes)}
-    everything = plan.params.change({"data.image_sizes": sorted(sizes, key=str)})
+    # In the plan's order: channels are measured on the first.
+    sizes = dict.fromkeys(
+        size for changes in plan.levers.values() for size in _sizes(plan, changes)
+    )
+    everything = plan.params.change({"data.image_sizes": list(sizes)})
     workspace.root.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(workspace.root / "data.lock"):
         if not workspace.split.exists():
             for stage in (stages.ingest, stages.encode):
                 stage(workspace, everything)
             for changes in plan.levers.values():
-                changed = everything.change(_without_sizes(changes))
+                changed = everything.change(changes)
                 for size in _sizes(plan, changes):
                     if not workspace.pack(size).exists():
                         stages.pack(workspace, changed, size)
@@ -82,7 +85,7 @@ def run(plan: Plan) -> None:
     with open_sweep_run(workspace, plan.name, {"levers": list(plan.levers)}, alone) as run_id:
         for lever, changes in plan.levers.items():
             for seed in plan.seeds:
-                changed = everything.change({"seed": seed, **_without_sizes(changes)})
+                changed = everything.change({"seed": seed, **changes})
                 with _claim(_answers(workspace, lever, seed)) as path:
                     if path is not None:
                         y_prob = _train(plan, everything, changed, lever, run_id)
@@ -94,10 +97,6 @@ def run(plan: Plan) -> None:
 def _sizes(plan: Plan, changes: dict[str, Any]) -> list[int | str]:
     sizes: list[int | str] = changes.get("data.image_sizes", list(plan.params.data.image_sizes))
     return sizes
-
-
-def _without_sizes(changes: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in changes.items() if key != "data.image_sizes"}
 
 
 def _answers(workspace: Workspace, lever: str, seed: int) -> Path:

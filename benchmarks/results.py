@@ -14,20 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 
-from person_attributes.config import EvaluationParams, read_params, read_yaml
+from person_attributes.config import EvaluationParams, Params, read_params, read_yaml
 from person_attributes.drawing.figures import GREY, add_panels, new_figure, to_png
-from person_attributes.evaluation import metrics
+from person_attributes.errors import ComparisonError
+from person_attributes.evaluation import comparison, metrics
 from person_attributes.evaluation.predictions import Predictions
 from person_attributes.evaluation.report import find_unlike_slices
 from person_attributes.evaluation.scores import estimate, score_classes, score_slices
-from person_attributes.tracking.executions import STAGE
+from person_attributes.tracking.executions import REUSED, STAGE
 from person_attributes.tracking.runs import connect
 from person_attributes.workspace import Workspace
 
@@ -49,32 +49,25 @@ class Trained:
         seed: Of weights, order and augmentation.
         commit: Of the code.
         split: Digest of the split.
-        hours: That its phases took.
-        figures: What `evaluate` logged.
+        params: All of its parameters.
+        hours: From the begin to the end of its phases, pauses between included.
+        figures: What `evaluate` logged, by the names of `reports/metrics.json`.
         phases: One row a phase: `phase`, `image_size`, `epochs`, `hours`, and of its best epoch
             `val_loss` and `val_mean_accuracy`.
         curve: Validation loss of every epoch of all phases.
         test: What the network says of the test rows.
-        params_file: Its parameters, as a file.
     """
 
     run_id: str
     seed: int
     commit: str
     split: str
+    params: Params
     hours: float
     figures: Mapping[str, float]
     phases: pd.DataFrame
     curve: list[float]
     test: Predictions
-    params_file: str
-
-    def read_classes(self) -> dict[str, list[str]]:
-        """Gives the classes of each head."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "params.yaml"
-            path.write_text(self.params_file, encoding="utf-8")
-            return {name: list(head.classes) for name, head in read_params(path).heads.items()}
 
 
 @dataclass(frozen=True)
@@ -83,14 +76,6 @@ class Recipe:
 
     name: str
     seeds: Sequence[Trained]
-
-    @property
-    def mean_accuracies(self) -> npt.NDArray[np.float64]:
-        return np.array([one.figures["test_mean_accuracy"] for one in self.seeds])
-
-    @property
-    def losses(self) -> npt.NDArray[np.float64]:
-        return np.array([one.figures["test_loss"] for one in self.seeds])
 
     @property
     def hours(self) -> float:
@@ -105,58 +90,71 @@ def read_recipe(client: MlflowClient, named: str) -> Recipe:
 
 def _read_trained(client: MlflowClient, run_id: str) -> Trained:
     execution = client.get_run(run_id)
-    stages = {
-        run.data.tags[STAGE]: run
-        for run in client.search_runs(
-            [execution.info.experiment_id],
-            f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}' and attributes.status = 'FINISHED'",
-        )
-    }
-    scored = stages["evaluate"]
+    scored = _find_stage(client, execution, "evaluate")
     with tempfile.TemporaryDirectory() as folder:
-        path = client.download_artifacts(scored.info.run_id, "test_predictions.npz", folder)
-        test = Predictions.read(Path(path))
-        path = client.download_artifacts(scored.info.run_id, "params.yaml", folder)
-        params_file = Path(path).read_text(encoding="utf-8")
-        phases = read_params(Path(path)).phases
-    trained = {phase: stages[f"train@{phase}"] for phase in phases}
-    losses = {phase: _read_history(client, run, "val_loss") for phase, run in trained.items()}
-    rows = []
-    for phase, run in trained.items():
-        best = int(np.argmin(losses[phase]))
-        accuracies = _read_history(client, run, "val_mean_accuracy")
-        rows.append(
-            (
-                phase,
-                str(phases[phase].image_size),
-                len(losses[phase]),
-                _hours(run),
-                losses[phase][best],
-                accuracies[best],
-            )
+        test, params_file = (
+            Path(client.download_artifacts(scored.info.run_id, name, folder))
+            for name in ("test_predictions.npz", "params.yaml")
         )
-    columns = ["phase", "image_size", "epochs", "hours", "val_loss", "val_mean_accuracy"]
+        predictions, params = Predictions.read(test), read_params(params_file)
+    if not len(predictions.rows):
+        raise ComparisonError(f"run {run_id}: no test rows. Set split.test_share above 0.")
+    phases, curve = [], []
+    for phase, described in params.phases.items():
+        trained = _find_stage(client, execution, f"train@{phase}")
+        losses = _read_history(client, trained, "val_loss")
+        accuracies = _read_history(client, trained, "val_mean_accuracy")
+        best = int(np.argmin(losses))
+        phases.append(
+            {
+                "phase": phase,
+                "image_size": str(described.image_size),
+                "epochs": len(losses),
+                "hours": (trained.info.end_time - trained.info.start_time) / 3.6e6,
+                "val_loss": losses[best],
+                "val_mean_accuracy": accuracies[best],
+            }
+        )
+        curve += losses
+    table = pd.DataFrame(phases)
     return Trained(
         run_id=run_id,
-        seed=int(execution.data.params["seed"]),
+        seed=params.seed,
         commit=execution.data.tags[MLFLOW_GIT_COMMIT],
         split=execution.data.tags["split.digest"],
-        hours=sum(_hours(run) for run in trained.values()),
-        figures=scored.data.metrics,
-        phases=pd.DataFrame(rows, columns=columns),
-        curve=[loss for phase in phases for loss in losses[phase]],
-        test=test,
-        params_file=params_file,
+        params=params,
+        hours=float(table["hours"].sum()),
+        # In MLflow a figure stands behind the name of its group.
+        figures={key.rpartition("/")[2]: value for key, value in scored.data.metrics.items()},
+        phases=table,
+        curve=curve,
+        test=predictions,
+    )
+
+
+def _find_stage(client: MlflowClient, execution: Run, stage: str) -> Run:
+    """Finds the last finished run of a stage below an execution, or the one that it reused."""
+    run_id = execution.info.run_id
+    found = client.search_runs(
+        [execution.info.experiment_id],
+        f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}' and tags.`{STAGE}` = '{stage}' "
+        "and attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+    )
+    if found:
+        return found[0]
+    reused = execution.data.tags.get(f"{REUSED}{stage.replace('@', ' ')}")
+    if reused:
+        return client.get_run(reused)
+    raise ComparisonError(
+        f"run {run_id}: no finished {stage} below it. Name a finished execution of the pipeline."
     )
 
 
 def _read_history(client: MlflowClient, run: Run, key: str) -> list[float]:
     history = client.get_metric_history(run.info.run_id, key)
     return [entry.value for entry in sorted(history, key=lambda entry: entry.step)]
-
-
-def _hours(run: Run) -> float:
-    return float(run.info.end_time - run.info.start_time) / 3.6e6
 
 
 def score_recipe(recipe: Recipe, params: EvaluationParams) -> _Scores:
@@ -184,28 +182,41 @@ def score_recipe(recipe: Recipe, params: EvaluationParams) -> _Scores:
     return estimate(compute, rows, params, seed=0)
 
 
-def refuse_other_rows(recipes: Sequence[Recipe]) -> None:
-    """Ends where two networks were scored on other rows, which no table may hide."""
+def refuse_other_splits(recipes: Sequence[Recipe]) -> None:
+    """Ends where two networks were scored on other rows, which no table may hide.
+
+    Raises:
+        ComparisonError: If splits, rows, heads or labels differ: evaluate all on the same split.
+    """
     first = recipes[0].seeds[0]
     for recipe in recipes:
         for one in recipe.seeds:
-            if one.split != first.split or not np.array_equal(one.test.rows, first.test.rows):
-                raise SystemExit(
-                    f"{recipe.name}, run {one.run_id}: its test rows are others than those of run "
-                    f"{first.run_id}. Evaluate both on the same split."
+            if one.split != first.split:
+                raise ComparisonError(
+                    f"run {one.run_id}: split {one.split}, and {first.split} of run "
+                    f"{first.run_id}. Train and evaluate all on the same split."
                 )
+            comparison.refuse_other_rows(first.test, one.test)
 
 
 def write_results(
     folder: Path, machine: str, recipes: Sequence[Recipe], params: EvaluationParams
 ) -> None:
-    """Writes the page, its tables and its plots."""
+    """Writes the page, its tables and its plots.
+
+    Args:
+        folder: Made where it is missing.
+        machine: What the networks were trained on, in words.
+        recipes: The first is the one to judge.
+        params: How intervals are drawn.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     scores = [score_recipe(recipe, params) for recipe in recipes]
     _list_runs(recipes).to_csv(folder / "runs.csv", index=False, lineterminator="\n")
     _list_heads(recipes, scores).to_csv(folder / "heads.csv", index=False, lineterminator="\n")
     best = find_best(recipes[0])
-    arguments = (best.test.y_true, best.test.y_prob, best.read_classes(), params, 0)
+    classes = {name: list(head.classes) for name, head in best.params.heads.items()}
+    arguments = (best.test.y_true, best.test.y_prob, classes, params, 0)
     slices = score_slices(*arguments)
     for name, table in (("classes", score_classes(*arguments)), ("slices", slices)):
         table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n", float_format="%.4f")
@@ -236,7 +247,7 @@ def _list_runs(recipes: Sequence[Recipe]) -> pd.DataFrame:
                 "split": one.split,
                 "hours": round(one.hours, 2),
             }
-            | {f"test_{name}": one.figures.get(f"test_{name}") for name in figures}
+            | {f"test_{name}": one.figures[f"test_{name}"] for name in figures}
             | {name: one.figures[name] for name in ("mean_accuracy", "loss", "train_loss")}
             for recipe in recipes
             for one in recipe.seeds
@@ -267,7 +278,7 @@ def _draw_curves(recipes: Sequence[Recipe]) -> bytes:
         for number, one in enumerate(recipe.seeds):
             label = recipe.name if number == 0 else None
             axis.plot(range(1, len(one.curve) + 1), one.curve, color=colour, lw=1, label=label)
-    floor = recipes[0].seeds[0].figures["test_shares_loss"]
+    floor = recipes[0].seeds[0].figures["shares_loss"]
     axis.axhline(floor, color=GREY, ls=":", label="always the class shares")
     for (name, published), style in zip(_PUBLISHED.items(), ("--", "-."), strict=True):
         if _LOSS in published:
@@ -318,8 +329,9 @@ def _word_page(
     yield (
         "Written by `benchmarks/results.py` out of MLflow. All networks of ours are scored on the "
         f"same {len(first.test.rows)} test rows (split `{first.split[:16]}`). Those chose nothing, "
-        "and near-duplicates lie on one side. Intervals are 95 %, bootstrapped over rows, of the "
-        f"mean over seeds. Machine: {machine}."
+        "and near-duplicates lie on one side. Intervals are "
+        f"{100 * first.params.evaluation.confidence:g} %, bootstrapped over rows, of the mean over "
+        f"seeds. Machine: {machine}."
     )
     yield ""
     yield from _word_conditions(recipes, scores)
@@ -344,7 +356,8 @@ def _word_page(
     yield ""
     yield (
         "Test rows of one class of another head, on which a head is surely worse than on the other "
-        f"rows. Of {len(slices)} slices one in forty seems so by chance; the ten worst are:"
+        f"rows: at most ten, the worst first. Of {(~slices['too_small']).sum()} slices that are "
+        "large enough to tell, one in forty seems so by chance."
     )
     yield ""
     yield from _word_slices(slices)
@@ -438,9 +451,14 @@ def main() -> None:
     parser.add_argument("recipes", nargs="+", metavar="NAME=RUN_ID,RUN_ID")
     options = parser.parse_args()
     client = connect(Workspace(_ROOT))
-    recipes = [read_recipe(client, named) for named in options.recipes]
-    refuse_other_rows(recipes)
-    params = read_params(_ROOT / "params.yaml").evaluation
+    if len(options.recipes) > len(_COLOURS):
+        parser.error(f"{len(options.recipes)} recipes. Expected {len(_COLOURS)} at most.")
+    try:
+        recipes = [read_recipe(client, named) for named in options.recipes]
+        refuse_other_splits(recipes)
+    except ComparisonError as error:
+        parser.error(str(error))
+    params = recipes[0].seeds[0].params.evaluation
     write_results(_ROOT / "docs" / "results", options.machine, recipes, params)
     print("docs/results/README.md")
 

@@ -137,6 +137,8 @@ def read_until(start: str, process: "subprocess.Popen[str]") -> None:
         said.append(line)
         if line.startswith(start):
             break
+    else:
+        pytest.fail(f"ended before {start!r}:\n{''.join(said)}")
     assert process.poll() is None, said
 
 

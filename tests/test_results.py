@@ -5,12 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.results import Recipe, read_recipe, refuse_other_rows, score_recipe, write_results
+from benchmarks.results import (
+    Recipe,
+    find_best,
+    read_recipe,
+    refuse_other_splits,
+    score_recipe,
+    write_results,
+)
 from conftest import SHIPPED, change_params
 from mlflow.tracking import MlflowClient
 
 from person_attributes.config import Params, read_params
+from person_attributes.errors import ComparisonError
 from person_attributes.evaluation.predictions import Predictions
+from person_attributes.tracking.experiments import name_metric
 
 ROWS = 200
 RIGHT = {1: 0.9, 2: 0.8}
@@ -48,21 +57,30 @@ def _log_execution(client: MlflowClient, experiment: str, folder: Path, seed: in
             _predict(params, RIGHT[seed]).write(test)
             client.log_artifact(run_id, str(test))
             client.log_artifact(run_id, str(params_file))
-            figures = {"loss": 7.0, "mean_accuracy": RIGHT[seed], "train_loss": 6.0}
-            figures |= {"test_loss": 7.0, "test_mean_accuracy": RIGHT[seed], "test_rows": ROWS}
-            figures |= {"test_mean_majority": 0.5, "test_shares_loss": 8.0}
+            figures = {"loss": 7.0, "mean_accuracy": 1 - RIGHT[seed], "train_loss": 6.0}
+            figures |= {"shares_loss": 8.0, "test_shares_loss": 8.0, "test_mean_majority": 0.5}
             figures |= {f"test_{head}_majority": 0.5 for head in params.heads}
-            figures["test_calibrated_loss"] = 6.9
+            figures |= {f"test_mean_accuracy{end}": RIGHT[seed] for end in ("", "_low", "_high")}
+            figures |= {"test_loss": 7.0, "test_calibrated_loss": 6.9, "test_rows": ROWS}
+            figures |= {"test_mean_ece": 0.1, "test_mean_calibrated_ece": 0.05}
             for name, value in figures.items():
-                client.log_metric(run_id, name, value)
+                client.log_metric(run_id, name_metric(name), value)
         client.set_terminated(run_id)
     return execution
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    folder = tmp_path_factory.mktemp("results")
-    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="module")
+def recipe(folder: Path, client: MlflowClient) -> Recipe:
     experiment = client.create_experiment("a", artifact_location=(folder / "artifacts").as_uri())
     run_ids = [_log_execution(client, experiment, folder, seed) for seed in RIGHT]
     return read_recipe(client, f"a=b, ours={','.join(run_ids)}")
@@ -85,18 +103,45 @@ def test_figures_are_means_over_seeds_with_intervals_over_rows(
     assert value == pytest.approx(0.85)
     # Of each row the mean over seeds is 1, .5 or 0 in 80, 10 and 10 % of them.
     deviation = np.sqrt((0.8 + 0.1 / 4 - 0.85**2) / ROWS)
-    assert low == pytest.approx(0.85 - 1.96 * deviation, abs=0.01)
-    assert high == pytest.approx(0.85 + 1.96 * deviation, abs=0.01)
+    assert low == pytest.approx(0.85 - 1.96 * deviation, abs=0.005)
+    assert high == pytest.approx(0.85 + 1.96 * deviation, abs=0.005)
     losses = [scores[head, "loss"][0] for head in params.heads]
     assert scores["mean", "loss"][0] == pytest.approx(sum(losses))
 
 
+def test_validation_rows_choose_the_seed_that_is_shown(recipe: Recipe) -> None:
+    assert find_best(recipe).seed == 2  # seed 1 is better on the test rows
+
+
 def test_networks_of_other_rows_stand_in_no_table(recipe: Recipe) -> None:
     one = recipe.seeds[0]
-    refuse_other_rows([recipe])
-    others = replace(one, test=replace(one.test, rows=one.test.rows + 1))
-    with pytest.raises(SystemExit, match="its test rows are others"):
-        refuse_other_rows([recipe, Recipe("theirs", [others])])
+    refuse_other_splits([recipe])
+    for others, words in (
+        (replace(one, split="other"), "same split"),
+        (replace(one, test=replace(one.test, rows=one.test.rows + 1)), "rows differ"),
+        (replace(one, test=replace(one.test, y_true=one.test.y_prob)), "labels of gender differ"),
+    ):
+        with pytest.raises(ComparisonError, match=words):
+            refuse_other_splits([recipe, Recipe("theirs", [others])])
+
+
+def test_what_an_execution_reused_is_found(
+    recipe: Recipe, client: MlflowClient, params: Params
+) -> None:
+    """As where only the evaluation ran again."""
+    earlier = client.get_run(recipe.seeds[0].run_id)
+    stages = {
+        run.data.tags["dvc.stage"]: run.info.run_id
+        for run in client.search_runs([earlier.info.experiment_id])
+        if run.data.tags.get("mlflow.parentRunId") == earlier.info.run_id
+    }
+    tags = {f"reused.{stage.replace('@', ' ')}": run_id for stage, run_id in stages.items()}
+    tags |= {"mlflow.source.git.commit": "c0ffee", "split.digest": "5eed"}
+    again = client.create_run(earlier.info.experiment_id, tags=tags).info.run_id
+    assert read_recipe(client, f"ours={again}").seeds[0].curve == recipe.seeds[0].curve
+    client.delete_tag(again, "reused.train p1")
+    with pytest.raises(ComparisonError, match="no finished train@p1 below it"):
+        read_recipe(client, f"ours={again}")
 
 
 def test_the_page_says_rows_seeds_and_what_others_report(

@@ -47,10 +47,10 @@ def main() -> None:
         parts = [tensorflow.config.LogicalDeviceConfiguration() for _ in range(int(count))]
         tensorflow.config.set_logical_device_configuration(cpu, parts)
     params = read_params(Path(__file__).parents[2] / "recipes" / "sample.yaml")
-    number, hosts = read_cluster() if devices == "hosts" else (0, 1)
+    number = read_cluster()[0] if devices == "hosts" else 0
     with gather_devices(devices) as found:  # type: ignore[arg-type]
         figures = _train(params, _make_recipe(params, name), Path(out), number)
-    print(json.dumps({"devices": found, "hosts": hosts, "losses": figures}))
+    print(json.dumps({"devices": found, "losses": figures}))
 
 
 def _make_recipe(params: Params, name: str) -> Recipe:

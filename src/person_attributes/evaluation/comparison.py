@@ -61,7 +61,7 @@ def compare_predictions(
     Raises:
         OtherRowsError: If rows, labels or heads differ: score both on the same split and data.
     """
-    _refuse_other_rows(first, second)
+    refuse_other_rows(first, second)
 
     def compute(weights: Floats) -> dict[tuple[str, str], Floats]:
         gains: dict[tuple[str, str], Floats] = {}
@@ -93,7 +93,12 @@ def compare_predictions(
     return Comparison(table, gains["", "accuracy"], gains["", "loss"], len(first.rows))
 
 
-def _refuse_other_rows(first: Predictions, second: Predictions) -> None:
+def refuse_other_rows(first: Predictions, second: Predictions) -> None:
+    """Holds rows, heads and labels of two networks against each other.
+
+    Raises:
+        OtherRowsError: If they differ: score both on the same split and data.
+    """
     if list(first.y_true) != list(second.y_true):
         raise OtherRowsError(
             f"the heads differ: {', '.join(first.y_true)} against {', '.join(second.y_true)}. "
@@ -102,7 +107,7 @@ def _refuse_other_rows(first: Predictions, second: Predictions) -> None:
     common = np.intersect1d(first.rows, second.rows)
     if not np.array_equal(np.sort(first.rows), np.sort(second.rows)):
         raise OtherRowsError(
-            f"the validation rows differ: {len(first.rows)} against {len(second.rows)}, "
+            f"the rows differ: {len(first.rows)} against {len(second.rows)}, "
             f"{len(common)} of them the same. Figures on other rows cannot be compared, and rows "
             "of one may have trained the other: give both the same data and the same split."
         )
