@@ -5,8 +5,8 @@
 
 `levers` is a plan, `benchmarks/ablation_levers.yaml`: what is added to the article's recipe; `best`
 takes away from ours. Everything lies in a folder `ablation/PLAN/`; every run is a run in its
-`mlflow.db` too. The test rows
-that are scored chose nothing: validation rows lower the rate and choose the epoch.
+`mlflow.db` too. The test rows that are scored chose nothing: validation rows lower the rate and
+choose the epoch.
 """
 
 import argparse
