@@ -286,7 +286,7 @@ def _draw_curves(recipes: Sequence[Recipe]) -> bytes:
     axis.set_ylim(top=floor + 0.3)
     axis.set_xlabel("epoch, of all phases")
     axis.set_ylabel("sum of validation losses")
-    axis.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     return _on_white(figure)
 
