@@ -283,7 +283,10 @@ def _draw_curves(recipes: Sequence[Recipe]) -> bytes:
     for (name, published), style in zip(_PUBLISHED.items(), ("--", "-."), strict=True):
         if _LOSS in published:
             axis.axhline(published[_LOSS], color=GREY, ls=style, label=name)
-    axis.set_ylim(top=floor + 0.3)
+    # Single epochs may lie far above: they would flatten all others.
+    lowest = [min(one.curve) for recipe in recipes for one in recipe.seeds]
+    lowest += [published[_LOSS] for published in _PUBLISHED.values() if _LOSS in published]
+    axis.set_ylim(min(lowest) - 0.1, floor + 0.3)
     axis.set_xlabel("epoch, of all phases")
     axis.set_ylabel("sum of validation losses")
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
