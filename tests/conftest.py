@@ -129,8 +129,8 @@ class Project:
         ]
 
 
-def read_until(start: str, process: "subprocess.Popen[str]") -> None:
-    """Reads what a process says until a line starts so; it must not have ended before."""
+def read_until(start: str, process: "subprocess.Popen[str]") -> str:
+    """Gives what a process says until a line starts so; it must not have ended before."""
     assert process.stdout is not None
     said = []
     for line in process.stdout:
@@ -140,6 +140,7 @@ def read_until(start: str, process: "subprocess.Popen[str]") -> None:
     else:
         pytest.fail(f"ended before {start!r}:\n{''.join(said)}")
     assert process.poll() is None, said
+    return "".join(said)
 
 
 def kill(process: "subprocess.Popen[str]") -> None:
