@@ -199,22 +199,20 @@ def refuse_other_splits(recipes: Sequence[Recipe]) -> None:
             comparison.refuse_other_rows(first.test, one.test)
 
 
-def write_results(
-    folder: Path, machine: str, recipes: Sequence[Recipe], params: EvaluationParams
-) -> None:
+def write_results(folder: Path, machine: str, recipes: Sequence[Recipe]) -> None:
     """Writes the page, its tables and its plots.
 
     Args:
         folder: Made where it is missing.
         machine: What the networks were trained on, in words.
-        recipes: The first is the one to judge.
-        params: How intervals are drawn.
+        recipes: The first is the one to judge; its parameters say how intervals are drawn.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    best = find_best(recipes[0])
+    params = recipes[0].seeds[0].params.evaluation
     scores = [score_recipe(recipe, params) for recipe in recipes]
     _list_runs(recipes).to_csv(folder / "runs.csv", index=False, lineterminator="\n")
     _list_heads(recipes, scores).to_csv(folder / "heads.csv", index=False, lineterminator="\n")
-    best = find_best(recipes[0])
     classes = {name: list(head.classes) for name, head in best.params.heads.items()}
     arguments = (best.test.y_true, best.test.y_prob, classes, params, 0)
     slices = score_slices(*arguments)
@@ -461,8 +459,7 @@ def main() -> None:
         refuse_other_splits(recipes)
     except ComparisonError as error:
         parser.error(str(error))
-    params = recipes[0].seeds[0].params.evaluation
-    write_results(_ROOT / "docs" / "results", options.machine, recipes, params)
+    write_results(_ROOT / "docs" / "results", options.machine, recipes)
     print("docs/results/README.md")
 
 

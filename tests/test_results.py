@@ -45,7 +45,6 @@ def _log_execution(client: MlflowClient, experiment: str, folder: Path, seed: in
     params = read_params(params_file)
     tags = {"mlflow.source.git.commit": "c0ffee", "split.digest": "5eed"}
     execution = str(client.create_run(experiment, tags=tags).info.run_id)
-    client.log_param(execution, "seed", seed)
     for stage in (*(f"train@{phase}" for phase in params.phases), "evaluate"):
         tags = {"dvc.stage": stage, "mlflow.parentRunId": execution}
         run_id = client.create_run(experiment, tags=tags).info.run_id
@@ -125,9 +124,7 @@ def test_networks_of_other_rows_stand_in_no_table(recipe: Recipe) -> None:
             refuse_other_splits([recipe, Recipe("theirs", [others])])
 
 
-def test_what_an_execution_reused_is_found(
-    recipe: Recipe, client: MlflowClient, params: Params
-) -> None:
+def test_what_an_execution_reused_is_found(recipe: Recipe, client: MlflowClient) -> None:
     """As where only the evaluation ran again."""
     earlier = client.get_run(recipe.seeds[0].run_id)
     stages = {
@@ -144,11 +141,9 @@ def test_what_an_execution_reused_is_found(
         read_recipe(client, f"ours={again}")
 
 
-def test_the_page_says_rows_seeds_and_what_others_report(
-    recipe: Recipe, params: Params, tmp_path: Path
-) -> None:
+def test_the_page_says_rows_seeds_and_what_others_report(recipe: Recipe, tmp_path: Path) -> None:
     theirs = Recipe("theirs", recipe.seeds[1:])
-    write_results(tmp_path, "an abacus", [recipe, theirs], params.evaluation)
+    write_results(tmp_path, "an abacus", [recipe, theirs])
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "200 test rows" in page
     assert "an abacus" in page
