@@ -28,7 +28,7 @@ CLASSES = {"left": 3, "right": 3}
 ADAM_RATE = 0.001
 """Small: at 0.01, one device told weights that differ by 1e-7 is off by 1e-2 after three epochs."""
 
-RECIPES = {
+RECIPES: dict[str, dict[str, object]] = {
     "sgd": {"optimizer": "sgd", "augmentation": "standard"},
     "adam": {"optimizer": "adamw", "learning_rate": ADAM_RATE, "loss": "learned"},
     "frozen": {"optimizer": "adam", "learning_rate": ADAM_RATE, "trainable": "heads"},
