@@ -59,7 +59,22 @@ def _read_plan(name: str, source: str = "") -> Plan:
     content = read_yaml(Path(__file__).with_name(f"ablation_{name}.yaml"))
     changes = {"data.source": source, "sweep.name": name} | content["changes"]
     params = read_params(_ROOT / content["recipe"]).change(changes)
-    return Plan(name, params, content["levers"], content["seeds"])
+    plan = Plan(name, params, content["levers"], content["seeds"])
+    _refuse_shared_packs(plan)
+    return plan
+
+
+def _refuse_shared_packs(plan: Plan) -> None:
+    """Packs are named by their size alone: two levers may not fill one in two ways."""
+    black_bars: dict[int | str, str] = {}
+    for lever, changes in plan.levers.items():
+        changed = plan.params.change(changes)
+        size, told = changed.phases[changed.evaluation.phase].image_size, changed.data.black_bars
+        if black_bars.setdefault(size, told) != told:
+            raise SystemExit(
+                f"{plan.name}: {lever}: images of {size} stand in another lever with other black "
+                "bars. Give one of them another size."
+            )
 
 
 def run(plan: Plan) -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from person_attributes.config import EvaluationParams, Params, read_params, read_yaml
 from person_attributes.drawing.figures import GREY, add_panels, new_figure, to_png
@@ -27,7 +27,7 @@ from person_attributes.evaluation import comparison, metrics
 from person_attributes.evaluation.predictions import Predictions
 from person_attributes.evaluation.report import find_unlike_slices
 from person_attributes.evaluation.scores import estimate, score_classes, score_slices
-from person_attributes.tracking.executions import REUSED, STAGE
+from person_attributes.tracking.executions import find_stage
 from person_attributes.tracking.runs import connect
 from person_attributes.workspace import Workspace
 
@@ -133,23 +133,13 @@ def _read_trained(client: MlflowClient, run_id: str) -> Trained:
 
 
 def _find_stage(client: MlflowClient, execution: Run, stage: str) -> Run:
-    """Finds the last finished run of a stage below an execution, or the one that it reused."""
-    run_id = execution.info.run_id
-    found = client.search_runs(
-        [execution.info.experiment_id],
-        f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}' and tags.`{STAGE}` = '{stage}' "
-        "and attributes.status = 'FINISHED'",
-        order_by=["attributes.start_time DESC"],
-        max_results=1,
-    )
-    if found:
-        return found[0]
-    reused = execution.data.tags.get(f"{REUSED}{stage.replace('@', ' ')}")
-    if reused:
-        return client.get_run(reused)
-    raise ComparisonError(
-        f"run {run_id}: no finished {stage} below it. Name a finished execution of the pipeline."
-    )
+    found = find_stage(client, execution, stage)
+    if found is None:
+        raise ComparisonError(
+            f"run {execution.info.run_id}: no finished {stage} below it. Name a finished execution "
+            "of the pipeline."
+        )
+    return found
 
 
 def _read_history(client: MlflowClient, run: Run, key: str) -> list[float]:

@@ -12,13 +12,12 @@ from dvc.api import DVCFileSystem
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from person_attributes.config import Params, read_yaml
 from person_attributes.errors import ComparisonError
 from person_attributes.evaluation.comparison import compare_predictions, format_comparison
 from person_attributes.evaluation.predictions import Predictions
-from person_attributes.tracking.executions import REUSED, STAGE, flatten
+from person_attributes.tracking.executions import STAGE, find_stage, flatten
 from person_attributes.tracking.runs import NOT_THERE, connect, telling_in_one_line
 from person_attributes.workspace import Workspace
 
@@ -116,16 +115,9 @@ def _find_scored_run(client: MlflowClient, run: Run) -> Run:
     """Gives the run that carries predictions: itself, or of an execution its stage `evaluate`."""
     if run.data.tags.get(STAGE) in {"evaluate", "register"}:
         return run
-    children = client.search_runs(
-        [run.info.experiment_id],
-        f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}' and tags.`{STAGE}` = 'evaluate'",
-        max_results=1,
-    )
-    if children:
-        return children[0]
-    reused = run.data.tags.get(f"{REUSED}evaluate")
-    if reused:
-        return _get_run(client, reused)
+    evaluated = find_stage(client, run, "evaluate")
+    if evaluated is not None:
+        return evaluated
     raise ComparisonError(
         f"run {run.info.run_name}: nothing was evaluated below it. Name an execution, or a run of "
         "the stage evaluate or register."

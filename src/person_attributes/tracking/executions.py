@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 import psutil
-from mlflow.entities import Param, RunStatus
+from mlflow.entities import Param, Run, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import (
@@ -38,8 +38,7 @@ PLACE = "pipeline.place"
 
 _EXECUTION = "pipeline.execution"
 _PARAMS_PER_BATCH = 100
-REUSED = "reused."
-"""In front of a stage's name; MLflow takes no `@` in the name of a tag."""
+_REUSED = "reused."
 
 
 def open_execution(
@@ -217,8 +216,27 @@ def name_reused_runs(
             max_results=1,
         )
         if found:
-            client.set_tag(parent_id, REUSED + stage.replace("@", " "), found[0].info.run_id)
+            client.set_tag(parent_id, _tag_reused(stage), found[0].info.run_id)
     _describe_execution(client, parent_id)
+
+
+def _tag_reused(stage: str) -> str:
+    return _REUSED + stage.replace("@", " ")  # MLflow takes no @ in the name of a tag.
+
+
+def find_stage(client: MlflowClient, execution: Run, stage: str) -> Run | None:
+    """Gives the last finished run of a stage below an execution, or else the run it reused."""
+    found = client.search_runs(
+        [execution.info.experiment_id],
+        f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{execution.info.run_id}' and tags.`{STAGE}` = '{stage}' "
+        "and attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+    )
+    if found:
+        return found[0]
+    reused = execution.data.tags.get(_tag_reused(stage))
+    return client.get_run(reused) if reused else None
 
 
 def _find_upstream(lock: Mapping[str, Any], wanted: Sequence[str]) -> set[str]:
@@ -242,9 +260,9 @@ def _find_upstream(lock: Mapping[str, Any], wanted: Sequence[str]) -> set[str]:
 def _describe_execution(client: MlflowClient, parent_id: str) -> None:
     tags = client.get_run(parent_id).data.tags
     lines = [
-        f"- {key.removeprefix(REUSED)}: run `{run_id}`"
+        f"- {key.removeprefix(_REUSED)}: run `{run_id}`"
         for key, run_id in sorted(tags.items())
-        if key.startswith(REUSED)
+        if key.startswith(_REUSED)
     ]
     if lines:
         note = "Stages that DVC did not have to run, and the runs that made their outputs:\n\n"
