@@ -20,8 +20,9 @@ from person_attributes.training.devices import gather_devices, read_cluster
 from person_attributes.training.phase import train_phase
 from person_attributes.training.resume import Backup
 
-ROWS, BATCH = 21, 8
-"""The last batch has 5 rows: 3 and 2 on two devices."""
+BATCH = 8
+ROWS = 22 if keras.backend.backend() == "jax" else 21
+"""The last batch has 5 rows, 3 and 2 on two devices; on JAX 6, since it shares out evenly."""
 
 CLASSES = {"left": 3, "right": 3}
 
@@ -43,17 +44,25 @@ OPTIMIZERS = {
 
 def main() -> None:
     devices, count, name, out = sys.argv[1:]
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        cpu = tensorflow.config.list_physical_devices("CPU")[0]
-        parts = [tensorflow.config.LogicalDeviceConfiguration() for _ in range(int(count))]
-        tensorflow.config.set_logical_device_configuration(cpu, parts)
+    _divide_processor(int(count))
     params = read_params(Path(__file__).parents[2] / "recipes" / "sample.yaml")
     number = read_cluster()[0] if devices == "hosts" else 0
     with gather_devices(devices) as found:  # type: ignore[arg-type]
         figures = _train(params, _make_recipe(params, name), Path(out), number)
     print(json.dumps({"devices": found, "losses": figures}))
+
+
+def _divide_processor(count: int) -> None:
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", count)
+    else:
+        import tensorflow
+
+        cpu = tensorflow.config.list_physical_devices("CPU")[0]
+        parts = [tensorflow.config.LogicalDeviceConfiguration() for _ in range(count)]
+        tensorflow.config.set_logical_device_configuration(cpu, parts)
 
 
 def _make_recipe(params: Params, name: str) -> Recipe:

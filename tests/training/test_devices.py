@@ -7,17 +7,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import pytest
 from benchmarks.loopback import find_ports, make_cluster
 
+from person_attributes.data.batches import ImageBatches
 from person_attributes.errors import TrainingError
-from person_attributes.training.devices import read_cluster
+from person_attributes.stages.training import require_even_batches
+from person_attributes.training.devices import gather_devices, read_cluster
 
 _SCRIPT = Path(__file__).parent / "on_devices.py"
 _TOLERANCE = 1e-4
 """Of weights: sums are added up in another order."""
+
+_BACKEND = keras.backend.backend()
 
 
 def _start(devices: str, count: int, recipe: str, out: Path, cluster: str = "") -> Any:
@@ -49,6 +54,7 @@ def _assert_alike(told: dict[str, Any], out: Path, alone: dict[str, Any], at: Pa
         np.testing.assert_allclose(ours, theirs, atol=_TOLERANCE)
 
 
+@pytest.mark.skipif(_BACKEND == "torch", reason="trains on one device")
 @pytest.mark.parametrize("recipe", ["sgd", "adam", "frozen", "frozen_augmented"])
 def test_two_devices_train_as_one(recipe: str, tmp_path: Path) -> None:
     """Clipped, accumulated, averaged, augmented, frozen; the last batch does not divide."""
@@ -59,6 +65,7 @@ def test_two_devices_train_as_one(recipe: str, tmp_path: Path) -> None:
     _assert_alike(said, together, said_alone, alone)
 
 
+@pytest.mark.skipif(_BACKEND != "tensorflow", reason="hosts train together on TensorFlow")
 def test_two_hosts_train_as_one(tmp_path: Path) -> None:
     alone, together = tmp_path / "alone.npz", tmp_path / "together.npz"
     said_alone = _finish(_start("one", 1, "sgd", alone))
@@ -68,6 +75,33 @@ def test_two_hosts_train_as_one(tmp_path: Path) -> None:
     assert said[0] == said[1]
     assert said[0]["devices"] == 2
     _assert_alike(said[0], together, said_alone, alone)
+
+
+def test_several_devices_are_refused_on_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with (
+        pytest.raises(TrainingError, match=r"torch trains on one device here\. Set it to one"),
+        gather_devices("all"),
+    ):
+        pass
+
+
+def test_batches_that_do_not_divide_are_refused_on_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.zeros((21, 8, 8, 3), np.uint8)
+    targets = {"left": np.eye(3, dtype=np.float32)[np.zeros(21, int)]}
+
+    def make_batches(rows: int, size: int) -> ImageBatches:
+        return ImageBatches(images, targets, np.arange(rows), size, augmenter=None, seed=None)
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    require_even_batches("p1", 2, make_batches(20, 8), make_batches(2, 8))
+    require_even_batches("p1", 1, make_batches(21, 8))
+    with pytest.raises(TrainingError, match="p1: a batch of 5 images does not divide among 2"):
+        require_even_batches("p1", 2, make_batches(20, 8), make_batches(21, 8))
+    with pytest.raises(
+        TrainingError, match=r"a batch of 9 images .* Change the phase's batch_size"
+    ):
+        require_even_batches("p1", 2, make_batches(18, 9))
 
 
 @pytest.mark.parametrize(

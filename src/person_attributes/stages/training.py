@@ -256,7 +256,7 @@ def _train(
 
     section, drawn = params.phases[phase], Split.read(workspace.split)
     classifier, train_batches, validation_batches = prepare_phase(workspace, params, phase, drawn)
-    _require_even_batches(phase, devices, train_batches, validation_batches)
+    require_even_batches(phase, devices, train_batches, validation_batches)
     is_cached = has_constant_features(params.recipe(phase), train_batches)
     if is_cached:
         print(f"{phase}: the backbone is frozen, nothing augmented: features are computed once")
@@ -333,8 +333,12 @@ def prepare_phase(
     return classifier, *batches
 
 
-def _require_even_batches(phase: str, devices: int, *parts: "ImageBatches") -> None:
-    """Refuses batches, the last ones too, that JAX cannot share out."""
+def require_even_batches(phase: str, devices: int, *parts: "ImageBatches") -> None:
+    """Holds batches, the last ones too, against the devices that JAX shares them out to.
+
+    Raises:
+        TrainingError: If one does not divide: says which, and what to change.
+    """
     import keras
 
     if keras.backend.backend() != "jax":
