@@ -4,9 +4,9 @@
     python -m benchmarks.ablation levers table               # of the runs that are done
 
 `levers` is a plan, `benchmarks/ablation_levers.yaml`: what is added to the article's recipe; `best`
-takes away from ours. Everything lies in a folder `ablation/PLAN/`; every run is a run in its
-`mlflow.db` too. The test rows that are scored chose nothing: validation rows lower the rate and
-choose the epoch.
+takes away from ours. Everything lies in a folder `ablation/PLAN-DIGEST/`, another one where the
+recipe is another; every run is a run in its `mlflow.db` too. The test rows that are scored chose
+nothing: validation rows lower the rate and choose the epoch.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from person_attributes.data.annotations import read_records
 from person_attributes.data.batches import ImageBatches
 from person_attributes.data.packs import open_pack
 from person_attributes.data.split import Split, find_positions
+from person_attributes.digests import combine
 from person_attributes.evaluation.metrics import shares_loss, sum_up
 from person_attributes.evaluation.predictions import predict_batches
 from person_attributes.stages.wiring import load_scored_network, read_targets, writing
@@ -52,7 +53,14 @@ class Plan:
 
     @property
     def workspace(self) -> Workspace:
-        return Workspace(Path("ablation", self.name).resolve())
+        recipe = self.params.model_dump(mode="json", exclude={"runtime", "sweep"})
+        del recipe["data"]["source"]  # `table` needs none
+        return Workspace(Path("ablation", f"{self.name}-{combine(recipe)[:8]}").resolve())
+
+    def answers(self, lever: str, seed: int) -> Path:
+        """Where the probabilities of one run lie; elsewhere where the lever means another thing."""
+        name = f"{lever.replace(' ', '_')}-{combine(self.levers[lever])[:8]}-{seed}.npz"
+        return self.workspace.root / "answers" / name
 
 
 def _read_plan(name: str, source: str = "") -> Plan:
@@ -87,21 +95,21 @@ def run(plan: Plan) -> None:
     everything = plan.params.change({"data.image_sizes": list(sizes)})
     workspace.root.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(workspace.root / "data.lock"):
+        if not workspace.one_hot.exists():
+            stages.ingest(workspace, everything)
+            stages.encode(workspace, everything)
+        for changes in plan.levers.values():
+            for size in _sizes(plan, changes):
+                if not workspace.pack(size).exists():
+                    stages.pack(workspace, everything.change(changes), size)
         if not workspace.split.exists():
-            for stage in (stages.ingest, stages.encode):
-                stage(workspace, everything)
-            for changes in plan.levers.values():
-                changed = everything.change(changes)
-                for size in _sizes(plan, changes):
-                    if not workspace.pack(size).exists():
-                        stages.pack(workspace, changed, size)
             stages.split(workspace, everything)
     alone = filelock.FileLock(workspace.root / "run.lock")
     with open_sweep_run(workspace, plan.name, {"levers": list(plan.levers)}, alone) as run_id:
         for lever, changes in plan.levers.items():
             for seed in plan.seeds:
                 changed = everything.change({"seed": seed, **changes})
-                with _claim(_answers(workspace, lever, seed)) as path:
+                with _claim(plan.answers(lever, seed)) as path:
                     if path is not None:
                         y_prob = _train(plan, everything, changed, lever, run_id)
                         with writing(path) as temporary, temporary.open("wb") as file:
@@ -112,10 +120,6 @@ def run(plan: Plan) -> None:
 def _sizes(plan: Plan, changes: dict[str, Any]) -> list[int | str]:
     sizes: list[int | str] = changes.get("data.image_sizes", list(plan.params.data.image_sizes))
     return sizes
-
-
-def _answers(workspace: Workspace, lever: str, seed: int) -> Path:
-    return workspace.root / "answers" / f"{lever.replace(' ', '_')}-{seed}.npz"
 
 
 @contextlib.contextmanager
@@ -159,18 +163,24 @@ def _test_rows(workspace: Workspace) -> npt.NDArray[np.intp]:
 
 def table(plan: Plan) -> str:
     """Words what is done so far as Markdown, the largest gain first."""
+    answers = {}
+    for lever in plan.levers:
+        paths = [plan.answers(lever, seed) for seed in plan.seeds]
+        if all(path.exists() for path in paths):
+            answers[lever] = [dict(np.load(path)) for path in paths]
+    name = next(iter(plan.levers))
+    if name not in answers:
+        raise SystemExit(f"{plan.name}: {name}: not done with all seeds. Run the plan first")
     workspace = plan.workspace
     targets, rows = read_targets(workspace), _test_rows(workspace)
     y_true = {head: target[rows] for head, target in targets.items()}
     random = np.random.default_rng(0)
     draws = random.integers(0, len(rows), (_BOOTSTRAP_SAMPLES, len(rows)))
-    scored = {}
-    for lever in plan.levers:
-        paths = [_answers(workspace, lever, seed) for seed in plan.seeds]
-        answers = [dict(np.load(path)) for path in paths if path.exists()]
-        if len(answers) == len(plan.seeds):
-            scored[lever] = np.stack([_score_rows(y_true, y_prob) for y_prob in answers])
-    (name, base), *others = scored.items()
+    scored = {
+        lever: np.stack([_score_rows(y_true, y_prob) for y_prob in of_seeds])
+        for lever, of_seeds in answers.items()
+    }
+    base = scored.pop(name)
     train = find_positions(read_records(workspace.records), Split.read(workspace.split).train)
     floor = sum(shares_loss(y_true[head], targets[head][train]) for head in targets)
     losses, accuracies = base.mean(axis=(0, 2))
@@ -182,7 +192,7 @@ def table(plan: Plan) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
         f"| {name} | {losses:.3f} | | | {accuracies:.3f} | | |",
     ]
-    for lever, scores in sorted(others, key=lambda entry: entry[1][:, 0].mean()):
+    for lever, scores in sorted(scored.items(), key=lambda entry: entry[1][:, 0].mean()):
         cells = [lever]
         for figure, sign in ((0, -1), (1, 1)):
             gains = float(sign) * (scores[:, figure] - base[:, figure])

@@ -5,6 +5,7 @@ workers compute half of it each. What a step takes beyond computing a worker's s
 working together costs: adding gradients up, batch norms of the whole batch, and waiting.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -40,20 +41,27 @@ def _ratio(rival: dict[str, float], ours: dict[str, float]) -> float:
 
 def _ask(workers: int, batch: int) -> list[dict[str, float]]:
     """Runs some workers; gives what each says."""
-    ports, processes = find_ports(workers), []
-    for number in range(workers):
-        environment = os.environ | {"TF_CONFIG": make_cluster(number, ports)}
-        command = [sys.executable, "-m", __name__, str(number), str(workers), str(batch)]
-        processes.append(
-            subprocess.Popen(
-                command,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
-        )
-    return [json.loads(process.communicate()[0].splitlines()[-1]) for process in processes]
+    ports = find_ports(workers)
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for number in range(workers):
+            environment = os.environ | {
+                "TF_CONFIG": make_cluster(number, ports),
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+            }
+            command = [sys.executable, "-m", __name__, str(number), str(workers), str(batch)]
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+            processes.append(stack.enter_context(process))
+            stack.callback(process.kill)  # where another one failed; it may wait for that for long
+        return [_read(process) for process in processes]
+
+
+def _read(process: subprocess.Popen[str]) -> dict[str, float]:
+    printed, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"devices: a worker ended early: {printed[-500:]}")
+    told: dict[str, float] = json.loads(printed.splitlines()[-1])
+    return told
 
 
 def _run(number: int, workers: int, batch: int) -> None:

@@ -22,13 +22,13 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from person_attributes.config import EvaluationParams, Params, read_params, read_yaml
 from person_attributes.drawing.figures import GREY, add_panels, new_figure, to_png
-from person_attributes.errors import ComparisonError
+from person_attributes.errors import ComparisonError, PersonAttributesError
 from person_attributes.evaluation import comparison, metrics
 from person_attributes.evaluation.predictions import Predictions
 from person_attributes.evaluation.report import find_unlike_slices
 from person_attributes.evaluation.scores import estimate, score_classes, score_slices
 from person_attributes.tracking.executions import find_stage
-from person_attributes.tracking.runs import connect
+from person_attributes.tracking.runs import connect, telling_in_one_line
 from person_attributes.workspace import Workspace
 
 _ROOT = Path(__file__).parent.parent
@@ -90,6 +90,7 @@ def read_recipe(client: MlflowClient, named: str) -> Recipe:
 
 def _read_trained(client: MlflowClient, run_id: str) -> Trained:
     execution = client.get_run(run_id)
+    # Of an earlier execution, where this one reused what it found.
     scored = _find_stage(client, execution, "evaluate")
     with tempfile.TemporaryDirectory() as folder:
         test, params_file = (
@@ -120,8 +121,8 @@ def _read_trained(client: MlflowClient, run_id: str) -> Trained:
     return Trained(
         run_id=run_id,
         seed=params.seed,
-        commit=execution.data.tags[MLFLOW_GIT_COMMIT],
-        split=execution.data.tags["split.digest"],
+        commit=scored.data.tags.get(MLFLOW_GIT_COMMIT, ""),
+        split=scored.data.tags["split.digest"],
         params=params,
         hours=float(table["hours"].sum()),
         # In MLflow a figure stands behind the name of its group.
@@ -441,13 +442,14 @@ def main() -> None:
     parser.add_argument("machine", help="what the runs were trained on, in words")
     parser.add_argument("recipes", nargs="+", metavar="NAME=RUN_ID,RUN_ID")
     options = parser.parse_args()
-    client = connect(Workspace(_ROOT))
     if len(options.recipes) > len(_COLOURS):
         parser.error(f"{len(options.recipes)} recipes. Expected {len(_COLOURS)} at most.")
     try:
-        recipes = [read_recipe(client, named) for named in options.recipes]
+        with telling_in_one_line():
+            client = connect(Workspace(_ROOT))
+            recipes = [read_recipe(client, named) for named in options.recipes]
         refuse_other_splits(recipes)
-    except ComparisonError as error:
+    except PersonAttributesError as error:
         parser.error(str(error))
     write_results(_ROOT / "docs" / "results", options.machine, recipes)
     print("docs/results/README.md")

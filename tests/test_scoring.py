@@ -104,6 +104,38 @@ def test_a_file_that_is_not_there_is_a_row_with_a_reason(registered: Registered)
     assert row["error"] == "cannot be read: No such file or directory"
 
 
+@pytest.mark.parametrize("output", ["named.csv", "named.parquet"])
+def test_a_name_that_is_not_utf_8_is_told_as_well_as_it_can_be(
+    registered: Registered, output: str
+) -> None:
+    folder = registered.root / "named"
+    folder.mkdir(exist_ok=True)
+    image = (registered.root / "photos" / "resized" / "1.jpg").read_bytes()
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.jpg")).write_bytes(image)
+    assert f"1 images, 0 unreadable, see {output}" in _predict(registered, "named", output)
+    path = registered.root / output
+    table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    assert list(table["path"]) == ["named/caf\N{REPLACEMENT CHARACTER}.jpg"]
+
+
+def test_answers_of_another_archive_are_not_taken_up(registered: Registered) -> None:
+    root = registered.root
+    photos = [root / "photos" / "resized" / f"{number}.jpg" for number in (1, 2)]
+    for day, photo in zip(("monday", "tuesday"), photos, strict=True):
+        with zipfile.ZipFile(root / f"{day}.zip", "w") as archive:
+            archive.write(photo, "one.jpg")
+            archive.writestr("two.jpg", photo.read_bytes())
+    # A folder in the way of the output ends it after all rows were scored.
+    (root / "day.csv").mkdir()
+    _predict(registered, "monday.zip", "day.csv", code=2)
+    (root / "day.csv").rmdir()
+    assert (root / "day.csv.part").exists()
+    said = _predict(registered, "tuesday.zip", "day.csv")
+    assert "scored before" not in said
+    _predict(registered, "tuesday.zip", "tuesday.csv")
+    assert _read(root / "day.csv") == _read(root / "tuesday.csv")
+
+
 def test_a_scoring_that_was_killed_goes_on(
     registered: Registered, whole: list[dict[str, str]]
 ) -> None:

@@ -145,6 +145,45 @@ def test_ctrl_c_ends_a_sweep_and_the_next_start_goes_on(project: Project) -> Non
     change_params(project.params_file, {"phases.p2.epochs": 1})
 
 
+def test_a_trial_that_its_values_did_not_end_is_given_back(project: Project) -> None:
+    changes = {"sweep.name": "misplaced", "sweep.trials": 1, "runtime.devices": "hosts"}
+    change_params(project.params_file, changes)
+    failed = project.cli("sweep", code=2)
+    assert "TF_CONFIG: expected" in failed.stderr
+    assert "trial 0: given back; the same sweep goes on with it" in failed.stdout
+    change_params(project.params_file, {"runtime.devices": "one"})
+    assert "sweep misplaced: 1 trials, and 0 that fell behind" in project.cli("sweep").stdout
+    given, done = _study(project, "misplaced").trials
+    assert (given.state.name, done.state.name) == ("FAIL", "COMPLETE")
+    assert given.params == done.params
+    _, runs = _runs(project, "misplaced")
+    assert [run.info.status for run in runs] == ["FINISHED"]
+
+
+def test_values_that_cannot_be_trained_end_their_trial_alone(project: Project) -> None:
+    rates = {"kind": "choice", "choices": [1e30, 1e-3]}
+    changes = {"sweep.name": "wild", "sweep.sampler": "grid", "sweep.search": {RATE: rates}}
+    before = {"sweep.sampler": "random", "sweep.search": SEARCH, OPTIMIZER: "adam"}
+    change_params(project.params_file, changes | {"sweep.trials": 2, OPTIMIZER: "sgd"})
+    done = project.cli("sweep").stdout
+    assert "Expected a finite number. Lower the phase's learning_rate" in done
+    assert "sweep wild: 1 trials, and 1 that fell behind" in done
+    change_params(project.params_file, before)
+
+
+def test_a_sweep_without_data_takes_no_name(project: Project) -> None:
+    change_params(project.params_file, {"sweep.name": "early"})
+    encoded, away = project.root / "data" / "encoded", project.root / "data" / "away"
+    encoded.rename(away)
+    failed = project.cli("sweep", code=2)
+    assert "data/encoded: missing" in failed.stderr
+    assert "Run dvc repro encode split pack" in failed.stderr
+    away.rename(encoded)
+    assert "early" not in optuna.get_all_study_names(
+        f"sqlite:///{project.root / 'sweeps' / 'optuna.db'}"
+    )
+
+
 def test_trials_that_fall_behind_are_ended(project: Project) -> None:
     rates = {"kind": "choice", "choices": [1e-3, 1e-8, 2e-8]}  # the grid tries them in this order
     changes = {

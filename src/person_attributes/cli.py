@@ -153,7 +153,7 @@ def _run(options: argparse.Namespace, workspace: Workspace) -> None:
     if options.command in _OF_A_PHASE:
         stage(workspace, params, _require_phase(params, options.phase))
     elif options.command == "pack":
-        stage(workspace, params, options.image_size)
+        stage(workspace, params, _require_image_size(params, options.image_size))
     else:
         stage(workspace, params)
 
@@ -165,6 +165,16 @@ def _require_phase(params: Params, phase: str) -> str:
             "Name one, or add it to phases in params.yaml."
         )
     return phase
+
+
+def _require_image_size(params: Params, image_size: str) -> str:
+    sizes = [str(size) for size in params.data.image_sizes]
+    if image_size not in sizes:
+        raise ParamsError(
+            f"unknown image size {image_size!r}. Expected one of {', '.join(sizes)}. "
+            "Name one, or add it to data.image_sizes in params.yaml."
+        )
+    return image_size
 
 
 def _import_keras() -> None:

@@ -8,6 +8,7 @@ PersonAttributesError
 │   ├── ImageError         an image cannot be decoded
 │   └── SplitError         a split does not fit its records, or rows would leak
 ├── TrainingError          a phase cannot start or went astray
+│   ├── UntrainableError   its numbers cannot be trained: the loss diverges, memory does not suffice
 │   ├── StoppedError       a signal ended a phase, after a backup
 │   └── SurpassedError     a sweep ended a trial that fell behind
 ├── ComparisonError        two evaluations cannot be found or compared
@@ -68,6 +69,10 @@ class SplitError(DataError):
 
 class TrainingError(PersonAttributesError):
     """A phase cannot start or went astray."""
+
+
+class UntrainableError(TrainingError):
+    """A phase cannot be trained with its numbers: the loss diverges, or memory does not suffice."""
 
 
 class StoppedError(TrainingError):

@@ -65,7 +65,7 @@ def score_images(
         scoring: What to score, and where to write it.
         workspace: The project, whose store holds the model.
         limits: How large an archive and an image may be.
-        batch_size: Images that the network sees at once.
+        batch_size: After so many images, finished rows are written.
 
     Raises:
         SourceError: If there are no images there, or the output has another ending.
@@ -79,7 +79,8 @@ def score_images(
     source, names = _open_images(scoring, limits)
     classifier, identity = _load_classifier(scoring.model, workspace)
     label_map = classifier.label_map
-    with _Part.open(scoring.output, [identity, *names], _name_columns(label_map)) as part:
+    identities = [identity, *_identify_source(scoring.images), *names]
+    with _Part.open(scoring.output, identities, _name_columns(label_map)) as part:
         if part.rows:
             print(f"predict: {part.rows} images were scored before, going on")
         left = names[part.rows :]
@@ -107,6 +108,15 @@ def _load_classifier(model: str, workspace: Workspace) -> tuple[ServedClassifier
     if not isinstance(classifier, ServedClassifier):
         raise RegistryError(f"{model}: expected a model of this project. Name another model.")
     return classifier, str(loaded.metadata.model_uuid)
+
+
+def _identify_source(images: str) -> list[str]:
+    """Tells a source from others with the same names in it: where it lies, its size and time."""
+    path = Path(images).resolve()
+    if not path.is_file():
+        return [str(path)]
+    status = path.stat()
+    return [str(path), str(status.st_size), str(status.st_mtime_ns)]
 
 
 def _shrink(
@@ -177,7 +187,9 @@ class _Part:
     def _write(self, rows: Sequence[Sequence[str]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        self._file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+        # A name of other bytes than UTF-8 is told as well as that can be: tables hold UTF-8 alone.
+        whole = text.getvalue().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        self._file.write(whole.encode("utf-8"))
         self._file.flush()
         _, mark = _name_parts(self._output)
         state = {"identity": self._identity, "rows": self.rows, "bytes": self._file.tell()}

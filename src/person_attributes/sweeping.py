@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import filelock
@@ -19,14 +20,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from person_attributes import stages
-from person_attributes.config import INITIAL, Params, SearchParams, SweepParams
+from person_attributes.config import Params, SearchParams, SweepParams
 from person_attributes.digests import combine, digest_paths
 from person_attributes.errors import (
     ParamsError,
-    StoppedError,
     SurpassedError,
     TrackingError,
-    TrainingError,
+    UntrainableError,
 )
 from person_attributes.tracking.trials import TrialRun, open_sweep_run, open_trial_run
 from person_attributes.workspace import Workspace
@@ -57,12 +57,16 @@ def sweep(workspace: Workspace, params: Params) -> None:
 
     Raises:
         ParamsError: If the search names what no trial can change, or values that do not fit, or if
-            the sweep of this name was begun with other parameters: name it anew.
+            the sweep of this name was begun with other parameters: name it anew. Or if the data
+            stages have not run: run them first.
         StoppedError: If Ctrl-C or SIGTERM came; run it again to go on.
         TrackingError: If the database that `SWEEP_STORAGE` names does not answer.
+        PersonAttributesError: Whatever else ends a trial, a full disk say: mend it, and run it
+            again to go on.
     """
     section = params.sweep
     _refuse_what_no_trial_can_change(params)
+    _require_data(workspace)
     with (
         _telling_of_the_database(),
         open_sweep_run(
@@ -146,7 +150,8 @@ def _open_study(workspace: Workspace, params: Params) -> optuna.Study:
                 engine_kwargs={"pool_pre_ping": True},
                 heartbeat_interval=_HEARTBEAT_SECONDS,
                 grace_period=_GRACE_SECONDS,
-                heartbeat_stale_trial_callback=_give_back,
+                # Only so often, since a trial may be what ends its process.
+                heartbeat_stale_trial_callback=partial(_give_back, max_retry=_MAX_RETRIES),
             )
             study = optuna.create_study(
                 study_name=section.name,
@@ -163,13 +168,11 @@ def _open_study(workspace: Workspace, params: Params) -> optuna.Study:
     return study
 
 
-def _give_back(study: optuna.Study, trial: FrozenTrial) -> None:
+def _give_back(study: optuna.Study, trial: FrozenTrial, max_retry: int | None = None) -> None:
     """Puts a trial that was stopped back into the queue, with what it had noted."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        retry = RetryHeartbeatStaleTrialCallback(
-            max_retry=_MAX_RETRIES, inherit_intermediate_values=True
-        )
+        retry = RetryHeartbeatStaleTrialCallback(max_retry, inherit_intermediate_values=True)
     retry(study, trial)
 
 
@@ -231,14 +234,16 @@ def _run_suggested(
             report = _Reporter(trial, section.figure, run)
             best = run_trial(workspace, place, params, changed, run, report)
             run.log_value(section.figure, best[section.figure])
-    except (StoppedError, KeyboardInterrupt):
-        _give_back(study, study.trials[trial.number])
-        raise
-    except TrainingError as error:
+    except (SurpassedError, UntrainableError) as error:
         # Behind the others, or of values that cannot be trained: either way it is not the best.
         print(f"trial {trial.number}: {error}", flush=True)
         shutil.rmtree(place.root)
         raise optuna.TrialPruned from None
+    except BaseException:
+        # Nothing that its values did: stopped, or a full disk, a server that is away.
+        print(f"trial {trial.number}: given back; the same sweep goes on with it", flush=True)
+        _give_back(study, study.trials[trial.number])
+        raise
     shutil.rmtree(place.root)
     return best[section.figure]
 
@@ -303,7 +308,7 @@ def run_trial(
     with run.above_stages():
         stages.initialize(place, changed)
     epochs = 0
-    for phase in _chain(changed):
+    for phase in changed.chain():
         if not stages.adopt_phase(place, workspace, changed, phase):
             keras.backend.clear_session()
             listener = partial(_report_from, epochs, report)
@@ -325,26 +330,27 @@ def _report_from(
     report(earlier + epoch, figures)
 
 
-def _chain(params: Params) -> Sequence[str]:
-    """Lists the phases that lead to the one that is evaluated, in order."""
-    chain: list[str] = []
-    phase = params.evaluation.phase
-    while phase != INITIAL:
-        chain.insert(0, phase)
-        phase = params.phases[phase].starts_from
-    return chain
+def _data(workspace: Workspace) -> list[Path]:
+    return [workspace.records.parent, workspace.one_hot.parent, workspace.pack(0).parent]
+
+
+def _split(workspace: Workspace) -> list[Path]:
+    return [workspace.split, workspace.near_duplicates]
+
+
+def _require_data(workspace: Workspace) -> None:
+    """Refuses to begin a sweep, whose name would be taken, before the data is there."""
+    for path in (*_data(workspace), *_split(workspace)):
+        if not path.exists():
+            raise ParamsError(
+                f"{workspace.relative(path)}: missing; trials share it. "
+                "Run dvc repro encode split pack."
+            )
 
 
 def _link_data(workspace: Workspace, place: Workspace, *, is_split_shared: bool) -> None:
     """Links what the data stages have written into the folder of a trial."""
-    shared = [workspace.records.parent, workspace.one_hot.parent, workspace.pack(0).parent]
-    if is_split_shared:
-        shared += [workspace.split, workspace.near_duplicates]
-    for path in shared:
-        if not path.exists():
-            raise ParamsError(
-                f"{workspace.relative(path)}: missing; trials share it. Run dvc repro split pack."
-            )
+    for path in [*_data(workspace), *(_split(workspace) if is_split_shared else [])]:
         link = place.root / path.relative_to(workspace.root)
         link.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):

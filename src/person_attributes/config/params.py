@@ -223,6 +223,15 @@ class Params(Section):
             self.training,
         )
 
+    def chain(self) -> list[str]:
+        """Lists the phases that lead to the one that is evaluated, and it, in order."""
+        phases: list[str] = []
+        phase = self.evaluation.phase
+        while phase != INITIAL:
+            phases.insert(0, phase)
+            phase = self.phases[phase].starts_from
+        return phases
+
     def change(self, changes: Mapping[str, Any]) -> "Params":
         """Gives the same parameters with other values at dotted keys.
 

@@ -32,9 +32,14 @@ def announcing(workspace: Workspace, params: Params, phase: str) -> Iterator[Non
         return
     path = workspace.announcement
     path.parent.mkdir(parents=True, exist_ok=True)
+    # What stands there is of yesterday; a host that looks may hold the lock for a moment.
+    path.unlink(missing_ok=True)
     with _lock(path):
         path.write_text(json.dumps({"phase": phase, "began": time.time()}), encoding="utf-8")
-        yield
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _lock(path: Path) -> filelock.FileLock:
@@ -99,7 +104,7 @@ def _announcements(path: Path) -> Iterator[dict[str, Any]]:
     while True:
         try:
             with _lock(path).acquire(timeout=0):
-                pass  # nobody trains: what stands there is of yesterday
+                pass  # nobody trains: what stands there is of a first host that was killed
         except filelock.Timeout:
             with contextlib.suppress(FileNotFoundError, ValueError):  # it is just being written
                 yield json.loads(path.read_text(encoding="utf-8"))

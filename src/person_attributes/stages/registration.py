@@ -326,7 +326,7 @@ def _write_card(
         backbone=params.model.backbone,
         starting_weights=read_starting_weights(workspace, phase),
         image_size=params.phases[phase].image_size,
-        phases=len(params.phases),
+        phases=len(params.chain()),
         weights=classifier.count_params(),
         source=Path(params.data.source).name,
         records=len(read_records(workspace.records)),

@@ -21,7 +21,7 @@ from person_attributes.digests import (
     read_lock,
     recorded_outputs,
 )
-from person_attributes.errors import TrainingError
+from person_attributes.errors import UntrainableError
 from person_attributes.stages.joining import announcing, require_first_host
 from person_attributes.stages.wiring import (
     build_network,
@@ -337,7 +337,7 @@ def require_even_batches(phase: str, devices: int, *parts: "ImageBatches") -> No
     """Holds batches, the last ones too, against the devices that JAX shares them out to.
 
     Raises:
-        TrainingError: If one does not divide: says which, and what to change.
+        UntrainableError: If one does not divide: says which, and what to change.
     """
     import keras
 
@@ -346,7 +346,7 @@ def require_even_batches(phase: str, devices: int, *parts: "ImageBatches") -> No
     for batches in parts:
         for size in (batches.batch_size, batches.rows % batches.batch_size):
             if size % devices:
-                raise TrainingError(
+                raise UntrainableError(
                     f"{phase}: a batch of {size} images does not divide among {devices} devices, "
                     "as JAX needs it. Change the phase's batch_size, set runtime.devices to one, "
                     "or KERAS_BACKEND to tensorflow."

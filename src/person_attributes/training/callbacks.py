@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from person_attributes.data.batches import ImageBatches
-from person_attributes.errors import TrainingError
+from person_attributes.errors import UntrainableError
 
 EpochListener = Callable[[int, Mapping[str, float]], None]
 """Told the number of an epoch, from 0, and its figures when it ends."""
@@ -55,7 +55,7 @@ class Recorder(keras.callbacks.Callback):
 
 def _refuse_unless_finite(epoch: int, name: str, value: float) -> None:
     if not math.isfinite(value):
-        raise TrainingError(
+        raise UntrainableError(
             f"epoch {epoch + 1}: {name} is {value}. Expected a finite number. "
             "Lower the phase's learning_rate in params.yaml."
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from person_attributes.config import Recipe
 from person_attributes.data.batches import ImageBatches
-from person_attributes.errors import TrainingError
+from person_attributes.errors import TrainingError, UntrainableError
 from person_attributes.modeling.classifier import freeze
 from person_attributes.training.callbacks import (
     BestWeights,
@@ -74,8 +74,9 @@ def train_phase(
 
     Raises:
         StoppedError: If Ctrl-C or SIGTERM came: it is backed up; run it again to go on.
-        TrainingError: If the loss is not finite: lower the phase's learning rate. If the memory or
-            the disk is full: the message says what to lower or to free. If Keras pairs heads
+        UntrainableError: If the loss is not finite: lower the phase's learning rate. If the memory
+            does not suffice: the message says what to lower.
+        TrainingError: If the disk is full: the message says what to free. If Keras pairs heads
             wrongly: install the locked version.
     """
     progress = backup.read()
@@ -235,7 +236,7 @@ def _telling_out_of_memory(name: str, recipe: Recipe) -> Iterator[None]:
         text = f"{type(error).__name__}: {error}"
         if not isinstance(error, MemoryError) and not any(word in text for word in _OUT_OF_MEMORY):
             raise
-        raise TrainingError(
+        raise UntrainableError(
             f"{name}: out of memory with batches of {recipe.phase.batch_size} images of "
             f"{recipe.phase.image_size} px. Lower the phase's batch_size or image_size, and run "
             "dvc repro. The last backup stays."
