@@ -43,10 +43,10 @@ def _log_execution(client: MlflowClient, experiment: str, folder: Path, seed: in
     params_file.write_bytes(SHIPPED.read_bytes())
     change_params(params_file, {"seed": seed})
     params = read_params(params_file)
-    tags = {"mlflow.source.git.commit": "c0ffee", "split.digest": "5eed"}
-    execution = str(client.create_run(experiment, tags=tags).info.run_id)
+    execution = str(client.create_run(experiment).info.run_id)
     for stage in (*(f"train@{phase}" for phase in params.phases), "evaluate"):
-        tags = {"dvc.stage": stage, "mlflow.parentRunId": execution}
+        tags = {"dvc.stage": stage, "mlflow.parentRunId": execution, "split.digest": "5eed"}
+        tags |= {"mlflow.source.git.commit": "c0ffee"}
         run_id = client.create_run(experiment, tags=tags).info.run_id
         for step, loss in enumerate((9.0, 7.0, 8.0) if stage != "evaluate" else ()):
             client.log_metric(run_id, "val_loss", loss, step=step)
@@ -133,7 +133,6 @@ def test_what_an_execution_reused_is_found(recipe: Recipe, client: MlflowClient)
         if run.data.tags.get("mlflow.parentRunId") == earlier.info.run_id
     }
     tags = {f"reused.{stage.replace('@', ' ')}": run_id for stage, run_id in stages.items()}
-    tags |= {"mlflow.source.git.commit": "c0ffee", "split.digest": "5eed"}
     again = client.create_run(earlier.info.experiment_id, tags=tags).info.run_id
     assert read_recipe(client, f"ours={again}").seeds[0].curve == recipe.seeds[0].curve
     client.delete_tag(again, "reused.train p1")
