@@ -53,8 +53,10 @@ class Plan:
 
     @property
     def workspace(self) -> Workspace:
-        recipe = self.params.model_dump(mode="json", exclude={"runtime", "sweep"})
-        del recipe["data"]["source"]  # `table` needs none
+        recipe = self.params.model_dump(
+            mode="json",
+            exclude={"data": {"source"}, "runtime": True, "sweep": True},  # `table` needs no source
+        )
         return Workspace(Path("ablation", f"{self.name}-{combine(recipe)[:8]}").resolve())
 
     def answers(self, lever: str, seed: int) -> Path:

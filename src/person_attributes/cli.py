@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -159,22 +159,21 @@ def _run(options: argparse.Namespace, workspace: Workspace) -> None:
 
 
 def _require_phase(params: Params, phase: str) -> str:
-    if phase not in params.phases:
-        raise ParamsError(
-            f"unknown phase {phase!r}. Expected one of {', '.join(params.phases)}. "
-            "Name one, or add it to phases in params.yaml."
-        )
-    return phase
+    return _require_known("phase", phase, params.phases, "phases")
 
 
 def _require_image_size(params: Params, image_size: str) -> str:
     sizes = [str(size) for size in params.data.image_sizes]
-    if image_size not in sizes:
+    return _require_known("image size", image_size, sizes, "data.image_sizes")
+
+
+def _require_known(what: str, received: str, known: Collection[str], key: str) -> str:
+    if received not in known:
         raise ParamsError(
-            f"unknown image size {image_size!r}. Expected one of {', '.join(sizes)}. "
-            "Name one, or add it to data.image_sizes in params.yaml."
+            f"unknown {what} {received!r}. Expected one of {', '.join(known)}. "
+            f"Name one, or add it to {key} in params.yaml."
         )
-    return image_size
+    return received
 
 
 def _import_keras() -> None:
