@@ -83,7 +83,8 @@ def register_network(
     label_map.write(labels)
     limits = Limits(rows=256, request_megabytes=128, image_megabytes=16, image_megapixels=64)
     with mlflow.start_run():
-        return registry.log_model(exported, labels, weights, [], limits, "keep", name)
+        uri = registry.log_model(exported, labels, weights, [], limits, "keep")
+    return str(mlflow.register_model(uri, name).version)
 
 
 def build_network(image_size: int) -> keras.Model:

@@ -78,7 +78,6 @@ def _register(workspace: Workspace, files: list[Path]) -> None:
         client = connect(workspace)
         experiment = client.create_experiment("tiny", (workspace.root / "mlruns").as_uri())
         with mlflow.start_run(experiment_id=experiment):
-            version = registry.log_model(
-                network, label_map, weights, companions, LIMITS, "keep", "person-attributes"
-            )
+            uri = registry.log_model(network, label_map, weights, companions, LIMITS, "keep")
+        version = mlflow.register_model(uri, "person-attributes").version
         client.set_registered_model_alias("person-attributes", "champion", version)

@@ -13,6 +13,7 @@ from types import FrameType
 
 from person_attributes.config import Params, read_params
 from person_attributes.errors import ParamsError, PersonAttributesError
+from person_attributes.modeling.keras_import import import_keras
 from person_attributes.workspace import Workspace
 
 _COMMANDS = {
@@ -42,7 +43,7 @@ _HINTS = {
 
 _OF_A_PHASE = ("train", "lr-find")
 
-_NEEDS_KERAS = ("initialize", "train", "join", "lr-find", "sweep", "evaluate", "register")
+_NEEDS_KERAS = ("initialize", "train", "join", "lr-find", "sweep", "evaluate")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,17 +115,18 @@ def _run(options: argparse.Namespace, workspace: Workspace) -> None:
     from person_attributes import stages
 
     params = read_params(workspace.params)
-    champion = f"models:/{params.registry.model_name}@{params.registry.alias}"
     if options.command == "predict":
         from person_attributes.scoring import Scoring, score_images
 
-        scoring = Scoring(options.images, options.column, options.output, options.model or champion)
+        model = options.model or stages.require_champion(workspace, params)
+        scoring = Scoring(options.images, options.column, options.output, model)
         score_images(scoring, workspace, params.data.limits, params.evaluation.batch_size)
         return
     if options.command == "demo":
         from person_attributes.demo.page import open_demo
 
-        open_demo(workspace, params, options.model or champion, options.port)
+        model = options.model or stages.require_champion(workspace, params)
+        open_demo(workspace, params, model, options.port)
         return
     if options.command == "compare":
         from person_attributes.comparing import compare
@@ -140,7 +142,7 @@ def _run(options: argparse.Namespace, workspace: Workspace) -> None:
         stages.promote(workspace, params, options.version, options.because)
         return
     if options.command in _NEEDS_KERAS:
-        _import_keras()
+        import_keras()
     if options.command == "join":
         stages.join(workspace, params, options.phase and _require_phase(params, options.phase))
         return
@@ -174,19 +176,6 @@ def _require_known(what: str, received: str, known: Collection[str], key: str) -
             f"Name one, or add it to {key} in params.yaml."
         )
     return received
-
-
-def _import_keras() -> None:
-    """Imports Keras without the lines that TensorFlow writes below Python while it is loaded."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            import keras  # noqa: F401
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def _quieten_libraries() -> None:

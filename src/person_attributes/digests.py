@@ -28,12 +28,15 @@ def digest_paths(root: Path, paths: Sequence[Path]) -> dict[str, str]:
 
 
 def digest_path(path: Path, pattern: str = "*") -> str:
-    """Digests a file, or those files of a folder whose names fit a pattern."""
+    """Digests a file, or those files of a folder whose names fit a pattern.
+
+    Compiled Python is left out, as `.dvcignore` does.
+    """
     if path.is_dir():
         entries = [
             {"md5": digest_path(file), "relpath": file.relative_to(path).as_posix()}
             for file in path.rglob(pattern)
-            if file.is_file()
+            if file.is_file() and file.parent.name != "__pycache__"
         ]
         entries.sort(key=lambda entry: entry["relpath"])
         return f"{hashlib.md5(json.dumps(entries).encode(), usedforsecurity=False).hexdigest()}.dir"
@@ -57,3 +60,10 @@ def read_lock(path: Path) -> dict[str, Any]:
 def recorded_outputs(lock: Mapping[str, Any], stage: str) -> dict[str, str]:
     """Gives what DVC noted of a stage's outputs: digests by name."""
     return {out["path"]: out["md5"] for out in lock.get(stage, {}).get("outs", [])}
+
+
+def read_stage(path: Path, stage: str) -> dict[str, Any]:
+    """Reads a stage as `dvc.yaml` declares it, with its templates not filled in."""
+    stages = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"]
+    declared: dict[str, Any] = stages[stage]
+    return declared

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import filelock
+import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -20,6 +21,9 @@ _CHAMPION = "champion.since "
 """In front of the time of a promotion, in the name of a tag; its value is the reason."""
 
 _SOUND, _PROMOTED, _REASON = "gate.sound", "gate.promoted", "gate.reason"
+
+_CONTENT, _SETTLED = "content_digest", "gate.settled"
+"""Tags of a version: a digest of all that it was made of, and whether the gate has decided."""
 
 _ROLLED_BACK = "rolled back from"
 
@@ -78,6 +82,25 @@ class Registry:
                 return None
             raise
 
+    def require_champion(self) -> ModelVersion:
+        """Gives the version that holds the alias.
+
+        Raises:
+            RegistryError: If none does: register a version, or promote one of those there are.
+        """
+        champion = self.find_champion()
+        if champion is not None:
+            return champion
+        versions = self._versions()
+        if not versions:
+            raise RegistryError(f"{self._name}: no version is registered. Run dvc repro.")
+        newest = max(versions, key=lambda one: int(one.version))
+        raise RegistryError(
+            f"{self._name}: no version has the alias {self._alias}. The newest is version "
+            f"{newest.version}; the gate said: {self.reason_of(newest)}. Run person-attributes "
+            f"promote {newest.version}, which sets the alias where the gate holds."
+        )
+
     def find(self, number: str) -> ModelVersion:
         """Gives a version.
 
@@ -94,6 +117,26 @@ class Registry:
                 "lists them."
             ) from None
 
+    def add(self, model_uri: str, content_digest: str) -> str:
+        """Registers a logged model as a new version, and gives its number."""
+        version = mlflow.register_model(model_uri, self._name, tags={_CONTENT: content_digest})
+        return str(version.version)
+
+    def find_content(self, content_digest: str) -> ModelVersion | None:
+        """Finds the newest version of some content, where its files are still in the store."""
+        found = self._client.search_model_versions(
+            f"name = '{self._name}' and tags.{_CONTENT} = '{content_digest}'"
+        )
+        for version in sorted(found, key=lambda one: -int(one.version)):
+            uri = f"models:/{self._name}/{version.version}"
+            if mlflow.artifacts.list_artifacts(artifact_uri=uri):
+                return self.find(str(version.version))
+        return None
+
+    def is_settled(self, version: ModelVersion) -> bool:
+        """Says whether the gate has decided on a version; a kill may have come before."""
+        return bool(version.tags.get(_SETTLED) == "true")
+
     def describe(
         self, number: str, figures: dict[str, float], validation_digest: str, card: str
     ) -> None:
@@ -108,11 +151,19 @@ class Registry:
     ) -> Registered:
         """Promotes a version where all conditions hold, and writes the verdict on it.
 
+        The mark that the gate has decided is written last. Where it is missing, everything is
+        decided again.
+
         Args:
             number: The challenger.
             sound: Conditions on the challenger alone.
             progress: Conditions against the champion.
         """
+        champion = self.find_champion()
+        if champion and champion.version == number:
+            # A kill came between the alias and the mark.
+            self._client.set_model_version_tag(self._name, number, _SETTLED, "true")
+            return Registered(number, is_champion=True, reason=self.reason_of(champion))
         failed = [one for one in (*sound, *progress) if not one.holds]
         reason = "every condition of the gate holds"
         if failed:
@@ -133,17 +184,36 @@ class Registry:
         self._client.update_model_version(self._name, number, text.strip())
         if not failed:
             self.crown(number, reason)
+        self._client.set_model_version_tag(self._name, number, _SETTLED, "true")
         return Registered(number, not failed, reason)
 
     def crown(self, number: str, reason: str) -> None:
-        """Moves the alias to a version, and notes when and why on it."""
+        """Notes on a version when and why it becomes champion, then moves the alias to it."""
         now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"
-        self._client.set_registered_model_alias(self._name, self._alias, number)
         self._client.set_model_version_tag(self._name, number, f"{_CHAMPION}{now}", reason)
+        self._client.set_registered_model_alias(self._name, self._alias, number)
 
     def is_sound(self, version: ModelVersion) -> bool:
         """Says whether the conditions on a version alone held when it was registered."""
         return bool(version.tags.get(_SOUND) == "true")
+
+    def word_verdict(self, version: ModelVersion) -> str:
+        """Says whether a version is the champion, and why not."""
+        champion = self.find_champion()
+        if champion and champion.version == version.version:
+            return f"is {self._alias}"
+        if version.tags.get(_PROMOTED) != "true":
+            return f"is not {self._alias}: {self.reason_of(version)}"
+        if champion:
+            return f"was {self._alias}; version {champion.version} is now"
+        return (
+            f"was {self._alias}; no version is now. Run person-attributes promote "
+            f"{version.version} to set the alias"
+        )
+
+    def reason_of(self, version: ModelVersion) -> str:
+        """Gives the verdict of the gate on a version, in one sentence."""
+        return str(version.tags.get(_REASON, "its checks never ended"))
 
     def reigns(self) -> list[Reign]:
         """Lists who was champion, the first one first."""
@@ -199,7 +269,7 @@ class Registry:
                 f"{float(version.tags[name]):>{width}.3f}" if name in version.tags else " " * width
                 for name, width in zip(_FIGURES, (9, 8, 7), strict=True)
             )
-            reason = version.tags.get(_REASON, "its checks never ended")
+            reason = self.reason_of(version)
             lines.append(f"{number:<9}{registered:%Y-%m-%d %H:%M}  {figures}  {reason}")
             if champion and number == str(champion.version):
                 told = f"{self._alias}, by an alias that was moved elsewhere"
@@ -207,7 +277,7 @@ class Registry:
                     told = f"{self._alias} since {reigns[-1].since[:16]} UTC: {reigns[-1].reason}"
                 lines.append(f"{'':<9}{told}")
         if len(lines) == 1:
-            raise RegistryError(f"{self._name}: no version is registered yet. Run dvc repro.")
+            raise RegistryError(f"{self._name}: no version is registered. Run dvc repro.")
         return "\n".join(lines)
 
     def _versions(self) -> list[ModelVersion]:

@@ -170,9 +170,8 @@ def log_model(
     companions: Sequence[Path],
     limits: Limits,
     black_bars: BlackBars,
-    name: str,
 ) -> str:
-    """Logs the servable model to the active run and registers it.
+    """Logs the servable model to the active run.
 
     Args:
         network: The checked `.onnx` file.
@@ -181,10 +180,9 @@ def log_model(
         companions: Files that travel with the model: its cards, and what builds its network anew.
         limits: What a request may hold.
         black_bars: Whether those around images are cut off first, as the packs had it.
-        name: The registered model's name.
 
     Returns:
-        The new version's number.
+        The URI of the logged model, to register.
     """
     info = mlflow.pyfunc.log_model(
         name="model",
@@ -200,9 +198,8 @@ def log_model(
         pip_requirements=[f"{package}=={version(package)}" for package in _SERVING_PACKAGES],
         signature=_build_signature(LabelMap.read(label_map)),
         input_example=_build_input_example(),
-        registered_model_name=name,
     )
-    return str(info.registered_model_version)
+    return str(info.model_uri)
 
 
 def _build_signature(label_map: LabelMap) -> ModelSignature:

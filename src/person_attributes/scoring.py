@@ -100,7 +100,7 @@ def _load_classifier(model: str, workspace: Workspace) -> tuple[ServedClassifier
     except MlflowException as error:
         raise RegistryError(
             f"{model}: cannot be loaded: {' '.join(error.message.split())[:200]} "
-            "Run dvc repro, or name another model."
+            "Run person-attributes models, which lists what is registered."
         ) from None
     # MLflow puts the model's own code in front, which processes that decode would take for ours.
     sys.path[:] = path

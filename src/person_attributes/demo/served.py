@@ -51,8 +51,8 @@ class Served:
             self._classifier = mlflow.pyfunc.load_model(model)
         except MlflowException as error:
             raise RegistryError(
-                f"{model}: cannot be loaded: {' '.join(error.message.split())[:200]} Expected a "
-                "registered model. Run dvc repro, or name another one with --model."
+                f"{model}: cannot be loaded: {' '.join(error.message.split())[:200]} "
+                "Run person-attributes models, which lists what is registered."
             ) from None
         self._require_answers(model)
 

@@ -11,6 +11,7 @@ from person_attributes.stages.registration import (
     models,
     promote,
     register,
+    require_champion,
     rollback,
     summarize,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "pack",
     "promote",
     "register",
+    "require_champion",
     "rollback",
     "sample",
     "split",

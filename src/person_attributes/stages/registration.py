@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +16,10 @@ from person_attributes.data.annotations import read_records
 from person_attributes.data.archive import open_source
 from person_attributes.data.packs import open_pack
 from person_attributes.data.split import Split, find_positions
-from person_attributes.digests import digest_path
+from person_attributes.digests import combine, digest_path, digest_paths, read_stage
 from person_attributes.errors import ComparisonError, OtherRowsError, RegistryError
 from person_attributes.labels import LabelMap
+from person_attributes.modeling.keras_import import import_keras
 from person_attributes.stages.wiring import (
     load_scored_network,
     open_stage_run,
@@ -27,6 +29,7 @@ from person_attributes.workspace import Workspace
 
 if TYPE_CHECKING:
     import keras
+    from mlflow.entities.model_registry import ModelVersion
 
     from person_attributes.evaluation.gate import Condition
     from person_attributes.evaluation.predictions import Predictions
@@ -35,88 +38,173 @@ if TYPE_CHECKING:
 
 
 def register(workspace: Workspace, params: Params) -> None:
-    """Exports, checks, logs and registers the model; moves the alias where the gate holds."""
-    from person_attributes import registry
+    """Exports, checks, logs and registers the model; moves the alias where the gate holds.
+
+    A store holds one version of the same content. Where it is there and the gate has decided on it,
+    this only says so. Where its checks were interrupted, they run again.
+    """
+    content_digest = _digest_content(workspace, params)
+    with _open_registry(workspace, params) as models:
+        version = models.find_content(content_digest)
+        if version and models.is_settled(version):
+            _report_registered(workspace, params, models, version)
+            return
+    import_keras()
+    _register(workspace, params, content_digest, str(version.version) if version else "")
+
+
+def _digest_content(workspace: Workspace, params: Params) -> str:
+    """Digests what a version is made of: files, and parameters and code as `dvc.yaml` lists them.
+
+    Images are not read again: the predictions depend on them.
+    """
+    from person_attributes.tracking.executions import flatten
+
+    declared = read_stage(workspace.dvc_yaml, "register")
+    code = [workspace.root / name for name in declared["deps"] if name.startswith("src/")]
+    files = digest_paths(workspace.root, [*_list_content(workspace, params), *code])
+    used = {
+        key: value
+        for key, value in flatten(params.model_dump(mode="json"))
+        if any(f"{key}.".startswith(f"{name}.") for name in declared["params"])
+    }
+    return combine({"files": files, "params": used})
+
+
+def _report_registered(
+    workspace: Workspace, params: Params, models: "Registry", version: "ModelVersion"
+) -> None:
+    """Says which version has this content, also on the run of the execution."""
+    from person_attributes.tracking.runs import log_to_execution
+
+    number = str(version.version)
+    metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
+    tags = {"registered_version": number, "gate.reason": models.reason_of(version)}
+    log_to_execution(workspace, metrics, tags)
+    print(
+        f"register: {params.registry.model_name} version {number} has this content already and "
+        f"{models.word_verdict(version)}"
+    )
+
+
+def _register(workspace: Workspace, params: Params, content_digest: str, number: str) -> None:
+    """Exports and checks the network, registers it, and lets the gate decide.
+
+    Args:
+        workspace: The project.
+        params: All parameters.
+        content_digest: Of what the version is made of.
+        number: Of the version whose checks were interrupted; empty to register a new one.
+    """
     from person_attributes.evaluation.gate import check_claims
-    from person_attributes.evaluation.model_card import render_card_page
     from person_attributes.evaluation.predictions import Predictions
     from person_attributes.modeling.classifier import scale_temperatures
 
-    phase, section = params.evaluation.phase, params.registry
-    reads = [
+    sections, reads = {"registry", "card"}, _list_inputs(workspace, params)
+    with (
+        open_stage_run("register", workspace, params, sections, reads, writes=[]) as run,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        for path in (workspace.predictions, workspace.params):
+            run.log_file(path)  # for comparisons with other versions
+        drawn = Split.read(workspace.split)
+        metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
+        temperatures = json.loads(workspace.temperatures.read_text(encoding="utf-8"))
+        predictions = Predictions.read(workspace.predictions)
+        labels = LabelMap.read(workspace.label_map).without(params.registry.serving.heads_off)
+        classifier = scale_temperatures(load_scored_network(workspace, params), temperatures)
+        expected = _calibrate(predictions, temperatures, labels.heads)
+        exported = _export(workspace, params, classifier, drawn, expected, Path(folder))
+        card = _write_card(workspace, params, drawn, classifier, metrics)
+        with _open_registry(workspace, params) as models:
+            if not number:
+                uri = _log_model(workspace, params, exported.network, labels, card)
+                number = models.add(uri, content_digest)
+            served = _check_served(workspace, params, number, exported.predictions, labels)
+            claims = check_claims(predictions, metrics, drawn.train, params.registry.gate)
+            with models.hold():
+                models.describe(number, metrics, drawn.validation_digest, card)
+                progress = _hold_against(models.find_champion(), predictions, workspace, params)
+                sound = [*exported.conditions, served, *claims]
+                registered = models.settle(number, sound, progress)
+        run.log_results(metrics)
+        run.set_tags({"registered_version": number, "gate.reason": registered.reason})
+        print(
+            f"register: {params.registry.model_name} version {number} "
+            f"{'is' if registered.is_champion else 'is not'} {params.registry.alias}: "
+            f"{registered.reason}"
+        )
+
+
+def _list_inputs(workspace: Workspace, params: Params) -> list[Path]:
+    phase = params.evaluation.phase
+    return [
         workspace.root / params.data.source,
+        workspace.pack(params.phases[phase].image_size),
+        *_list_content(workspace, params),
+    ]
+
+
+def _list_content(workspace: Workspace, params: Params) -> list[Path]:
+    """Lists the files that a version is made of."""
+    phase = params.evaluation.phase
+    return [
         workspace.weights(phase),
         workspace.provenance(phase),
         workspace.normalization,
+        workspace.temperatures,
         workspace.label_map,
-        workspace.pack(params.phases[phase].image_size),
         workspace.records,
         workspace.split,
         workspace.metrics,
         workspace.heads,
-        workspace.predictions,
         workspace.slices,
-        workspace.temperatures,
+        workspace.predictions,
     ]
-    with open_stage_run(
-        "register", workspace, params, {"registry", "card"}, reads, writes=[]
-    ) as run:
-        drawn = Split.read(workspace.split)
-        metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
-        temperatures = json.loads(workspace.temperatures.read_text(encoding="utf-8"))
-        classifier = scale_temperatures(load_scored_network(workspace, params), temperatures)
-        predictions = Predictions.read(workspace.predictions)
-        records = read_records(workspace.records)
-        card = _write_card(workspace, params, drawn, classifier, metrics)
-        with tempfile.TemporaryDirectory() as folder:
-            page = Path(folder) / "model_card.html"
-            page.write_text(render_card_page(card, params.report.colour), encoding="utf-8")
-            text = page.with_suffix(".md")
-            text.write_text(card, encoding="utf-8")
-            labels = LabelMap.read(workspace.label_map).without(section.serving.heads_off)
-            label_map = Path(folder) / "label_map.json"
-            labels.write(label_map)
-            expected = _calibrate(predictions, temperatures, labels.heads)
-            exported = _export(
-                workspace, params, classifier, records, drawn, expected, Path(folder)
-            )
-            version = registry.log_model(
-                exported.network,
-                label_map,
-                workspace.weights(phase),
-                [text, page, workspace.normalization, workspace.params],
-                _read_limits(params),
-                params.data.black_bars,
-                section.model_name,
-            )
-        for path in (workspace.predictions, workspace.params):
-            run.log_file(path)  # for comparisons with other versions
-        count = section.served_rows
-        source = open_source(workspace.root / params.data.source, params.data.limits)
-        served = registry.check_served(
-            f"models:/{section.model_name}/{version}",
-            [source.read(name) for name in records["image"].loc[predictions.rows[:count]]],
-            {head: answers[:count] for head, answers in exported.predictions.y_prob.items()},
-            labels,
-            section.max_export_difference,
-        )
-        sound = [
-            *exported.conditions,
-            served,
-            *check_claims(predictions, metrics, drawn.train, section.gate),
-        ]
-        with _open_registry(workspace, params) as models, models.hold():
-            models.describe(version, metrics, drawn.validation_digest, card)
-            champion = models.find_champion()
-            number = champion.version if champion else None
-            progress = _hold_against(number, predictions, workspace, params)
-            registered = models.settle(version, sound, progress)
-        run.log_results(metrics)
-        run.set_tags({"registered_version": version, "gate.reason": registered.reason})
-        print(
-            f"register: {section.model_name} version {version} "
-            f"{'is' if registered.is_champion else 'is not'} {section.alias}: {registered.reason}"
-        )
+
+
+def _log_model(
+    workspace: Workspace, params: Params, network: Path, labels: LabelMap, card: str
+) -> str:
+    """Logs the servable model with its card, and gives its URI."""
+    from person_attributes import registry
+    from person_attributes.evaluation.model_card import render_card_page
+
+    page, text = network.with_name("model_card.html"), network.with_name("model_card.md")
+    page.write_text(render_card_page(card, params.report.colour), encoding="utf-8")
+    text.write_text(card, encoding="utf-8")
+    label_map = network.with_name("label_map.json")
+    labels.write(label_map)
+    return registry.log_model(
+        network,
+        label_map,
+        workspace.weights(params.evaluation.phase),
+        [text, page, workspace.normalization, workspace.params],
+        _read_limits(params),
+        params.data.black_bars,
+    )
+
+
+def _check_served(
+    workspace: Workspace,
+    params: Params,
+    number: str,
+    predictions: "Predictions",
+    labels: LabelMap,
+) -> "Condition":
+    """Asks the registered model about original images, as its users will."""
+    from person_attributes import registry
+
+    section = params.registry
+    source = open_source(workspace.root / params.data.source, params.data.limits)
+    names = read_records(workspace.records)["image"].loc[predictions.rows[: section.served_rows]]
+    return registry.check_served(
+        f"models:/{section.model_name}/{number}",
+        [source.read(name) for name in names],
+        {head: answers[: section.served_rows] for head, answers in predictions.y_prob.items()},
+        labels,
+        section.max_export_difference,
+    )
 
 
 @dataclass(frozen=True)
@@ -132,7 +220,6 @@ def _export(
     workspace: Workspace,
     params: Params,
     classifier: "keras.Model",
-    records: pd.DataFrame,
     drawn: Split,
     predictions: "Predictions",
     folder: Path,
@@ -142,6 +229,7 @@ def _export(
 
     section, network = params.registry, folder / "network.onnx"
     images = open_pack(workspace.pack(params.phases[params.evaluation.phase].image_size))
+    records = read_records(workspace.records)
     positions = find_positions(records, predictions.rows.tolist())
     registry.export_network(classifier, network, section.serving.heads_off)
     export = registry.check_export(
@@ -207,12 +295,11 @@ def promote(workspace: Workspace, params: Params, number: str, because: str) -> 
             return
         if not models.is_sound(version):
             raise RegistryError(
-                f"{name} {number}: {version.tags.get('gate.reason', 'its checks never ended')}. "
+                f"{name} {number}: {models.reason_of(version)}. "
                 "Register it anew, or give a reason with --because."
             )
         evaluated = find_evaluated(workspace, f"models:/{name}/{number}")
-        before = champion.version if champion else None
-        progress = _hold_against(before, evaluated.predictions, workspace, params)
+        progress = _hold_against(champion, evaluated.predictions, workspace, params)
         failed = [condition for condition in progress if not condition.holds]
         if failed:
             print(format_conditions(progress))
@@ -240,21 +327,49 @@ def models(workspace: Workspace, params: Params) -> None:
         print(registry.format_versions())
 
 
+def require_champion(workspace: Workspace, params: Params) -> str:
+    """Gives the URI of the champion.
+
+    Raises:
+        RegistryError: If there is none: says how to get one.
+    """
+    with _open_registry(workspace, params) as models:
+        models.require_champion()
+    return f"models:/{params.registry.model_name}@{params.registry.alias}"
+
+
 def summarize(workspace: Workspace, params: Params) -> None:
-    """Prints the last evaluation, the champion, and what to type next."""
+    """Prints the last evaluation, the champion, and what to type next.
+
+    Raises:
+        RegistryError: If there is no champion to serve: says how to get one.
+    """
     from person_attributes.evaluation import report
 
     heads = pd.read_csv(workspace.heads, index_col="head")
     metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
     name, alias = params.registry.model_name, params.registry.alias
+    print(f"\n{report.format_table(heads, metrics)}\n", flush=True)
     with _open_registry(workspace, params) as models:
-        champion = models.find_champion()
-    print(f"\n{report.format_table(heads, metrics)}\n")
+        champion = models.require_champion()
+        version = models.find_content(_digest_content(workspace, params))
+        verdict = "is not registered: run dvc repro"
+        if version:
+            verdict = f"is version {version.version} and {models.word_verdict(version)}"
     print(f"report            {workspace.relative(workspace.evaluation_page)}")
-    if champion:
-        print(f"registered model  {name} version {champion.version}, alias {alias}")
-    print("\ncompare runs      MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1")
+    print(f"registered model  {name} version {champion.version}, alias {alias}")
+    if version is None or version.version != champion.version:
+        print(f"this network      {verdict}")
+    print(f"\ncompare runs      {_word_user_interface()}")
     print(f"serve the model   mlflow models serve -m models:/{name}@{alias} --env-manager uv")
+
+
+def _word_user_interface() -> str:
+    """Says where runs are compared: at the server, or in a user interface of one's own."""
+    server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if server.startswith("http"):
+        return server
+    return "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1"
 
 
 @contextlib.contextmanager
@@ -268,7 +383,7 @@ def _open_registry(workspace: Workspace, params: Params) -> Iterator["Registry"]
 
 
 def _hold_against(
-    champion: str | None,
+    champion: "ModelVersion | None",
     predictions: "Predictions",
     workspace: Workspace,
     params: Params,
@@ -279,23 +394,23 @@ def _hold_against(
 
     if champion is None:
         return []
-    section = params.registry
+    section, number = params.registry, champion.version
     try:
-        before = find_evaluated(workspace, f"models:/{section.model_name}/{champion}")
+        before = find_evaluated(workspace, f"models:/{section.model_name}/{number}")
         return check_progress(
             before.predictions, predictions, section.gate, params.evaluation, params.seed
         )
     except OtherRowsError as error:
         return [
             Condition(
-                f"rows of version {champion}",
+                f"rows of version {number}",
                 "the same, or registry.gate.when_rows_differ promote",
                 str(error).partition(".")[0],
                 section.gate.when_rows_differ == "promote",
             )
         ]
     except ComparisonError as error:
-        return [Condition(f"evaluation of version {champion}", "at hand", str(error), holds=False)]
+        return [Condition(f"evaluation of version {number}", "at hand", str(error), holds=False)]
 
 
 def _read_limits(params: Params) -> "Limits":

@@ -58,10 +58,10 @@ def open_execution(
         if "seed" not in data.params:
             log_params(client, project_run, all_params)
         return project_run, False
+    opened = find_opened_execution(client, experiment)
+    if opened:
+        return opened, True
     execution = identify(_find_execution())
-    found = client.search_runs([experiment], f"tags.`{_EXECUTION}` = '{execution}'", max_results=1)
-    if found:
-        return found[0].info.run_id, True
     place = name_place(workspace)
     tags = {_EXECUTION: execution, PROCESS: execution, PLACE: place, **git_tags(workspace)}
     tags |= _introduce(client, experiment, all_params)
@@ -75,6 +75,16 @@ def open_execution(
     run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
     log_params(client, run_id, all_params)
     return run_id, True
+
+
+def find_opened_execution(client: MlflowClient, experiment: str) -> str | None:
+    """Finds the run that an earlier stage of this execution has opened."""
+    project_run = os.environ.get("MLFLOW_RUN_ID")
+    if project_run:
+        return project_run
+    execution = identify(_find_execution())
+    found = client.search_runs([experiment], f"tags.`{_EXECUTION}` = '{execution}'", max_results=1)
+    return str(found[0].info.run_id) if found else None
 
 
 def _introduce(

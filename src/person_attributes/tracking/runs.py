@@ -29,6 +29,7 @@ from person_attributes.tracking.executions import (
     STAGE,
     end_abandoned_runs,
     end_status,
+    find_opened_execution,
     git_tags,
     hold_open,
     identify,
@@ -226,6 +227,18 @@ def open_single_run(name: str, workspace: Workspace, params: Mapping[str, Any]) 
         with _start_run(None, name, tags) as run_id:
             log_params(client, run_id, params)
             yield Run(client, run_id, run_id)
+
+
+def log_to_execution(
+    workspace: Workspace, results: Mapping[str, float], tags: Mapping[str, str]
+) -> None:
+    """Logs what a stage found done to the run of its execution, where a stage has opened one."""
+    client = connect(workspace)
+    run_id = find_opened_execution(client, choose_experiment())
+    if run_id:
+        execution = Run(client, run_id, run_id)
+        execution.log_metrics({name_metric(name): value for name, value in results.items()})
+        execution.set_tags(tags)
 
 
 def connect(workspace: Workspace) -> MlflowClient:

@@ -1,0 +1,213 @@
+"""`register` follows the tracking store: whatever DVC skips, the store ends with a version."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Project, change_params
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from person_attributes.digests import digest_path
+
+NAME, ALIAS = "person-attributes", "champion"
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """A copy of a finished project, to be changed."""
+    return finished.copy(tmp_path / "project")
+
+
+def _client(project: Project) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+
+
+def _versions(client: MlflowClient) -> list[str]:
+    return sorted(str(one.version) for one in client.search_model_versions(f"name = '{NAME}'"))
+
+
+def _champion(client: MlflowClient) -> ModelVersion:
+    return client.get_model_version_by_alias(NAME, ALIAS)
+
+
+def _assert_serves_the_weights(project: Project, client: MlflowClient, version: str) -> None:
+    """A version holds exactly the weights that lie in the project."""
+    code = (
+        f"import mlflow; mlflow.set_tracking_uri({client.tracking_uri!r});"
+        f"print(mlflow.artifacts.download_artifacts('models:/{NAME}/{version}'))"
+    )
+    folder = Path(project.run(sys.executable, "-c", code).stdout.strip())
+    (weights,) = folder.rglob("*.weights.h5")
+    assert digest_path(weights) == digest_path(project.root / "models/p5.weights.h5")
+    assert client.get_model_version(NAME, version).tags["gate.settled"] == "true"
+
+
+def _clone(project: Project, *options: str) -> Project:
+    clone = Project(project.root.with_name("clone"))
+    project.run("git", "clone", "--quiet", *options, str(project.root), str(clone.root))
+    return clone
+
+
+def _clone_and_pull(project: Project) -> Project:
+    remote = project.root.with_name("remote")
+    project.run("dvc", "remote", "add", "--default", "storage", str(remote))
+    project.run("git", "commit", "--quiet", "--all", "--message", "Share")
+    project.run("dvc", "push")
+    clone = _clone(project)
+    clone.run("dvc", "pull")
+    return clone
+
+
+def _clone_with_shared_cache(project: Project) -> Project:
+    clone = _clone(project)
+    clone.run("dvc", "config", "--local", "cache.dir", str(project.root / ".dvc/cache"))
+    clone.run("dvc", "checkout")
+    return clone
+
+
+def _delete_store(project: Project) -> Project:
+    (project.root / "mlflow.db").unlink()
+    return project
+
+
+def _delete_artifacts(project: Project) -> Project:
+    shutil.rmtree(project.root / "mlruns")
+    return project
+
+
+def _delete_model(project: Project) -> Project:
+    _client(project).delete_registered_model(NAME)
+    return project
+
+
+def _delete_version(project: Project) -> Project:
+    _client(project).delete_model_version(NAME, "1")
+    return project
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        _clone_and_pull,
+        _clone_with_shared_cache,
+        _delete_store,
+        _delete_artifacts,
+        _delete_model,
+        _delete_version,
+    ],
+)
+def test_repro_registers_what_the_store_lacks(
+    project: Project, lose: Callable[[Project], Project]
+) -> None:
+    left = lose(project)
+    assert left.repro() == ["register"]
+    client = _client(left)
+    version = str(_champion(client).version)
+    assert _versions(client)[-1] == version
+    _assert_serves_the_weights(left, client, version)
+    assert left.run("git", "status", "--porcelain", "dvc.lock").stdout == ""
+
+
+def test_repro_registers_in_another_store(project: Project, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'team.db'}"
+    repro = project.start("dvc", "repro", MLFLOW_TRACKING_URI=uri)
+    assert "version 1 is champion" in repro.communicate()[0]
+    client = MlflowClient(uri)
+    _assert_serves_the_weights(project, client, str(_champion(client).version))
+    assert _versions(_client(project)) == ["1"]
+
+
+def test_a_store_holds_one_version_of_the_same_content(project: Project) -> None:
+    client = _client(project)
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    runs = len(client.search_runs(experiments))
+    code = (
+        "import sys; from person_attributes.cli import main; assert main(['register']) == 0;"
+        "assert not {'keras', 'tensorflow'} & set(sys.modules)"
+    )
+    said = project.run(sys.executable, "-c", code).stdout
+    assert "version 1 has this content already and is champion\n" in said
+    assert _versions(client) == ["1"]
+    assert len(client.search_runs(experiments)) == runs, "nothing was done, so there is no run"
+
+
+def test_a_version_whose_checks_were_interrupted_is_taken_up(project: Project) -> None:
+    client = _client(project)
+    for tag in client.get_model_version(NAME, "1").tags:
+        if tag.startswith(("gate.", "champion.since")):
+            client.delete_model_version_tag(NAME, "1", tag)
+    client.delete_registered_model_alias(NAME, ALIAS)
+    assert "version 1 is champion: there was no champion" in project.cli("register").stdout
+    assert _versions(client) == ["1"]
+    _assert_serves_the_weights(project, client, "1")
+
+
+def test_a_removed_alias_stays_removed_and_is_reported(project: Project) -> None:
+    client = _client(project)
+    client.delete_registered_model_alias(NAME, ALIAS)
+    assert "was champion; no version is now" in project.cli("register").stdout
+    with pytest.raises(MlflowException):
+        _champion(client)
+    refused = project.cli("summarize", code=2)
+    assert "serve the model" not in refused.stdout
+    assert "no version has the alias champion" in refused.stderr
+    assert "person-attributes promote 1" in refused.stderr
+    project.cli("promote", "1")
+    assert "serve the model" in project.cli("summarize").stdout
+
+
+def test_an_earlier_commit_finds_its_version_again(project: Project) -> None:
+    client = _client(project)
+    change_params(project.params_file, {"phases.p5.learning_rate": 0.01})
+    assert project.repro() == ["train@p5", "evaluate", "register"]
+    project.run("git", "commit", "--quiet", "--all", "--message", "Another rate")
+    assert _versions(client) == ["1", "2"]
+    champion = str(_champion(client).version)
+    for revision in ("HEAD~1", "-"):
+        project.run("git", "checkout", "--quiet", revision)
+        project.run("dvc", "checkout")
+        assert project.repro() == ["register"]
+    assert _versions(client) == ["1", "2"]
+    assert str(_champion(client).version) == champion
+
+
+@pytest.mark.parametrize("way", [[], ["--temp"], ["--queue"]], ids=["workspace", "temp", "queue"])
+def test_an_experiment_registers_its_version(project: Project, way: list[str]) -> None:
+    project.run("dvc", "exp", "run", *way, "-S", "registry.served_rows=8", "--name", "fewer")
+    if way == ["--queue"]:
+        project.run("dvc", "queue", "start")
+        project.run("dvc", "queue", "logs", "--follow", "fewer")
+    client = _client(project)
+    assert _versions(client) == ["1", "2"]
+    _assert_serves_the_weights(project, client, "2")
+    project.run("dvc", "exp", "apply", "fewer")
+    assert project.repro() == ["register"]
+    assert _versions(client) == ["1", "2"]
+
+
+def test_a_command_without_a_champion_says_how_to_get_one(project: Project) -> None:
+    _client(project).delete_registered_model(NAME)
+    for command in (["models"], ["summarize"], ["predict", "data/sample", "out.csv"]):
+        refused = project.cli(*command, code=2)
+        assert refused.stderr.count("\n") == 1
+        assert "Run dvc repro" in refused.stderr
+
+
+def test_an_execution_names_the_version_that_it_found(project: Project) -> None:
+    """Or its row in the view of the best executions would be blank."""
+    change_params(project.params_file, {"report.colour": "#aa3355"})
+    assert sorted(project.repro()) == ["evaluate", "inspect", "register"]
+    client = _client(project)
+    (experiment,) = [one for one in client.search_experiments() if one.name == NAME]
+    (last,) = client.search_runs(
+        [experiment.experiment_id],
+        "tags.kind = 'execution'",
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+    )
+    assert last.data.tags["registered_version"] == "1"
+    assert 0 < last.data.metrics["mean_accuracy"] <= 1
