@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, SHIPPED, change_params, read_yaml
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 from person_attributes.config import read_params
@@ -23,6 +24,17 @@ def test_shipped_params_equal_the_sample_recipe() -> None:
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_recipe_is_complete(recipe: Path) -> None:
     assert list(read_params(recipe).phases) == ["p1", "p2", "p3", "p4", "p5"]
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_an_experiment_changes_one_line(recipe: Path, params_file: Path) -> None:
+    """Recipes are written as DVC writes, so that `dvc exp run -S` does not rewrite the rest."""
+    before = recipe.read_text().splitlines()
+    params_file.write_text(recipe.read_text())
+    apply_overrides(params_file, ["phases.p4.learning_rate=0.00123"])
+    after = params_file.read_text().splitlines()
+    changed = [pair for pair in zip(before, after, strict=True) if pair[0] != pair[1]]
+    assert [line for _, line in changed] == ["    learning_rate: 0.00123"]
 
 
 def test_hvc_recipe_is_the_articles() -> None:
