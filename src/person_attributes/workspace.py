@@ -190,7 +190,7 @@ class Workspace:
         return self.root / "models" / f"{phase}.weights.h5"
 
     def provenance(self, phase: str) -> Path:
-        """What weights were trained on: the digest of their split and the number of its rows."""
+        """What weights were trained on: digests of their split and pack, the number of rows."""
         return self.root / "models" / f"{phase}.json"
 
     def history(self, phase: str) -> Path:

@@ -76,5 +76,5 @@ def _place(
 
 
 def _describe(layer: "keras.Layer") -> str:
-    sides = " × ".join(str(side) for side in layer.output.shape[1:] if side)
+    sides = " x ".join(str(side) for side in layer.output.shape[1:] if side)
     return f"{layer.name}\n{type(layer).__name__}\n{sides}"
