@@ -201,6 +201,10 @@ class Workspace:
         """The plot of a learning-rate range test; no output of a stage."""
         return self.root / "reports" / "lr_find" / f"{phase}.png"
 
+    def is_written_by_stages(self, path: Path) -> bool:
+        """Whether an absolute path, as all paths here are, lies where stages write."""
+        return any(path.is_relative_to(self.root / name) for name in ("data", "models", "reports"))
+
     def relative(self, path: Path) -> str:
         """Names a path of the project as `dvc.yaml` does."""
         return path.relative_to(self.root).as_posix()
