@@ -63,7 +63,7 @@ def _place(
     for name, before in parents.items():
         rows[name] = 1 + max((rows[parent] for parent in before), default=-1)
     columns: dict[str, float] = {name: number for number, name in enumerate(outputs)}
-    for name in reversed(parents):
+    for name in reversed(list(parents)):
         children = [child for child, before in parents.items() if name in before]
         if children:
             columns[name] = float(np.mean([columns[child] for child in children]))
