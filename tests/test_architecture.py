@@ -94,6 +94,22 @@ def test_the_served_model_needs_what_its_environment_brings_and_no_more() -> Non
     assert {"person_attributes.data.images", "person_attributes.labels"} <= seen
 
 
+def test_photographs_and_their_labels_stay_out_of_git(tmp_path: Path) -> None:
+    import shutil
+    import subprocess
+
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    default = read_yaml(ROOT / "MLproject")["entry_points"]["predict"]["parameters"]["output"]
+    private = [default["default"], "predictions.csv.part.json", "labels.parquet", "photos.zip"]
+    private += ["photos/1.jpg", "images/1.jpg", "data/photos/1.jpg"]
+    names = [*private, "photos.dvc", "docs/images/data.png", "reports/metrics.json"]
+    done = subprocess.run(
+        ["git", "check-ignore", *names], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == private
+
+
 def test_every_error_is_in_the_tree_and_drawn() -> None:
     drawn = errors.__doc__ or ""
     classes = [value for value in vars(errors).values() if isinstance(value, type)]

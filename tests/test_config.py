@@ -1,13 +1,15 @@
 import re
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, SHIPPED, change_params, read_yaml
-from ruamel.yaml import YAML
+from dvc.utils.hydra import apply_overrides
 
 from person_attributes.config import read_params
+from person_attributes.config.params import check_params
 from person_attributes.errors import ParamsError
 
 
@@ -23,6 +25,17 @@ def test_shipped_params_equal_the_sample_recipe() -> None:
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_recipe_is_complete(recipe: Path) -> None:
     assert list(read_params(recipe).phases) == ["p1", "p2", "p3", "p4", "p5"]
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_an_experiment_changes_one_line(recipe: Path, params_file: Path) -> None:
+    """Recipes are written as DVC writes, so that `dvc exp run -S` does not rewrite the rest."""
+    before = recipe.read_text().splitlines()
+    params_file.write_text(recipe.read_text())
+    apply_overrides(params_file, ["phases.p4.learning_rate=0.00123"])
+    after = params_file.read_text().splitlines()
+    changed = [pair for pair in zip(before, after, strict=True) if pair[0] != pair[1]]
+    assert [line for _, line in changed] == ["    learning_rate: 0.00123"]
 
 
 def test_hvc_recipe_is_the_articles() -> None:
@@ -47,23 +60,22 @@ def _keys(section: Any, prefix: str = "") -> list[str]:
     ]
 
 
-def test_every_number_is_required(params_file: Path) -> None:
+def test_every_number_is_required() -> None:
+    shipped = read_yaml(SHIPPED)
     names_of_the_user = {"phases", "heads", "augmentation", "losses", "optimizers", "schedules"}
-    for key in _keys(read_yaml(SHIPPED)):
+    for key in _keys(shipped):
         *sections, name = key.split(".")
         if len(sections) == 1 and sections[0] in names_of_the_user:
             continue
         if key.startswith("sweep.search."):
             continue
-        content = read_yaml(SHIPPED)
+        content = deepcopy(shipped)
         section = content
         for part in sections:
             section = section[part]
         del section[name]
-        with params_file.open("w") as file:
-            YAML(typ="safe").dump(content, file)
         with pytest.raises(ParamsError, match=re.escape(f"{key}: missing. Add the key")):
-            read_params(params_file)
+            check_params(content, "params.yaml")
 
 
 @pytest.mark.parametrize(
@@ -117,6 +129,12 @@ def test_every_number_is_required(params_file: Path) -> None:
         ({"split.method": "grouped"}, r"split\.group_by\.column: .* 'filename'; add it to data"),
         ({"split.group_by.pattern": "("}, r"split\.group_by\.pattern: not a regular expression"),
         ({"split.test_share": 0.9}, r"split: validation_share and test_share leave no training"),
+        ({"registry.model_name": "shop/colours"}, r"registry\.model_name: MLflow .* Received"),
+        ({"registry.model_name": "shop: colours"}, r"registry\.model_name: .*without / : \?"),
+        ({"registry.model_name": "what?"}, r"registry\.model_name: .* Rename the model"),
+        ({"registry.model_name": " "}, r"registry\.model_name: .* Received: ' '"),
+        ({"registry.alias": "latest"}, r"registry\.alias: .* neither latest nor v .*'latest'"),
+        ({"registry.alias": "v1"}, r"registry\.alias: .* Received: 'v1'"),
         ({"report.colour": "blue"}, r"report\.colour: .*'blue'"),
     ],
 )
@@ -127,6 +145,24 @@ def test_a_wrong_value_is_one_line_that_names_it(
     with pytest.raises(ParamsError, match=message) as raised:
         read_params(params_file)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["initial", "normalization", "temperatures"])
+def test_a_phase_does_not_take_the_name_of_another_file(params_file: Path, name: str) -> None:
+    phases = read_yaml(SHIPPED)["phases"]
+    change_params(params_file, {"phases": {name: phases["p1"], **phases}})
+    with pytest.raises(ParamsError, match=f"phases.{name}: the name is taken. Rename the phase."):
+        read_params(params_file)
+
+
+@pytest.mark.parametrize(
+    ("content", "received"),
+    [("", "an empty file"), ("# seed: 42\n", "an empty file"), ("- seed\n", "list")],
+)
+def test_a_file_without_keys_is_one_line(params_file: Path, content: str, received: str) -> None:
+    params_file.write_text(content)
+    with pytest.raises(ParamsError, match=f"Received: {received}. Copy a file of recipes/ there"):
+        read_params(params_file)
 
 
 def test_a_missing_or_malformed_file_is_one_line(tmp_path: Path) -> None:

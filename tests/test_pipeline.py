@@ -277,6 +277,25 @@ def test_a_changed_colour_trains_nothing(project: Project) -> None:
     assert sorted(project.repro()) == ["evaluate", "inspect"]
 
 
+def test_another_image_size_runs_nothing_but_its_pack(project: Project) -> None:
+    change_params(project.params_file, {"data.image_sizes": [32, 40, 48]})
+    assert project.repro("pack", "inspect", "evaluate") == ["pack@48"]
+    assert "modified" not in project.run("dvc", "status").stdout
+    change_params(project.params_file, {"data.image_sizes": [32, 40]})
+    assert project.repro("pack", "inspect", "evaluate") == []
+    assert "modified" not in project.run("dvc", "status").stdout
+
+
+def test_a_phase_that_was_removed_leaves_no_trace(project: Project) -> None:
+    """Its history lies in the folder that `evaluate` depends on."""
+    history = project.root / "reports/phases/p6.csv"
+    history.write_text("epoch\n1\n", encoding="utf-8")
+    assert project.repro("evaluate") == ["evaluate"]
+    assert not history.exists()
+    assert project.run("git", "diff", "--name-only").stdout == ""
+    assert project.repro("evaluate") == []
+
+
 def test_exp_run_changes_a_number_and_shows_it(project: Project) -> None:
     project.run("dvc", "exp", "run", "-S", "phases.p5.learning_rate=0.01", "--name", "faster")
     shown = project.run("dvc", "exp", "show", "--csv").stdout

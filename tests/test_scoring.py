@@ -178,7 +178,10 @@ def test_a_scoring_that_was_killed_goes_on(
         (["photos", "out.txt"], "out.txt: expected a name that ends in .csv or .parquet"),
         (["whole.csv", "out.csv"], "whole.csv: expected a column 'image' of paths"),
         (["photos", "out.csv", "--model", "models:/other/1"], "models:/other/1: cannot be loaded"),
-        (["photos", "no/such/out.csv"], "no/such/out.csv.part: No such file or directory"),
+        (
+            ["photos", "no/such/out.csv"],
+            "no/such/out.csv.part: No such file or directory. Correct the path, or make its folder",
+        ),
     ],
 )
 def test_what_cannot_be_scored_is_one_line(

@@ -36,11 +36,6 @@ _COMMANDS = {
     "summarize": "print the last evaluation and the next commands",
 }
 
-_HINTS = {
-    errno.ENOENT: "Run dvc repro, which makes what is missing.",
-    errno.ENOSPC: "Free some room and run dvc repro; what was made before is kept.",
-}
-
 _OF_A_PHASE = ("train", "lr-find")
 
 _NEEDS_KERAS = ("initialize", "train", "join", "lr-find", "sweep", "evaluate")
@@ -63,13 +58,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        hint = _HINTS.get(error.errno or 0, "")
-        print(f"{where}{error.strerror or error}. {hint}".rstrip(), file=sys.stderr)
+        advice = _advise(error, workspace)
+        print(f"{where}{error.strerror or error}. {advice}".rstrip(), file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print("interrupted: nothing was overwritten; run the command again.", file=sys.stderr)
         return 128 + (error.args[0] if error.args else signal.SIGINT)
     return 0
+
+
+def _advise(error: OSError, workspace: Workspace) -> str:
+    """Says what to do about an error of the operating system; nothing where that is not known."""
+    if error.errno == errno.ENOSPC:
+        return "Free some room and run dvc repro; what was made before is kept."
+    if error.errno == errno.ENOENT and isinstance(error.filename, str):
+        if workspace.is_written_by_stages(Path(error.filename)):
+            return "Run dvc repro, which makes what is missing."
+        return "Correct the path, or make its folder."
+    return ""
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

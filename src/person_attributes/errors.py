@@ -2,6 +2,7 @@
 
 PersonAttributesError
 ├── ParamsError            params.yaml is missing, malformed or contradicts itself
+├── ProjectError          the project's folder is not as DVC needs it
 ├── DataError
 │   ├── SourceError        the folder or archive of the data cannot be read
 │   ├── AnnotationsError   the annotations CSV or its rows are not as declared
@@ -45,6 +46,10 @@ class PersonAttributesError(Exception):
 
 class ParamsError(PersonAttributesError):
     """`params.yaml` is missing, malformed or contradicts itself."""
+
+
+class ProjectError(PersonAttributesError):
+    """The project's folder is not as DVC needs it."""
 
 
 class DataError(PersonAttributesError):

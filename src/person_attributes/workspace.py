@@ -194,7 +194,7 @@ class Workspace:
         return self.root / "models" / f"{phase}.weights.h5"
 
     def provenance(self, phase: str) -> Path:
-        """What weights were trained on: the digest of their split and the number of its rows."""
+        """What weights were trained on: digests of their split and pack, the number of rows."""
         return self.root / "models" / f"{phase}.json"
 
     def history(self, phase: str) -> Path:
@@ -204,6 +204,10 @@ class Workspace:
     def range_test(self, phase: str) -> Path:
         """The plot of a learning-rate range test; no output of a stage."""
         return self.root / "reports" / "lr_find" / f"{phase}.png"
+
+    def is_written_by_stages(self, path: Path) -> bool:
+        """Whether an absolute path, as all paths here are, lies where stages write."""
+        return any(path.is_relative_to(self.root / name) for name in ("data", "models", "reports"))
 
     def relative(self, path: Path) -> str:
         """Names a path of the project as `dvc.yaml` does."""

@@ -54,6 +54,9 @@ _RESERVED_HEADS = frozenset(
 _RESERVED_PREFIXES = ("neck_", "test_", "train_", "val_")
 """What layers of the neck, and figures of other rows, begin with."""
 
+_RESERVED_PHASES = frozenset({INITIAL, "normalization", "temperatures"})
+"""Names of other files beside those of the phases, in `models/`."""
+
 _LAYERS_OF_A_HEAD = ("_batch_norm", "_dropout", "_dense")
 """How the layers of a head's tower end, a number perhaps behind it."""
 
@@ -177,6 +180,8 @@ class Params(Section):
         earlier = [INITIAL]
         for name, phase in self.phases.items():
             where = f"phases.{name}"
+            if name in _RESERVED_PHASES:
+                raise ValueError(f"{where}: the name is taken. Rename the phase.")
             require_known(f"{where}.starts_from", phase.starts_from, earlier)
             require_known(f"{where}.image_size", phase.image_size, self.data.image_sizes)
             require_known(f"{where}.augmentation", phase.augmentation, list(self.augmentation))
@@ -291,6 +296,12 @@ def check_params(content: Any, name: str) -> Params:
     Raises:
         ParamsError: If a value is unknown, missing or wrong; one line for each fault.
     """
+    if not isinstance(content, dict):
+        received = "an empty file" if content is None else type(content).__name__
+        raise ParamsError(
+            f"{name}: expected keys and values. Received: {received}. "
+            "Copy a file of recipes/ there."
+        )
     try:
         return Params.model_validate(content)
     except ValidationError as error:

@@ -1,8 +1,9 @@
 """Sections on registered models: their name, the gate, their card."""
 
+import re
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from person_attributes.config.fields import (
     FROM_LIST,
@@ -13,6 +14,9 @@ from person_attributes.config.fields import (
     Section,
     Share,
 )
+
+_LONGEST_NAME = 255
+"""Letters of a name that every store of MLflow takes."""
 
 
 class GateParams(Section):
@@ -50,6 +54,33 @@ class RegistryParams(Section):
     served_rows: Count
     serving: ServingParams
     gate: GateParams
+
+    @field_validator("model_name")
+    @classmethod
+    def _is_name_for_mlflow(cls, name: str) -> str:
+        if (
+            not name.strip()
+            or not name.isprintable()
+            or set(name) & set("/:?")
+            or name == "."
+            or name.startswith("..")
+            or len(name) > _LONGEST_NAME
+        ):
+            raise ValueError(
+                f"MLflow registers no model of this name: expected up to {_LONGEST_NAME} letters "
+                f"without / : ? and no dots in front. Received: {name!r}. Rename the model."
+            )
+        return name
+
+    @field_validator("alias")
+    @classmethod
+    def _is_free_in_mlflow(cls, alias: str) -> str:
+        if re.fullmatch(r"latest|v\d+", alias) or len(alias) > _LONGEST_NAME:
+            raise ValueError(
+                f"MLflow sets no such alias: expected up to {_LONGEST_NAME} letters, and neither "
+                f"latest nor v with a number. Received: {alias!r}. Rename the alias."
+            )
+        return alias
 
 
 class CardParams(Section):

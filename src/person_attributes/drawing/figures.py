@@ -32,10 +32,10 @@ _STYLE: Any = {
 
 def new_figure(width: float, height: float) -> "Figure":
     """Makes an empty figure of a size in inches."""
-    import matplotlib
+    from matplotlib import style
     from matplotlib.figure import Figure
 
-    matplotlib.rcParams.update(_STYLE)
+    style.use(["default", _STYLE])  # whatever this machine's matplotlibrc says
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 

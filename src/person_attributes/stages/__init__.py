@@ -4,7 +4,8 @@ Only this room sees all of `Params` and knows which files a stage reads and writ
 are imported inside the stages that use them, so that cheap stages stay cheap.
 """
 
-from person_attributes.stages.data import check, encode, ingest, inspect, pack, sample, split
+from person_attributes.stages.checking import check
+from person_attributes.stages.data import encode, ingest, inspect, pack, sample, split
 from person_attributes.stages.evaluation import evaluate
 from person_attributes.stages.joining import join
 from person_attributes.stages.registration import (

@@ -36,19 +36,6 @@ if TYPE_CHECKING:
 _GRID_IMAGES = 18
 
 
-def check(workspace: Workspace, params: Params) -> None:
-    """Checks that the data source is there, and that imgaug can make every policy.
-
-    The rest of `params.yaml` was checked when it was read.
-    """
-    from person_attributes.data.augment import check_policies
-
-    check_policies(params.augmentation, params.data.image_sizes)
-    source = workspace.root / params.data.source
-    if source != workspace.sample:
-        open_source(source, params.data.limits)
-
-
 def sample(workspace: Workspace, params: Params) -> None:
     """Draws the embedded sample."""
     with open_stage_run(

@@ -69,6 +69,7 @@ def evaluate(workspace: Workspace, params: Params) -> None:
     with open_stage_run("evaluate", workspace, params, sections, reads, writes) as run:
         drawn = Split.read(workspace.split)
         refuse_other_split(workspace, phase, drawn)
+        _remove_former_histories(workspace, params)
         classifier = load_trained_network(workspace, params)
         network = average_flips(classifier) if params.evaluation.flips else classifier
         evaluation = _evaluate(workspace, params, drawn, network)
@@ -172,6 +173,14 @@ def _evaluate(
             for name, value in metrics.sum_up(train.y_true, train.y_prob).items()
         },
     )
+
+
+def _remove_former_histories(workspace: Workspace, params: Params) -> None:
+    """Removes histories of phases that are no longer there: DVC digests all of their folder."""
+    kept = {workspace.history(phase) for phase in params.phases}
+    for path in workspace.history(params.evaluation.phase).parent.glob("*.csv"):
+        if path not in kept:
+            path.unlink()
 
 
 def _read_learning_curves(workspace: Workspace, params: Params) -> pd.DataFrame:

@@ -88,7 +88,7 @@ def initialize(workspace: Workspace, params: Params) -> None:
             write_json(path, normalization.to_dict())
         with writing(workspace.weights(INITIAL)) as path:
             classifier.save_weights(path)
-        write_provenance(workspace, INITIAL, drawn, given)
+        write_provenance(workspace, INITIAL, drawn, image_size, given)
         with writing(workspace.network_picture) as path:
             path.write_bytes(draw_network(classifier))
         trainable = sum(int(np.prod(weight.shape)) for weight in classifier.trainable_weights)
@@ -286,7 +286,8 @@ def _train(
     history.insert(0, "epoch", range(1, len(history) + 1))
     with writing(workspace.history(phase)) as path:
         history.to_csv(path, index=False, lineterminator="\n")
-    write_provenance(workspace, phase, drawn, read_starting_weights(workspace, section.starts_from))
+    given = read_starting_weights(workspace, section.starts_from)
+    write_provenance(workspace, phase, drawn, section.image_size, given)
     print(
         f"{phase}: kept epoch {trained.best_epoch + 1} of {len(history)}, validation loss "
         f"{best['val_loss']:.3f}, mean accuracy {best['val_mean_accuracy']:.3f}"

@@ -13,7 +13,7 @@ import pandas as pd
 
 from person_attributes.config import Params
 from person_attributes.data.split import Split
-from person_attributes.digests import digest_paths
+from person_attributes.digests import digest_path, digest_paths
 from person_attributes.errors import SplitError
 from person_attributes.labels import LabelMap
 from person_attributes.workspace import Workspace
@@ -158,7 +158,13 @@ def refuse_other_split(workspace: Workspace, phase: str, drawn: Split) -> None:
         )
 
 
-def write_provenance(workspace: Workspace, phase: str, drawn: Split, starting_weights: str) -> None:
+def write_provenance(
+    workspace: Workspace,
+    phase: str,
+    drawn: Split,
+    image_size: int | str,
+    starting_weights: str,
+) -> None:
     """Writes what weights were trained on, and the digest of those that they began with."""
     with writing(workspace.provenance(phase)) as path:
         write_json(
@@ -166,6 +172,7 @@ def write_provenance(workspace: Workspace, phase: str, drawn: Split, starting_we
             {
                 "split_digest": drawn.digest,
                 "training_rows": len(drawn.train),
+                "pack_digest": digest_path(workspace.pack(image_size)),
                 "starting_weights": starting_weights,
             },
         )

@@ -1,0 +1,78 @@
+"""The command `check`: what would end `dvc repro` only later, said at once."""
+
+import configparser
+import subprocess
+from pathlib import Path
+
+from person_attributes.config import INITIAL, Params
+from person_attributes.data.archive import open_source
+from person_attributes.errors import ParamsError, ProjectError
+from person_attributes.workspace import Workspace
+
+
+def check(workspace: Workspace, params: Params) -> None:
+    """Checks that DVC can run here, that the data source is there, and that policies can be made.
+
+    The rest of `params.yaml` was checked when it was read.
+    """
+    from person_attributes.data.augment import check_policies
+
+    _require_git(workspace.root)
+    _refuse_own_files(workspace, params)
+    check_policies(params.augmentation, params.data.image_sizes)
+    source = workspace.root / params.data.source
+    if source != workspace.sample:
+        open_source(source, params.data.limits)
+        _describe_copies(workspace, params.data.source)
+
+
+def _require_git(root: Path) -> None:
+    """Refuses a folder outside of git, as DVC does unless it was told to do without."""
+    config = configparser.ConfigParser()
+    config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
+    if config.getboolean("core", "no_scm", fallback=False):
+        return
+    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
+        raise ProjectError(
+            f"{root}: expected a git repository, which DVC needs. Received: a folder outside of "
+            "any. Run git init."
+        )
+
+
+def _refuse_own_files(workspace: Workspace, params: Params) -> None:
+    """Refuses a source around files that stages write, as DVC does: each run would change it."""
+    source = params.data.source
+    folder = (workspace.root / source).resolve()
+    for path in (
+        workspace.records,
+        workspace.label_map,
+        workspace.split,
+        workspace.pack(params.data.image_sizes[0]),
+        workspace.weights(INITIAL),
+        workspace.history(params.evaluation.phase),
+        workspace.data_page,
+        workspace.evaluation_page,
+    ):
+        if path.resolve().is_relative_to(folder):
+            raise ParamsError(
+                "params.yaml: data.source: expected a folder or a .zip of its own. Received: "
+                f"{source!r}, in which stages write {workspace.relative(path)}. "
+                "Move the data, and name where it is."
+            )
+
+
+def _describe_copies(workspace: Workspace, source: str) -> None:
+    """Says where the copies of the project in which DVC runs experiments lack a source."""
+    if Path(source).is_absolute() or (workspace.root / source).is_relative_to(workspace.sample):
+        return
+    listed = subprocess.run(
+        ["git", "ls-files", "--", source, f"{source}.dvc"],
+        cwd=workspace.root,
+        capture_output=True,
+        check=False,
+    )
+    if not listed.stdout:
+        print(
+            f"check: data.source: {source} is neither in git nor in DVC: dvc exp run --queue and "
+            "--temp will not find it. For those name its absolute path, or dvc add it."
+        )

@@ -1,0 +1,20 @@
+import matplotlib
+import pytest
+
+from person_attributes.config import Params
+from person_attributes.drawing.network import draw_network
+from person_attributes.labels import LabelMap
+from person_attributes.modeling.classifier import Normalization, build_classifier
+
+
+@pytest.mark.parametrize("neck", ["avg", "avg_max"])
+def test_the_picture_does_not_depend_on_the_settings_of_the_machine(
+    params: Params, label_map: LabelMap, neck: str
+) -> None:
+    """It is an output, so that `dvc.lock` would differ from machine to machine."""
+    model = params.change({"model.blocks": [1, 1, 1, 1], "model.neck": neck}).model
+    normalization = Normalization([0.0] * 3, [255.0] * 3)
+    classifier = build_classifier(32, label_map.class_counts, model, normalization)
+    picture = draw_network(classifier)
+    with matplotlib.rc_context({"font.family": "monospace", "lines.linewidth": 7}):
+        assert draw_network(classifier) == picture

@@ -1,0 +1,71 @@
+"""What `person-attributes check` refuses, before `dvc repro` would end."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Project
+
+from person_attributes.config import Params
+from person_attributes.errors import ParamsError, ProjectError
+from person_attributes.stages import check
+from person_attributes.workspace import Workspace
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    project = Project(tmp_path / "project")
+    for folder in (".dvc", "data/sample", "data/photos", "photos"):
+        (project.root / folder).mkdir(parents=True)
+        (project.root / folder / "labels.csv").touch()
+    (project.root / ".gitignore").write_text("/data/\n")
+    project.run("git", "init", "--quiet")
+    project.run("git", "add", "--all")
+    return project
+
+
+def _check(project: Project, params: Params, source: str) -> None:
+    check(Workspace(project.root), params.change({"data.source": source}))
+
+
+def test_a_folder_outside_of_git_is_told_how_to_be_one(tmp_path: Path, params: Params) -> None:
+    with pytest.raises(ProjectError, match=r"expected a git repository.* Run git init"):
+        check(Workspace(tmp_path), params)
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    check(Workspace(tmp_path), params)
+
+
+def test_dvc_may_be_told_to_do_without_git(tmp_path: Path, params: Params) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    analytics = false\n    no_scm = true\n")
+    check(Workspace(tmp_path), params)
+
+
+@pytest.mark.parametrize("source", ["data", "data/", ".", "..", "", "data/packs", "models", "/"])
+def test_a_source_around_what_stages_write_is_refused(
+    project: Project, params: Params, source: str
+) -> None:
+    with pytest.raises(ParamsError, match=r"data\.source: expected a folder or a \.zip of its own"):
+        _check(project, params, source)
+
+
+@pytest.mark.parametrize(
+    ("source", "is_in_copies"),
+    [("data/sample", True), ("photos", True), ("data/photos", False), ("../shop", False)],
+)
+def test_a_source_that_copies_of_the_project_lack_is_named(
+    project: Project,
+    params: Params,
+    source: str,
+    is_in_copies: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (project.root.parent / "shop").mkdir()
+    _check(project, params, source)
+    _check(project, params, str(project.root / source))
+    said = capsys.readouterr().out.splitlines()
+    expected = (
+        f"check: data.source: {source} is neither in git nor in DVC: dvc exp run --queue and "
+        "--temp will not find it. For those name its absolute path, or dvc add it."
+    )
+    assert said == ([] if is_in_copies else [expected])
