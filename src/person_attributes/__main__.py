@@ -32,7 +32,12 @@ def _switch_to_project() -> None:
         return
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if paths[0] == str(source):
-        return  # Python was told to ignore the variable, by -E or -I
+        print(
+            f"{package}: expected to run this package. Received: {Path(__file__).parent}. "
+            "Run Python without -E and -I, which make it ignore PYTHONPATH.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(source), *filter(None, paths)])
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
