@@ -1,5 +1,6 @@
 """What was computed once is restored; what is killed, or runs twice at once, damages nothing."""
 
+import json
 import os
 import shutil
 import signal
@@ -10,14 +11,93 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Project, change_params, kill, read_yaml
+from conftest import Project, change_params, kill
 from mlflow.tracking import MlflowClient
 
 from person_attributes.digests import digest_path
+from person_attributes.stages.run_cache import RunCache
+from person_attributes.workspace import Workspace
 
 RESTORED = "sample: restored from DVC's run cache"
 COMPUTED = "sample: drew 4 people"
+MEASURES = ("folder/1.json", "folder/below/2.json", "table.csv", "metrics.json")
 SAMPLE = (sys.executable, "-m", "person_attributes", "sample")
+
+
+MEASURE = """\
+stages:
+  measure:
+    cmd: measure
+    deps: [input.txt]
+    outs:
+      - folder: {persist: true}
+      - table.csv: {persist: true, cache: false}
+    metrics:
+      - metrics.json: {persist: true, cache: false}
+"""
+
+
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A small project in the process of a stage that DVC runs, kept once and overwritten since."""
+    (tmp_path / ".dvc").mkdir()
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    (tmp_path / "dvc.yaml").write_text(MEASURE)
+    (tmp_path / "input.txt").write_text("input")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_STAGE", "measure")
+    workspace = Workspace(tmp_path)
+    run_cache = RunCache(workspace, "measure")
+    assert not run_cache.restore()
+    _write_measures(workspace, "kept")
+    run_cache.save()
+    _write_measures(workspace, "later")
+    return workspace
+
+
+def _write_measures(workspace: Workspace, content: str) -> None:
+    for name in MEASURES:
+        path = workspace.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"content": content}))
+
+
+def _read_measures(workspace: Workspace) -> set[str]:
+    texts = ((workspace.root / name).read_text() for name in MEASURES)
+    return {json.loads(text)["content"] for text in texts}
+
+
+def test_metrics_that_git_keeps_are_restored_with_the_rest(measured: Workspace) -> None:
+    (measured.root / "folder/stale.txt").write_text("of the time before")
+    assert RunCache(measured, "measure").restore()
+    assert _read_measures(measured) == {"kept"}
+    assert not (measured.root / "folder/stale.txt").exists()
+
+
+def test_another_input_is_another_run(measured: Workspace) -> None:
+    (measured.root / "input.txt").write_text("another")
+    assert not RunCache(measured, "measure").restore()
+    assert _read_measures(measured) == {"later"}
+
+
+@pytest.mark.parametrize("damage", [None, "damaged"])
+def test_a_damaged_cache_is_repaired(measured: Workspace, damage: str | None) -> None:
+    """Object by object: one that is missing or damaged is not restored, and is made again."""
+    cache = measured.root / ".dvc/cache/files"
+    before = digest_path(cache)
+    for path in [path for path in cache.rglob("*") if path.is_file()]:
+        path.unlink()
+        if damage:
+            path.write_text(damage)
+            path.chmod(0o444)
+        run_cache = RunCache(measured, "measure")
+        assert not run_cache.restore()
+        assert _read_measures(measured) == {"later"}, "nothing was overwritten"
+        _write_measures(measured, "kept")
+        run_cache.save()
+        assert digest_path(cache) == before
+        _write_measures(measured, "later")
+    assert RunCache(measured, "measure").restore()
 
 
 @pytest.fixture(scope="module")
@@ -75,19 +155,6 @@ def test_what_is_forced_is_computed(project: Project) -> None:
     assert COMPUTED in project.run(sys.executable, "-c", code).stdout
     assert RESTORED in _draw_with(project, 2)
     assert _digest(project) == second
-
-
-def test_a_damaged_cache_is_repaired(project: Project) -> None:
-    (out,) = read_yaml(project.root / "dvc.lock")["stages"]["sample"]["outs"]
-    image = digest_path(project.root / "data/sample/resized/1.jpg")
-    damaged = project.root / ".dvc/cache/files/md5" / image[:2] / image[2:]
-    assert RESTORED in _draw_with(project, 1)
-    damaged.chmod(0o644)
-    damaged.write_bytes(b"damaged")
-    damaged.chmod(0o444)
-    assert COMPUTED in _draw_with(project, 2)
-    assert _digest(project) == out["md5"]
-    assert digest_path(damaged) == image
 
 
 def test_links_to_the_cache_are_replaced_and_not_written_through(project: Project) -> None:

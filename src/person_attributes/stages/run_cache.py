@@ -124,22 +124,28 @@ def _find_files(out: Any) -> dict[str, Path] | None:
     """Finds an output's files in DVC's cache, by their names below it.
 
     Returns:
-        None where a file is missing or damaged; the damaged one is removed, or DVC would keep it.
+        None where a file is missing or damaged.
     """
-    content = out.get_obj()
-    if content is None:
-        return None
     digests = {"": out.hash_info.value}
     if out.hash_info.isdir:
-        digests = {"/".join(name): digest.value for name, _, digest in content}
-    files = {name: Path(out.cache.oid_to_path(digest)) for name, digest in digests.items()}
-    for name, file in files.items():
-        if not file.exists():
+        if not _is_sound(out.cache, out.hash_info.value):
             return None
-        if digest_path(file) != digests[name]:
-            file.unlink()
-            return None
-    return files
+        digests = {"/".join(name): digest.value for name, _, digest in out.get_obj()}
+    unsound = [digest for digest in digests.values() if not _is_sound(out.cache, digest)]
+    if unsound:
+        return None
+    return {name: Path(out.cache.oid_to_path(digest)) for name, digest in digests.items()}
+
+
+def _is_sound(cache: Any, digest: str) -> bool:
+    """Says whether DVC's cache has an object; a damaged one is removed, or DVC would keep it."""
+    path = Path(cache.oid_to_path(digest))
+    if not path.exists():
+        return False
+    if digest_path(path) == digest.removesuffix(".dir"):
+        return True
+    path.unlink()
+    return False
 
 
 def _copy(files: dict[str, Path], target: Path) -> None:
