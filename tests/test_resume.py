@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,23 +131,42 @@ def test_a_changed_parameter_starts_anew(project: Project) -> None:
     assert "p1 1/" in project.run(*TRAIN).stdout
 
 
-def test_a_phase_that_dvc_had_not_noted_yet_stands_and_force_trains_again(
+def test_a_finished_phase_is_restored_not_trained_again(
     project: Project, uninterrupted: dict[str, bytes]
 ) -> None:
     done = project.run(*TRAIN)  # as where `dvc repro` is killed before it writes dvc.lock
     assert "p1: learned nothing of " in done.stdout
-    assert "its outputs stand" in project.run("dvc", "repro", "train@p1").stdout
-    _check_runs(_store(project))
-    again = project.run("dvc", "repro", "--force", "--single-item", "train@p1")
-    assert "p1 1/" in again.stdout
+    restored = "train@p1: restored from DVC's run cache"
+    assert restored in project.run("dvc", "repro", "train@p1").stdout
+    change_params(project.params_file, {"phases.p1.epochs": 1})
+    assert "p1 1/1" in project.run("dvc", "repro", "train@p1").stdout
+    change_params(project.params_file, {"phases.p1.epochs": EPOCHS})
+    assert restored in project.run("dvc", "repro", "train@p1").stdout
     assert _read_outputs(project) == uninterrupted
+
+
+def test_a_finished_phase_that_could_not_be_kept_trains_nothing_again(
+    project: Project, uninterrupted: dict[str, bytes]
+) -> None:
+    """As where the disk is full in the moment when its outputs go to DVC's cache."""
+    runs = project.root / ".dvc/cache/runs"
+    shutil.rmtree(runs)
+    runs.write_text("no folder")
+    failed = project.run(*TRAIN, code=2)
+    assert f"p1 {EPOCHS}/{EPOCHS}" in failed.stdout
+    runs.unlink()
+    done = project.run(*TRAIN)
+    assert f"p1: goes on from its backup, after epoch {EPOCHS} " in done.stdout
+    assert f"p1 {EPOCHS}/{EPOCHS}" not in done.stdout
+    assert _read_outputs(project) == uninterrupted
+    _check_runs(_store(project))
 
 
 def test_two_processes_do_not_train_one_phase(project: Project) -> None:
     process = project.start(*TRAIN)
     _wait_for(project, "points.jsonl", process)
     refused = project.run(*TRAIN, code=2)
-    assert refused.stderr.startswith("p1: another process is training this phase.")
+    assert refused.stderr.startswith("train@p1: another process runs this stage in ")
     assert refused.stderr.count("\n") == 1
     kill(process)
 

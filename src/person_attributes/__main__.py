@@ -1,7 +1,46 @@
-"""Runs the command line as `python -m person_attributes`."""
+"""Runs the command line, as `python -m person_attributes` or `person-attributes`.
 
+In a project's folder the package of that project runs, whichever the environment has installed: it
+is the code that DVC digests. The two differ in the copies that `dvc exp run --queue` and `--temp`
+make, and where several clones share an environment.
+"""
+
+import os
 import sys
+from pathlib import Path
 
-from person_attributes.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Runs the command line with the code of the project in this folder.
+
+    Returns:
+        The exit code.
+    """
+    _switch_to_project()
+    from person_attributes.cli import main
+
+    return main()
+
+
+def _switch_to_project() -> None:
+    """Replaces this process by one that imports the project's own package, if it has another."""
+    source = Path.cwd() / "src"
+    package = source / "person_attributes"
+    if not (Path("dvc.yaml").exists() and package.is_dir()):
+        return
+    if package.samefile(Path(__file__).parent):
+        return
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if paths[0] == str(source):
+        print(
+            f"{package}: expected to run this package. Received: {Path(__file__).parent}. "
+            "Run Python without -E and -I, which make it ignore PYTHONPATH.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(source), *filter(None, paths)])
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -36,6 +36,19 @@ _COMMANDS = {
     "summarize": "print the last evaluation and the next commands",
 }
 
+_STAGES = (
+    "sample",
+    "ingest",
+    "encode",
+    "split",
+    "pack",
+    "inspect",
+    "initialize",
+    "train",
+    "evaluate",
+    "register",
+)
+
 _OF_A_PHASE = ("train", "lr-find")
 
 _NEEDS_KERAS = ("initialize", "train", "join", "lr-find", "sweep", "evaluate")
@@ -147,6 +160,9 @@ def _run(options: argparse.Namespace, workspace: Workspace) -> None:
     if options.command == "promote":
         stages.promote(workspace, params, options.version, options.because)
         return
+    if options.command in _STAGES:
+        _run_stage(options, workspace, params)
+        return
     if options.command in _NEEDS_KERAS:
         import_keras()
     if options.command == "join":
@@ -157,13 +173,36 @@ def _run(options: argparse.Namespace, workspace: Workspace) -> None:
 
         sweep(workspace, params)
         return
-    stage = getattr(stages, options.command.replace("-", "_"))
-    if options.command in _OF_A_PHASE:
-        stage(workspace, params, _require_phase(params, options.phase))
-    elif options.command == "pack":
-        stage(workspace, params, _require_image_size(params, options.image_size))
+    command = getattr(stages, options.command.replace("-", "_"))
+    if options.command == "lr-find":
+        command(workspace, params, _require_phase(params, options.phase))
     else:
-        stage(workspace, params)
+        command(workspace, params)
+
+
+def _run_stage(options: argparse.Namespace, workspace: Workspace, params: Params) -> None:
+    """Runs a stage, or restores what it would write, alone in this folder."""
+    from person_attributes import stages
+    from person_attributes.stages.run_cache import RunCache
+    from person_attributes.stages.wiring import hold_stage
+
+    item = []
+    if options.command == "train":
+        item = [_require_phase(params, options.phase)]
+    if options.command == "pack":
+        item = [_require_image_size(params, options.image_size)]
+    name = "@".join([options.command, *item])
+    with hold_stage(workspace, name):
+        run_cache = RunCache(workspace, name)
+        if run_cache.restore():
+            return
+        if options.command in _NEEDS_KERAS:
+            import_keras()
+        if options.command == "train":
+            stages.train(workspace, params, *item, keep=run_cache.save)
+        else:
+            getattr(stages, options.command)(workspace, params, *item)
+            run_cache.save()
 
 
 def _require_phase(params: Params, phase: str) -> str:

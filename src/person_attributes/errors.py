@@ -12,6 +12,7 @@ PersonAttributesError
 │   ├── UntrainableError   its numbers cannot be trained: the loss diverges, memory does not suffice
 │   ├── StoppedError       a signal ended a phase, after a backup
 │   └── SurpassedError     a sweep ended a trial that fell behind
+├── BusyError              another process runs the same stage
 ├── ComparisonError        two evaluations cannot be found or compared
 │   └── OtherRowsError     they were not made on the same rows
 ├── TrackingError          MLflow cannot be reached
@@ -90,6 +91,10 @@ class StoppedError(TrainingError):
 
 class SurpassedError(TrainingError):
     """A sweep ended a trial that fell behind the others."""
+
+
+class BusyError(PersonAttributesError):
+    """Another process runs the same stage in the same folder."""
 
 
 class ComparisonError(PersonAttributesError):

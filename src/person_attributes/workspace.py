@@ -58,6 +58,10 @@ class Workspace:
         """Where interrupted phases go on from; no output of a stage."""
         return (self.root if self.project else self.home) / "backups"
 
+    def stage_lock(self, stage: str) -> Path:
+        """Held while a stage writes into this folder; no output of a stage."""
+        return self.root / "backups" / f"{stage}.lock"
+
     @property
     def announcement(self) -> Path:
         """What the first of several hosts trains, for the others to join."""

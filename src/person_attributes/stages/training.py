@@ -14,13 +14,7 @@ from person_attributes.config import INITIAL, AugmentationParams, Params
 from person_attributes.data.annotations import read_records
 from person_attributes.data.packs import channel_statistics, open_pack
 from person_attributes.data.split import Split, find_positions
-from person_attributes.digests import (
-    combine,
-    digest_path,
-    digest_paths,
-    read_lock,
-    recorded_outputs,
-)
+from person_attributes.digests import combine, digest_path, digest_paths
 from person_attributes.errors import UntrainableError
 from person_attributes.stages.joining import announcing, require_first_host
 from person_attributes.stages.wiring import (
@@ -36,7 +30,7 @@ from person_attributes.stages.wiring import (
 from person_attributes.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import keras
 
@@ -131,6 +125,7 @@ def train(
     params: Params,
     phase: str,
     listeners: "Sequence[EpochListener]" = (),
+    keep: "Callable[[], None]" = lambda: None,
 ) -> None:
     """Trains one phase from the best weights of the one that it starts from.
 
@@ -139,6 +134,7 @@ def train(
         params: All parameters.
         phase: A key of its phases.
         listeners: Told after each epoch, beside MLflow and the terminal.
+        keep: Called when the outputs are complete, before the checkpoint is cleared.
     """
     from person_attributes.tracking.journal import Journal
     from person_attributes.tracking.runs import Continuation, open_run
@@ -151,9 +147,6 @@ def train(
     fingerprint = _fingerprint(shown, inputs)
     backup = Backup(workspace.backups, phase, fingerprint, params.runtime.backup_minutes)
     with backup.hold(waits=workspace.is_copy):
-        if _stands(workspace, f"train@{phase}", writes, backup):
-            print(f"{phase}: was done when it was stopped; its outputs stand")
-            return
         continuation = Continuation(
             fingerprint, Journal(backup.journal), params.runtime.tracking_minutes
         )
@@ -173,6 +166,7 @@ def train(
             require_agreement(phase, fingerprint)
             run.set_tags({f"{phase}.devices": str(devices)})
             _train(workspace, params, phase, backup, run, listeners, devices)
+        keep()
         backup.finish(digest_paths(workspace.root, writes))
 
 
@@ -458,22 +452,6 @@ def _fingerprint(params: dict[str, Any], inputs: dict[str, str]) -> str:
             "libraries": [keras.backend.backend(), keras.__version__, np.__version__],
         }
     )
-
-
-def _stands(workspace: Workspace, stage: str, writes: list[Path], backup: "Backup") -> bool:
-    """Says whether a phase was done, but stopped before DVC had noted it.
-
-    Where DVC had noted it, it is run again on purpose, and what was kept is cleared.
-    """
-    outputs = backup.finished_outputs()
-    if outputs is None:
-        return False
-    written = digest_paths(workspace.root, writes)
-    recorded = recorded_outputs(read_lock(workspace.dvc_lock), stage)
-    if outputs == written and outputs != recorded:
-        return True
-    backup.forget()
-    return False
 
 
 def _phase_seed(seed: int, phase: str) -> int:

@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import filelock
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -14,7 +16,7 @@ import pandas as pd
 from person_attributes.config import Params
 from person_attributes.data.split import Split
 from person_attributes.digests import digest_path, digest_paths
-from person_attributes.errors import SplitError
+from person_attributes.errors import BusyError, SplitError
 from person_attributes.labels import LabelMap
 from person_attributes.workspace import Workspace
 
@@ -26,15 +28,39 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
+def hold_stage(workspace: Workspace, stage: str) -> Iterator[None]:
+    """Keeps other processes of a stage out of this folder, such as one that a killed `dvc` left.
+
+    Raises:
+        BusyError: If there is one.
+    """
+    path = workspace.stage_lock(stage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise BusyError(
+            f"{stage}: another process runs this stage in {workspace.root}. Expected one at a "
+            "time. Wait for it, or end it, and run dvc repro."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """Gives a temporary path that takes the place of `path` once everything is written.
 
-    A stage that fails leaves the output of the time before untouched; what a killed one left
-    behind is cleared by the next.
+    A stage that fails leaves the output of the time before untouched. No two processes share a
+    temporary path; what a killed one left behind is cleared by the next.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".writing-{path.name}")
-    remove(temporary)
+    for abandoned in path.parent.glob(f".writing-*-{path.name}"):
+        remove(abandoned)
+    temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
     try:
         yield temporary
         if path.is_dir():

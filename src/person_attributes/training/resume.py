@@ -181,12 +181,6 @@ class Backup:
             return None
         return outputs
 
-    def forget(self) -> None:
-        """Clears everything: the phase starts anew."""
-        self._finished.unlink(missing_ok=True)
-        shutil.rmtree(self.folder)
-        self.folder.mkdir()
-
 
 class HelpersBackup(Backup):
     """The backup as a process has it that helps the first one: it reads, and writes nothing.

@@ -1,0 +1,79 @@
+"""The code that DVC digests is the code that runs, whichever package the environment has."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from conftest import Project, change_params
+
+EDITED = "src/person_attributes/data/sample.py"
+
+
+@dataclass(frozen=True)
+class Clone(Project):
+    """A project in an environment that has the package of another one installed."""
+
+    installed: Path = Path()
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {"PYTHONPATH": str(self.installed / "src")}
+
+
+@pytest.fixture(scope="module")
+def clone(
+    make_project: Callable[[str], Project], tmp_path_factory: pytest.TempPathFactory
+) -> Clone:
+    """Another project's package is installed; the clone's own says so when it draws the sample."""
+    other = make_project("other")
+    change_params(other.params_file, {"sample.images": 4})
+    copy = other.copy(tmp_path_factory.mktemp("clone") / "project")
+    _edit(copy, "the code of the clone")
+    return Clone(copy.root, other.root)
+
+
+def _edit(project: Project, said: str) -> None:
+    path = project.root / EDITED
+    before, _, _ = path.read_text(encoding="utf-8").partition("\nprint(")
+    path.write_text(f"{before}\nprint({said!r})\n", encoding="utf-8")
+
+
+def test_a_clone_runs_its_own_code_in_the_environment_of_another(clone: Clone) -> None:
+    assert "the code of the clone" in clone.run("dvc", "repro", "sample").stdout
+    elsewhere = replace(clone, root=clone.installed)
+    assert "the code of the clone" not in elsewhere.cli("sample").stdout
+
+
+def test_the_switch_keeps_the_process_and_its_options(clone: Clone) -> None:
+    code = "import os, sys; print('process', os.getpid(), sys.flags.dont_write_bytecode)"
+    path = clone.root / EDITED
+    kept = path.read_text(encoding="utf-8")
+    path.write_text(f"{kept}\n{code}\n", encoding="utf-8")
+    process = clone.start(sys.executable, "-B", "-m", "person_attributes", "sample")
+    said, _ = process.communicate()
+    assert f"process {process.pid} 1" in said
+    path.write_text(kept, encoding="utf-8")
+
+
+def test_the_code_of_another_project_is_refused_in_one_line(clone: Clone) -> None:
+    """Where Python was told to ignore the variable that would name the right one."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(clone.installed / 'src')!r});"
+        "from person_attributes.__main__ import main; main()"
+    )
+    refused = clone.run(sys.executable, "-E", "-c", code, "check", code=2)
+    assert f"{clone.root / 'src/person_attributes'}: expected to run this" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_an_experiment_runs_the_code_that_was_queued(clone: Clone, tmp_path: Path) -> None:
+    project = replace(clone, root=clone.copy(tmp_path / "project").root)
+    _edit(project, "queued code")
+    project.run("dvc", "exp", "run", "--queue", "--name", "queued", "sample")
+    _edit(project, "later code")
+    assert "later code" in project.run("dvc", "exp", "run", "--temp", "sample").stdout
+    project.run("dvc", "exp", "run", "--run-all")
+    logged = project.run("dvc", "queue", "logs", "queued").stdout
+    assert "queued code" in logged
+    assert "later code" not in logged
