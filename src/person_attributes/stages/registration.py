@@ -29,7 +29,6 @@ from person_attributes.workspace import Workspace
 
 if TYPE_CHECKING:
     import keras
-    from mlflow.entities.model_registry import ModelVersion
 
     from person_attributes.evaluation.gate import Condition
     from person_attributes.evaluation.predictions import Predictions
@@ -47,7 +46,7 @@ def register(workspace: Workspace, params: Params) -> None:
     with _open_registry(workspace, params) as models:
         version = models.find_content(content_digest)
         if version and models.is_settled(version):
-            _report_registered(workspace, params, models, version)
+            _report_registered(workspace, params, models, str(version.version))
             return
     import_keras()
     _register(workspace, params, content_digest, str(version.version) if version else "")
@@ -72,12 +71,12 @@ def _digest_content(workspace: Workspace, params: Params) -> str:
 
 
 def _report_registered(
-    workspace: Workspace, params: Params, models: "Registry", version: "ModelVersion"
+    workspace: Workspace, params: Params, models: "Registry", number: str
 ) -> None:
     """Says which version has this content, also on the run of the execution."""
     from person_attributes.tracking.runs import log_to_execution
 
-    number = str(version.version)
+    version = models.find(number)
     metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
     tags = {"registered_version": number, "gate.reason": models.reason_of(version)}
     log_to_execution(workspace, metrics, tags)
@@ -124,7 +123,9 @@ def _register(workspace: Workspace, params: Params, content_digest: str, number:
             claims = check_claims(predictions, metrics, drawn.train, params.registry.gate)
             with models.hold():
                 models.describe(number, metrics, drawn.validation_digest, card)
-                progress = _hold_against(models.find_champion(), predictions, workspace, params)
+                champion = models.find_champion()
+                before = str(champion.version) if champion else None
+                progress = _hold_against(before, predictions, workspace, params)
                 sound = [*exported.conditions, served, *claims]
                 registered = models.settle(number, sound, progress)
         run.log_results(metrics)
@@ -299,7 +300,8 @@ def promote(workspace: Workspace, params: Params, number: str, because: str) -> 
                 "Register it anew, or give a reason with --because."
             )
         evaluated = find_evaluated(workspace, f"models:/{name}/{number}")
-        progress = _hold_against(champion, evaluated.predictions, workspace, params)
+        before = str(champion.version) if champion else None
+        progress = _hold_against(before, evaluated.predictions, workspace, params)
         failed = [condition for condition in progress if not condition.holds]
         if failed:
             print(format_conditions(progress))
@@ -383,7 +385,7 @@ def _open_registry(workspace: Workspace, params: Params) -> Iterator["Registry"]
 
 
 def _hold_against(
-    champion: "ModelVersion | None",
+    champion: str | None,
     predictions: "Predictions",
     workspace: Workspace,
     params: Params,
@@ -394,23 +396,23 @@ def _hold_against(
 
     if champion is None:
         return []
-    section, number = params.registry, champion.version
+    section = params.registry
     try:
-        before = find_evaluated(workspace, f"models:/{section.model_name}/{number}")
+        before = find_evaluated(workspace, f"models:/{section.model_name}/{champion}")
         return check_progress(
             before.predictions, predictions, section.gate, params.evaluation, params.seed
         )
     except OtherRowsError as error:
         return [
             Condition(
-                f"rows of version {number}",
+                f"rows of version {champion}",
                 "the same, or registry.gate.when_rows_differ promote",
                 str(error).partition(".")[0],
                 section.gate.when_rows_differ == "promote",
             )
         ]
     except ComparisonError as error:
-        return [Condition(f"evaluation of version {number}", "at hand", str(error), holds=False)]
+        return [Condition(f"evaluation of version {champion}", "at hand", str(error), holds=False)]
 
 
 def _read_limits(params: Params) -> "Limits":
