@@ -8,6 +8,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -186,12 +187,14 @@ def _run_stage(options: argparse.Namespace, workspace: Workspace, params: Params
     from person_attributes.stages.run_cache import RunCache
     from person_attributes.stages.wiring import hold_stage
 
-    item = []
-    if options.command == "train":
-        item = [_require_phase(params, options.phase)]
-    if options.command == "pack":
-        item = [_require_image_size(params, options.image_size)]
-    name = "@".join([options.command, *item])
+    compute = partial(getattr(stages, options.command), workspace, params)
+    name = options.command
+    if name == "train":
+        compute = partial(compute, _require_phase(params, options.phase))
+        name = f"train@{options.phase}"
+    if name == "pack":
+        compute = partial(compute, _require_image_size(params, options.image_size))
+        name = f"pack@{options.image_size}"
     with hold_stage(workspace, name):
         run_cache = RunCache(workspace, name)
         if run_cache.restore():
@@ -199,9 +202,9 @@ def _run_stage(options: argparse.Namespace, workspace: Workspace, params: Params
         if options.command in _NEEDS_KERAS:
             import_keras()
         if options.command == "train":
-            stages.train(workspace, params, *item, keep=run_cache.save)
+            compute(keep=run_cache.save)
         else:
-            getattr(stages, options.command)(workspace, params, *item)
+            compute()
             run_cache.save()
 
 

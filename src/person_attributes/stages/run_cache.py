@@ -85,8 +85,9 @@ class RunCache:
         if earlier is None:
             return None
         if "--pull" in self._options:
-            for objects in earlier.get_used_objs().values():
-                self._stage.repo.cloud.pull(objects)
+            with contextlib.suppress(DvcException):  # no remote, or it lacks some of them
+                for objects in earlier.get_used_objs().values():
+                    self._stage.repo.cloud.pull(objects)
         outputs = {}
         for out in earlier.outs:
             files = _find_files(out)
@@ -108,7 +109,7 @@ class RunCache:
             print(f"{self._name}: not kept in DVC's run cache: {error}")
 
 
-class _Entries(StageCache):  # type: ignore[misc]
+class _Entries(StageCache):
     """The entries of the run cache.
 
     DVC's own `restore` cannot be used: it asks for locks that the `dvc` above this process holds.
