@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from person_attributes.config import Params, read_params
 from person_attributes.data.sample import draw_sample
 from person_attributes.labels import LabelMap
 from person_attributes.stages.wiring import make_label_map
+from person_attributes.workspace import Workspace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -196,3 +197,42 @@ def _copy(part: str, root: Path) -> None:
 @pytest.fixture
 def random() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store as the first command makes it, which takes seconds; to be copied."""
+    from person_attributes.tracking.database import prepare_store  # most tests need no MLflow
+
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    prepare_store(database)
+    return database
+
+
+@pytest.fixture
+def shell() -> Iterator[None]:
+    """A shell that names no store and no experiment; what a test has MLflow name is forgotten."""
+    import mlflow
+
+    def forget() -> None:
+        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+            del os.environ[name]
+
+    before = dict(os.environ)
+    forget()
+    yield
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+    forget()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, empty_store: Path, shell: None) -> Workspace:
+    """A folder with an empty store of its own."""
+    from person_attributes.tracking.database import prepare_store
+
+    workspace = Workspace(tmp_path / "project")
+    workspace.root.mkdir()
+    shutil.copy(empty_store, workspace.tracking_database)
+    prepare_store(workspace.tracking_database)
+    return workspace

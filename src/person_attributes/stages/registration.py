@@ -261,7 +261,7 @@ def summarize(workspace: Workspace, params: Params) -> None:
 def _open_registry(workspace: Workspace, params: Params) -> Iterator["Registry"]:
     """Opens the registry; what MLflow raises in the block becomes one line."""
     from person_attributes.promotion import Registry
-    from person_attributes.tracking.runs import connect, telling_in_one_line
+    from person_attributes.tracking.connection import connect, telling_in_one_line
 
     with telling_in_one_line():
         yield Registry(connect(workspace), workspace, params.registry)
