@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pytest
 from ruamel.yaml import YAML
@@ -19,6 +20,7 @@ from person_attributes.config import Params, read_params
 from person_attributes.data.sample import draw_sample
 from person_attributes.labels import LabelMap
 from person_attributes.stages.wiring import make_label_map
+from person_attributes.tracking.database import prepare_store
 from person_attributes.workspace import Workspace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -115,7 +117,11 @@ class Project:
         )
 
     def copy(self, root: Path) -> "Project":
-        return Project(Path(shutil.copytree(self.root, root)))
+        copied = Project(Path(shutil.copytree(self.root, root)))
+        store = copied.root / "mlflow.db"
+        if store.exists():
+            prepare_store(store)  # else the first command says that the project was copied
+        return copied
 
     def cli(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "person_attributes", *arguments, code=code)
@@ -202,8 +208,6 @@ def random() -> np.random.Generator:
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow store as the first command makes it, which takes seconds; to be copied."""
-    from person_attributes.tracking.database import prepare_store  # most tests need no MLflow
-
     database = tmp_path_factory.mktemp("store") / "mlflow.db"
     prepare_store(database)
     return database
@@ -212,7 +216,6 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shell() -> Iterator[None]:
     """A shell that names no store and no experiment; what a test has MLflow name is forgotten."""
-    import mlflow
 
     def forget() -> None:
         for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
@@ -229,8 +232,6 @@ def shell() -> Iterator[None]:
 @pytest.fixture
 def workspace(tmp_path: Path, empty_store: Path, shell: None) -> Workspace:
     """A folder with an empty store of its own."""
-    from person_attributes.tracking.database import prepare_store
-
     workspace = Workspace(tmp_path / "project")
     workspace.root.mkdir()
     shutil.copy(empty_store, workspace.tracking_database)

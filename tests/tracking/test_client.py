@@ -28,7 +28,7 @@ def test_a_dataset_that_another_process_logs_at_the_same_moment_is_logged(
     client = connect(workspace)
     ours, theirs = (client.create_run("0").info.run_id for _ in range(2))
     engine = client._tracking_client.store.engine
-    refused = []
+    refused: list[str] = []
 
     @sqlalchemy.event.listens_for(engine, "before_cursor_execute")
     def race(_: Any, __: Any, statement: str, *rest: Any) -> None:
@@ -39,7 +39,9 @@ def test_a_dataset_that_another_process_logs_at_the_same_moment_is_logged(
     _log_dataset(client, ours)
     assert refused
     for run_id in (ours, theirs):
-        (used,) = client.get_run(run_id).inputs.dataset_inputs
+        inputs = client.get_run(run_id).inputs
+        assert inputs is not None
+        (used,) = inputs.dataset_inputs
         assert used.dataset.name == "records"
         assert [tag.value for tag in used.tags] == ["training"]
 

@@ -29,12 +29,20 @@ def test_an_error_that_no_server_causes_does_not_ask_to_start_one(workspace: Wor
     assert str(told.value).startswith(f"MLflow at {workspace.tracking_database}: ")
 
 
-def test_a_store_that_may_not_be_written_is_one_line(workspace: Workspace) -> None:
+@pytest.mark.parametrize(
+    ("pragma", "words"),
+    [
+        ("query_only = true", r"readonly.*Ask for the right to write there"),
+        ("max_page_count = 1", r"full.*Free some room"),
+    ],
+)
+def test_a_store_that_cannot_be_written_is_one_line(
+    workspace: Workspace, pragma: str, words: str
+) -> None:
     client = connect(workspace)
     with client._tracking_client.store.engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA query_only = true")
-        connection.commit()
-    words = pytest.raises(TrackingError, match=r"readonly.*Ask for the right to write there")
-    with words as told, telling_in_one_line():
-        client.create_experiment("another")
+        connection.exec_driver_sql(f"PRAGMA {pragma}")
+    refused = pytest.raises(TrackingError, match=words)
+    with refused as told, telling_in_one_line():
+        client.create_experiment("another", tags={f"{n}": "x" * 4000 for n in range(500)})
     assert "\n" not in str(told.value)

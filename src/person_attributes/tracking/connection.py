@@ -132,9 +132,10 @@ def telling_in_one_line(*more: type[Exception]) -> Iterator[None]:
     Args:
         more: Errors of other libraries, which are said alike.
     """
+    worded: tuple[type[Exception], ...] = (MlflowException, *more)
     try:
         yield
-    except (MlflowException, *more) as error:
+    except worded as error:
         store = mlflow.get_tracking_uri()
         if store.startswith("sqlite"):
             store = str(make_url(store).database)

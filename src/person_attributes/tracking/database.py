@@ -69,11 +69,13 @@ def prepare_store(database: Path) -> None:
 
 def create_experiment(database: Path, name: str) -> None:
     """Makes an experiment whose artifacts lie beside the database, not in the working directory."""
-    SqlAlchemyStore(sqlite_address(database), _name_artifacts(database)).create_experiment(name)
+    _open(database, database).create_experiment(name)  # type: ignore[no-untyped-call]
 
 
-def _name_artifacts(database: Path) -> str:
-    return (database.parent / "mlruns").as_uri()
+def _open(file: Path, database: Path) -> SqlAlchemyStore:
+    """Opens the store in a file, whose place is or will be that of the database."""
+    artifacts = (database.parent / "mlruns").as_uri()
+    return SqlAlchemyStore(sqlite_address(file), artifacts)  # type: ignore[no-untyped-call]
 
 
 def _has_content(database: Path) -> bool:
@@ -92,8 +94,7 @@ def _create(database: Path) -> None:
     draft = database.with_name(f"{database.name}.new")
     for rest in database.parent.glob(f"{draft.name}*"):
         rest.unlink()
-    store = SqlAlchemyStore(sqlite_address(draft), _name_artifacts(database))
-    store.engine.dispose()
+    _open(draft, database).engine.dispose()
     draft.replace(database)
 
 
