@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pytest
 from ruamel.yaml import YAML
@@ -20,7 +19,6 @@ from person_attributes.config import Params, read_params
 from person_attributes.data.sample import draw_sample
 from person_attributes.labels import LabelMap
 from person_attributes.stages.wiring import make_label_map
-from person_attributes.tracking.database import prepare_store
 from person_attributes.workspace import Workspace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -120,7 +118,7 @@ class Project:
         copied = Project(Path(shutil.copytree(self.root, root)))
         store = copied.root / "mlflow.db"
         if store.exists():
-            prepare_store(store)  # else the first command says that the project was copied
+            _prepare_store(store)  # else the first command says that the project was copied
         return copied
 
     def cli(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -205,17 +203,26 @@ def random() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+def _prepare_store(database: Path) -> None:
+    """Makes a store, or has one that was copied look where it is."""
+    # The tests of other backends run without MLflow.
+    from person_attributes.tracking.database import prepare_store
+
+    prepare_store(database)
+
+
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow store as the first command makes it, which takes seconds; to be copied."""
     database = tmp_path_factory.mktemp("store") / "mlflow.db"
-    prepare_store(database)
+    _prepare_store(database)
     return database
 
 
 @pytest.fixture
 def shell() -> Iterator[None]:
     """A shell that names no store and no experiment; what a test has MLflow name is forgotten."""
+    import mlflow
 
     def forget() -> None:
         for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
@@ -235,5 +242,5 @@ def workspace(tmp_path: Path, empty_store: Path, shell: None) -> Workspace:
     workspace = Workspace(tmp_path / "project")
     workspace.root.mkdir()
     shutil.copy(empty_store, workspace.tracking_database)
-    prepare_store(workspace.tracking_database)
+    _prepare_store(workspace.tracking_database)
     return workspace
