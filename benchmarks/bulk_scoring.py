@@ -66,7 +66,7 @@ def _register() -> None:
     from person_attributes.config import read_params
     from person_attributes.modeling.classifier import Normalization, build_classifier
     from person_attributes.stages.wiring import make_label_map
-    from person_attributes.tracking.runs import connect
+    from person_attributes.tracking.connection import connect
 
     workspace = Workspace(Path.cwd())
     workspace.params.write_bytes(_RECIPE.read_bytes())

@@ -27,8 +27,8 @@ from person_attributes.evaluation import comparison, metrics
 from person_attributes.evaluation.predictions import Predictions
 from person_attributes.evaluation.report import find_unlike_slices
 from person_attributes.evaluation.scores import estimate, score_classes, score_slices
+from person_attributes.tracking.connection import connect, telling_in_one_line
 from person_attributes.tracking.executions import find_stage
-from person_attributes.tracking.runs import connect, telling_in_one_line
 from person_attributes.workspace import Workspace
 
 _ROOT = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from person_attributes.config import Params, read_params
 from person_attributes.data.sample import draw_sample
 from person_attributes.labels import LabelMap
 from person_attributes.stages.wiring import make_label_map
+from person_attributes.workspace import Workspace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -114,7 +115,11 @@ class Project:
         )
 
     def copy(self, root: Path) -> "Project":
-        return Project(Path(shutil.copytree(self.root, root)))
+        copied = Project(Path(shutil.copytree(self.root, root)))
+        store = copied.root / "mlflow.db"
+        if store.exists():
+            _prepare_store(store)  # else the first command says that the project was copied
+        return copied
 
     def cli(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "person_attributes", *arguments, code=code)
@@ -196,3 +201,46 @@ def _copy(part: str, root: Path) -> None:
 @pytest.fixture
 def random() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+def _prepare_store(database: Path) -> None:
+    """Makes a store, or has one that was copied look where it is."""
+    # The tests of other backends run without MLflow.
+    from person_attributes.tracking.database import prepare_store
+
+    prepare_store(database)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store as the first command makes it, which takes seconds; to be copied."""
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    _prepare_store(database)
+    return database
+
+
+@pytest.fixture
+def shell() -> Iterator[None]:
+    """A shell that names no store and no experiment; what a test has MLflow name is forgotten."""
+    import mlflow
+
+    def forget() -> None:
+        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+            del os.environ[name]
+
+    before = dict(os.environ)
+    forget()
+    yield
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+    forget()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, empty_store: Path, shell: None) -> Workspace:
+    """A folder with an empty store of its own."""
+    workspace = Workspace(tmp_path / "project")
+    workspace.root.mkdir()
+    shutil.copy(empty_store, workspace.tracking_database)
+    _prepare_store(workspace.tracking_database)
+    return workspace

@@ -17,8 +17,8 @@ from person_attributes.config import Params, read_yaml
 from person_attributes.errors import ComparisonError
 from person_attributes.evaluation.comparison import compare_predictions, format_comparison
 from person_attributes.evaluation.predictions import Predictions
+from person_attributes.tracking.connection import NOT_THERE, connect, telling_in_one_line
 from person_attributes.tracking.executions import STAGE, find_stage, flatten
-from person_attributes.tracking.runs import NOT_THERE, connect, telling_in_one_line
 from person_attributes.workspace import Workspace
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")

@@ -14,7 +14,8 @@ from mlflow.tracking import MlflowClient
 from person_attributes.config import RegistryParams
 from person_attributes.errors import RegistryError
 from person_attributes.evaluation.gate import Condition, format_conditions
-from person_attributes.tracking.runs import NOT_THERE
+from person_attributes.tracking.connection import NOT_THERE
+from person_attributes.tracking.filters import quote_value
 from person_attributes.workspace import Workspace
 
 _CHAMPION = "champion.since "
@@ -125,7 +126,7 @@ class Registry:
     def find_content(self, content_digest: str) -> ModelVersion | None:
         """Finds the newest version of some content, where its files are still in the store."""
         found = self._client.search_model_versions(
-            f"name = '{self._name}' and tags.{_CONTENT} = '{content_digest}'"
+            f"name = {quote_value(self._name)} and tags.{_CONTENT} = '{content_digest}'"
         )
         for version in sorted(found, key=lambda one: -int(one.version)):
             uri = f"models:/{self._name}/{version.version}"
@@ -281,7 +282,7 @@ class Registry:
         return "\n".join(lines)
 
     def _versions(self) -> list[ModelVersion]:
-        found = self._client.search_model_versions(f"name = '{self._name}'")
+        found = self._client.search_model_versions(f"name = {quote_value(self._name)}")
         # A search leaves out tags on some stores.
         return [self._client.get_model_version(self._name, one.version) for one in found]
 

@@ -28,7 +28,7 @@ from person_attributes.errors import ImageError, RegistryError, SourceError
 from person_attributes.framing import BlackBars
 from person_attributes.labels import LabelMap
 from person_attributes.serving.classifier import ServedClassifier
-from person_attributes.tracking.runs import connect
+from person_attributes.tracking.connection import connect
 from person_attributes.workspace import Workspace
 
 _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})

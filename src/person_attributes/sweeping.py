@@ -28,6 +28,7 @@ from person_attributes.errors import (
     TrackingError,
     UntrainableError,
 )
+from person_attributes.tracking.database import sqlite_address
 from person_attributes.tracking.trials import TrialRun, open_sweep_run, open_trial_run
 from person_attributes.workspace import Workspace
 
@@ -145,7 +146,7 @@ def _open_study(workspace: Workspace, params: Params) -> optuna.Study:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         with _hold_alone(workspace):
             storage = RDBStorage(
-                os.environ.get(_STORAGE, f"sqlite:///{workspace.sweeps / 'optuna.db'}"),
+                os.environ.get(_STORAGE, sqlite_address(workspace.sweeps / "optuna.db")),
                 # A database that was started anew has closed the connections of before.
                 engine_kwargs={"pool_pre_ping": True},
                 heartbeat_interval=_HEARTBEAT_SECONDS,

@@ -3,23 +3,24 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
+from person_attributes.tracking.connection import connect
 from person_attributes.tracking.experiments import (
     arrange_experiment,
     name_metric,
     word_changes,
 )
+from person_attributes.workspace import Workspace
 
 NOTE, VIEW = "mlflow.note.content", "mlflow.sharedViewState.best"
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> MlflowClient:
-    return MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def client(workspace: Workspace) -> MlflowClient:
+    return connect(workspace)
 
 
 def test_an_experiment_says_where_its_best_executions_are(client: MlflowClient) -> None:

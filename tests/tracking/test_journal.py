@@ -2,10 +2,11 @@ import math
 from pathlib import Path
 
 import pytest
-from mlflow.tracking import MlflowClient
 
 from person_attributes.errors import TrackingError
+from person_attributes.tracking.connection import connect
 from person_attributes.tracking.journal import Journal, Outbox
+from person_attributes.workspace import Workspace
 
 
 def test_a_journal_says_nothing_twice_in_the_next_process_either(tmp_path: Path) -> None:
@@ -35,8 +36,8 @@ def test_a_line_that_a_kill_cut_off_is_dropped_and_said_again(tmp_path: Path) ->
     assert [point.step for point in Journal(path).points] == [0, 1]
 
 
-def test_points_that_are_sent_twice_are_stored_once(tmp_path: Path) -> None:
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def test_points_that_are_sent_twice_are_stored_once(workspace: Workspace, tmp_path: Path) -> None:
+    client = connect(workspace)
     run_id = client.create_run(client.create_experiment("e")).info.run_id
     journal = Journal(tmp_path / "points.jsonl")
     points = [journal.add("stage", step, {"loss": 1 / (step + 1)}) for step in range(5)]
@@ -52,8 +53,8 @@ def test_points_that_are_sent_twice_are_stored_once(tmp_path: Path) -> None:
     ]
 
 
-def test_a_run_that_someone_deleted_is_said_at_once(tmp_path: Path) -> None:
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def test_a_run_that_someone_deleted_is_said_at_once(workspace: Workspace, tmp_path: Path) -> None:
+    client = connect(workspace)
     client.create_experiment("e")
     point = Journal(tmp_path / "points.jsonl").add("stage", 0, {"loss": 1.0})
     assert point

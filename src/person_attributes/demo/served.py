@@ -12,7 +12,7 @@ from PIL import Image
 
 from person_attributes.demo.attention import Attention
 from person_attributes.errors import RegistryError
-from person_attributes.tracking.runs import connect
+from person_attributes.tracking.connection import connect
 from person_attributes.workspace import Workspace
 
 _PARAMS = {"all_probabilities": True, "on_error": "answer"}

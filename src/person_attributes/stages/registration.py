@@ -74,12 +74,13 @@ def _report_registered(
     workspace: Workspace, params: Params, models: "Registry", number: str
 ) -> None:
     """Says which version has this content, also on the run of the execution."""
-    from person_attributes.tracking.runs import log_to_execution
+    from person_attributes.tracking.runs import log_up_to_date
 
     version = models.find(number)
     metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
     tags = {"registered_version": number, "gate.reason": models.reason_of(version)}
-    log_to_execution(workspace, metrics, tags)
+    reads = _list_content(workspace, params)
+    log_up_to_date(workspace, params.model_dump(), reads, metrics, tags)
     print(
         f"register: {params.registry.model_name} version {number} has this content already and "
         f"{models.word_verdict(version)}"
@@ -378,7 +379,7 @@ def _word_user_interface() -> str:
 def _open_registry(workspace: Workspace, params: Params) -> Iterator["Registry"]:
     """Opens the registry; what MLflow raises in the block becomes one line."""
     from person_attributes.promotion import Registry
-    from person_attributes.tracking.runs import connect, telling_in_one_line
+    from person_attributes.tracking.connection import connect, telling_in_one_line
 
     with telling_in_one_line():
         yield Registry(connect(workspace), workspace, params.registry)

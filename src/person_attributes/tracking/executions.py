@@ -1,22 +1,19 @@
 """The parent run: one execution of the pipeline.
 
 An execution is one `dvc repro`, one `dvc exp run` or one `mlflow run`; all stages below that
-process share its run. The next one of the same parameters goes on with one that was killed or
-failed. What DVC skips leaves no run, but the execution names the earlier runs that made those
-outputs, found by the digests of what they wrote.
+process share its run. An execution that lacks stages, because it was killed say, is resumed by the
+next one of the same parameters. What DVC skips leaves no run, but the execution names the earlier
+runs that made those outputs, found by the digests of what they wrote.
 """
 
 import contextlib
 import os
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import psutil
 from mlflow.entities import Param, Run, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -30,92 +27,161 @@ from mlflow.utils.mlflow_tags import (
 from person_attributes.digests import combine, read_lock, recorded_outputs
 from person_attributes.errors import StoppedError, SurpassedError
 from person_attributes.tracking.experiments import CHANGES, EXECUTION, KIND, word_changes
+from person_attributes.tracking.filters import quote_value
+from person_attributes.tracking.processes import (
+    PLACE,
+    PROCESS,
+    find_execution_process,
+    identify,
+    is_gone,
+    name_place,
+)
+from person_attributes.tracking.projects import RUN_ID
 from person_attributes.workspace import Workspace
 
-STAGE, OUTPUTS, PROCESS = "dvc.stage", "dvc.outputs", "pipeline.process"
-PLACE = "pipeline.place"
-"""Host and folder: on a shared server, what was stopped goes on where it was begun, only there."""
+STAGE, OUTPUTS = "dvc.stage", "dvc.outputs"
 
-_EXECUTION = "pipeline.execution"
+LAST_STAGE = "register"
+"""The stage that completes an execution: its parameters ask for no more."""
+
+_EXECUTION, _COMPLETE = "pipeline.execution", "pipeline.complete"
+_PROJECT_RUN = "pipeline.project_run"
+"""Tag of an execution: the run of `mlflow run`, where that is in another experiment or store."""
+
 _PARAMS_PER_BATCH = 100
 _REUSED = "reused."
 
 
 def open_execution(
-    client: MlflowClient, experiment: str, workspace: Workspace, all_params: Mapping[str, Any]
+    client: MlflowClient,
+    experiment: str,
+    workspace: Workspace,
+    all_params: Mapping[str, Any],
 ) -> tuple[str, bool]:
     """Finds or creates the run of this execution; says whether it is ours to end.
 
-    `mlflow run` exports the id of the project's run, which `start_run` would re-open; it becomes
-    the parent instead.
+    `mlflow run` exports the id of the project's run, which `start_run` would re-open. In this
+    experiment it becomes the parent; elsewhere, where MLflow puts it unless an experiment is
+    named, it is linked.
     """
-    project_run = os.environ.pop("MLFLOW_RUN_ID", None)
-    if project_run:
-        data = client.get_run(project_run).data
-        if KIND not in data.tags:
-            for key, value in _introduce(client, experiment, all_params).items():
-                client.set_tag(project_run, key, value)
-        if "seed" not in data.params:
-            log_params(client, project_run, all_params)
-        return project_run, False
-    opened = find_opened_execution(client, experiment)
-    if opened:
-        return opened, True
-    execution = identify(_find_execution())
-    place = name_place(workspace)
-    tags = {_EXECUTION: execution, PROCESS: execution, PLACE: place, **git_tags(workspace)}
-    tags |= _introduce(client, experiment, all_params)
-    stopped = _find_stopped(client, experiment, place, all_params)
-    if stopped:
+    project_run = os.environ.pop(RUN_ID, None)
+    project = _find_run(client, project_run) if project_run else None
+    if project and project.info.experiment_id == experiment:
+        _adopt_project_run(client, project, all_params)
+        return str(project.info.run_id), False
+    run_id = find_execution(client, experiment, workspace, all_params)
+    tags = _introduce(client, experiment, workspace, all_params)
+    if run_id is None:
+        name = os.environ.get("DVC_EXP_NAME") or f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+        tags[MLFLOW_RUN_NAME] = name
+        run_id = str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
+        log_params(client, run_id, all_params)
+    elif client.get_run(run_id).data.tags.get(_EXECUTION) != tags[_EXECUTION]:
         for key, value in tags.items():
-            client.set_tag(stopped, key, value)
-        return stopped, True
-    name = os.environ.get("DVC_EXP_NAME") or f"{datetime.now():%Y-%m-%d %H:%M:%S}"
-    tags[MLFLOW_RUN_NAME] = name
-    run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
-    log_params(client, run_id, all_params)
+            client.set_tag(run_id, key, value)
+    if project_run:
+        client.set_tag(run_id, _PROJECT_RUN, project_run)
+    if project:
+        note = f"Its stages are below [this execution](#/experiments/{experiment}/runs/{run_id})."
+        client.set_tag(project.info.run_id, MLFLOW_RUN_NOTE, note)
     return run_id, True
 
 
-def find_opened_execution(client: MlflowClient, experiment: str) -> str | None:
-    """Finds the run that an earlier stage of this execution has opened."""
-    project_run = os.environ.get("MLFLOW_RUN_ID")
-    if project_run:
-        return project_run
-    execution = identify(_find_execution())
-    found = client.search_runs([experiment], f"tags.`{_EXECUTION}` = '{execution}'", max_results=1)
-    return str(found[0].info.run_id) if found else None
+def find_execution(
+    client: MlflowClient, experiment: str, workspace: Workspace, all_params: Mapping[str, Any]
+) -> str | None:
+    """Finds the run of this execution, or of an incomplete one that this execution resumes.
 
+    Args:
+        client: Of the store.
+        experiment: Where executions are.
+        workspace: The project.
+        all_params: All of `params.yaml`.
 
-def _introduce(
-    client: MlflowClient, experiment: str, all_params: Mapping[str, Any]
-) -> dict[str, str]:
-    """Tags by which the UI tells executions from each other: what kind, and what changed."""
-    earlier = client.search_runs(
-        [experiment],
-        f"tags.{KIND} = '{EXECUTION}' and attributes.status = 'FINISHED'",
-        order_by=["attributes.start_time DESC"],
-        max_results=1,
+    Returns:
+        The run's id; None where no stage of this execution has run yet.
+    """
+    execution = identify(find_execution_process())
+    found = client.search_runs(
+        [experiment], f"tags.`{_EXECUTION}` = {quote_value(execution)}", max_results=1
     )
-    params = {key: str(value) for key, value in flatten(all_params)}
-    changes = word_changes(earlier[0].data.params if earlier else None, params)
-    return {KIND: EXECUTION, CHANGES: changes}
+    if found:
+        return str(found[0].info.run_id)
+    return _find_stopped(client, experiment, name_place(workspace.backups), all_params)
 
 
 def _find_stopped(
     client: MlflowClient, experiment: str, place: str, all_params: Mapping[str, Any]
 ) -> str | None:
-    """Finds the last execution here, where it did not finish and had the same parameters."""
+    """Finds the last execution here, where it lacks stages and had the same parameters.
+
+    One that is killed between two stages is FINISHED, as the first of them left it.
+    """
     last = client.search_runs(
         [experiment],
-        f"tags.`{_EXECUTION}` LIKE '%' and tags.`{PLACE}` = '{place}'",
+        f"tags.`{_EXECUTION}` LIKE '%' and tags.`{PLACE}` = {quote_value(place)}",
         order_by=["attributes.start_time DESC"],
         max_results=1,
     )
+    if not last or _COMPLETE in last[0].data.tags:
+        return None
+    has_stopped = last[0].info.status in {"KILLED", "FAILED"}
     same = {key: str(value) for key, value in flatten(all_params)}
-    if last and last[0].info.status in {"KILLED", "FAILED"} and last[0].data.params == same:
+    if last[0].data.params == same and (has_stopped or is_gone(last[0].data.tags[PROCESS])):
         return str(last[0].info.run_id)
     return None
+
+
+def complete_execution(client: MlflowClient, run_id: str) -> None:
+    """Notes that an execution has made, or found made, all that its parameters ask for."""
+    client.set_tag(run_id, _COMPLETE, "true")
+
+
+def _find_run(client: MlflowClient, run_id: str) -> Run | None:
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # as where it is in another store
+            return None
+        raise
+
+
+def _adopt_project_run(client: MlflowClient, run: Run, all_params: Mapping[str, Any]) -> None:
+    """Makes the run of a project, or of a trial, the parent of stages."""
+    if KIND not in run.data.tags:
+        tags = _describe_changes(client, run.info.experiment_id, all_params)
+        for key, value in tags.items():
+            client.set_tag(run.info.run_id, key, value)
+    if "seed" not in run.data.params:
+        log_params(client, run.info.run_id, all_params)
+
+
+def _introduce(
+    client: MlflowClient, experiment: str, workspace: Workspace, all_params: Mapping[str, Any]
+) -> dict[str, str]:
+    """Tags of an execution: where it runs, what kind of run it is, and what changed."""
+    execution = identify(find_execution_process())
+    place = name_place(workspace.backups)
+    tags = {_EXECUTION: execution, PROCESS: execution, PLACE: place, **git_tags(workspace)}
+    return tags | _describe_changes(client, experiment, all_params)
+
+
+def _describe_changes(
+    client: MlflowClient, experiment: str, all_params: Mapping[str, Any]
+) -> dict[str, str]:
+    """Tags by which the UI tells executions from each other: what kind, and what changed."""
+    earlier = client.search_runs(
+        [experiment],
+        f"tags.{KIND} = '{EXECUTION}' and tags.`{_COMPLETE}` = 'true'",
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+    )
+    params = {key: str(value) for key, value in flatten(all_params)}
+    before = earlier[0].data.params if earlier else None
+    if before:
+        # What `mlflow run` adds, such as `target`, is no parameter of the pipeline.
+        before = {key: value for key, value in before.items() if key.split(".")[0] in all_params}
+    return {KIND: EXECUTION, CHANGES: word_changes(before, params)}
 
 
 @contextlib.contextmanager
@@ -139,41 +205,6 @@ def end_status(error: BaseException) -> str:
     """Says how a run ends that an error ends: KILLED where something stopped it, else FAILED."""
     is_stopped = isinstance(error, KeyboardInterrupt | StoppedError | SurpassedError)
     return str(RunStatus.to_string(RunStatus.KILLED if is_stopped else RunStatus.FAILED))
-
-
-def _find_execution() -> psutil.Process:
-    """Finds the process that all stages of one execution stand below: `dvc`, or this one."""
-    process = psutil.Process()
-    for ancestor in process.parents():
-        with contextlib.suppress(psutil.Error):
-            if any(Path(word).name == "dvc" for word in ancestor.cmdline()[:3]):
-                return ancestor
-    return process
-
-
-def identify(process: psutil.Process) -> str:
-    """Names a process for good: process numbers alone are used again."""
-    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
-
-
-def name_place(workspace: Workspace) -> str:
-    """Names the folder of backups among all machines, without quotes, which filters are set in."""
-    return quote(f"{socket.gethostname()}:{workspace.backups}", safe="/:")
-
-
-def end_abandoned_runs(client: MlflowClient, experiment: str) -> None:
-    """Marks runs as KILLED whose process on this host is gone, as after `kill -9`."""
-    running = client.search_runs([experiment], "attributes.status = 'RUNNING'")
-    for run in running:
-        host, _, rest = run.data.tags.get(PROCESS, "").partition(":")
-        if host != socket.gethostname():
-            continue
-        try:
-            is_alive = identify(psutil.Process(int(rest.partition(":")[0]))).endswith(rest)
-        except psutil.NoSuchProcess:
-            is_alive = False
-        if not is_alive:
-            client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
 
 
 def git_tags(workspace: Workspace) -> dict[str, str]:
@@ -215,14 +246,17 @@ def name_reused_runs(
     lock = read_lock(workspace.dvc_lock)
     if not lock:
         return
-    siblings = client.search_runs([experiment], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'")
+    siblings = client.search_runs(
+        [experiment], f"tags.`{MLFLOW_PARENT_RUN_ID}` = {quote_value(parent_id)}"
+    )
     executed = {run.data.tags.get(STAGE) for run in siblings}
     everywhere = [known.experiment_id for known in client.search_experiments()]
     for stage in sorted(_find_upstream(lock, reads) - executed):
         outputs = recorded_outputs(lock, stage)
         found = client.search_runs(
             everywhere,
-            f"tags.`{STAGE}` = '{stage}' and tags.`{OUTPUTS}` = '{combine(outputs)}'",
+            f"tags.`{STAGE}` = {quote_value(stage)} "
+            f"and tags.`{OUTPUTS}` = {quote_value(combine(outputs))}",
             max_results=1,
         )
         if found:
@@ -238,8 +272,8 @@ def find_stage(client: MlflowClient, execution: Run, stage: str) -> Run | None:
     """Gives the last finished run of a stage below an execution, or else the run it reused."""
     found = client.search_runs(
         [execution.info.experiment_id],
-        f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{execution.info.run_id}' and tags.`{STAGE}` = '{stage}' "
-        "and attributes.status = 'FINISHED'",
+        f"tags.`{MLFLOW_PARENT_RUN_ID}` = {quote_value(execution.info.run_id)} "
+        f"and tags.`{STAGE}` = {quote_value(stage)} and attributes.status = 'FINISHED'",
         order_by=["attributes.start_time DESC"],
         max_results=1,
     )

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
@@ -62,14 +61,8 @@ def arrange_experiment(client: MlflowClient, experiment: str) -> None:
     }
     present = client.get_experiment(experiment).tags
     for key, value in tags.items():
-        if key in present:
-            continue
-        try:
+        if key not in present:
             client.set_experiment_tag(experiment, key, value)
-        except MlflowException:
-            # A first run on another machine may have written it since, which servers refuse.
-            if key not in client.get_experiment(experiment).tags:
-                raise
 
 
 def name_metric(figure: str) -> str:

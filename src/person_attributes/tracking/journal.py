@@ -128,10 +128,12 @@ class Outbox:
                 is_told = True
             time.sleep(0.05)
         if self._queue.unfinished_tasks:
+            advice = "start the server, or correct MLFLOW_TRACKING_URI"
             raise TrackingError(
                 f"MLflow did not take {self._queue.unfinished_tasks} points. "
-                f"It said: {self._last_error[:200]} Nothing is lost: mend that, start the server "
-                "or correct MLFLOW_TRACKING_URI, and run dvc repro; what was trained is kept."
+                f"It said: {self._last_error[:200]} Nothing is lost: "
+                f"{'correct that' if self._is_refused else advice}, and run dvc repro; what was "
+                "trained is kept."
             )
 
     def _work(self) -> None:

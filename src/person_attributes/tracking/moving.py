@@ -18,6 +18,7 @@ from mlflow.utils.uri import is_local_uri
 from sqlalchemy import Connection, Table, create_engine, func, select
 
 from person_attributes.errors import TrackingError
+from person_attributes.tracking.database import prepare_store, sqlite_address
 from person_attributes.workspace import Workspace
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
@@ -54,7 +55,8 @@ def move_tracking(workspace: Workspace) -> str:
         if name not in os.environ:
             raise TrackingError(f"{name}: not set. Name the server and its database.")
     try:
-        source = create_engine(f"sqlite:///{workspace.tracking_database}")
+        prepare_store(workspace.tracking_database.resolve())
+        source = create_engine(sqlite_address(workspace.tracking_database))
         target = create_engine(os.environ[DATABASE])
         with source.begin() as old, target.begin() as new:
             _refuse_another_version(old, new)

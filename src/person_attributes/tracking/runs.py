@@ -15,39 +15,36 @@ import mlflow
 import pandas as pd
 import psutil
 from mlflow.data.pandas_dataset import from_pandas
-from mlflow.entities import Metric
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 
 from person_attributes.digests import combine, digest_paths
 from person_attributes.errors import TrackingError
+from person_attributes.tracking.connection import choose_experiment, connect, telling_in_one_line
 from person_attributes.tracking.executions import (
+    LAST_STAGE,
     OUTPUTS,
-    PLACE,
-    PROCESS,
     STAGE,
-    end_abandoned_runs,
+    complete_execution,
     end_status,
-    find_opened_execution,
+    find_execution,
     git_tags,
     hold_open,
-    identify,
     log_params,
-    name_place,
     name_reused_runs,
     open_execution,
 )
 from person_attributes.tracking.experiments import arrange_experiment, name_metric
+from person_attributes.tracking.filters import quote_value
 from person_attributes.tracking.journal import Addressee, Journal, Outbox
+from person_attributes.tracking.processes import PLACE, PROCESS, identify, name_place
+from person_attributes.tracking.projects import RUN_ID
 from person_attributes.workspace import Workspace
 
-_EXPERIMENT = "person-attributes"
 _FINGERPRINT = "pipeline.fingerprint"
 _PARTING_MINUTES = 0.05
-
-NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
-"""What a store says of a run, an alias or a version that it does not know."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +102,9 @@ class Run:
         with warnings.catch_warnings():
             # Guesses at the kind of source and hints on integers: neither concerns the user.
             warnings.simplefilter("ignore", UserWarning)
-            dataset = from_pandas(table, source=source, name=name)
-            mlflow.log_input(dataset, context=context)
+            dataset = Dataset(**from_pandas(table, source=source, name=name).to_dict())
+        used = DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
+        self._client.log_inputs(self.run_id, [used])
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tags the stage's run and its execution."""
@@ -177,15 +175,14 @@ def open_run(
     """
     with telling_in_one_line():
         client = connect(workspace)
-        experiment = choose_experiment()
+        experiment = choose_experiment(client, workspace)
         arrange_experiment(client, experiment)
-        end_abandoned_runs(client, experiment)
         parent_id, is_ours = open_execution(client, experiment, workspace, all_params)
         tags = {
             MLFLOW_PARENT_RUN_ID: parent_id,
             STAGE: stage,
             PROCESS: identify(psutil.Process()),
-            PLACE: name_place(workspace),
+            PLACE: name_place(workspace.backups),
             "dvc.inputs": json.dumps(inputs),
             **git_tags(workspace),
         }
@@ -203,6 +200,8 @@ def open_run(
             client.set_tag(run.run_id, "dvc.written", json.dumps(written))
             client.set_tag(run.run_id, OUTPUTS, combine(written))
             name_reused_runs(client, experiment, workspace, parent_id, list(inputs))
+            if stage == LAST_STAGE:
+                complete_execution(client, parent_id)
 
 
 @contextlib.contextmanager
@@ -222,51 +221,42 @@ def open_single_run(name: str, workspace: Workspace, params: Mapping[str, Any]) 
     """
     with telling_in_one_line():
         client = connect(workspace)
-        end_abandoned_runs(client, choose_experiment())
+        choose_experiment(client, workspace)
         tags = {PROCESS: identify(psutil.Process()), **git_tags(workspace)}
         with _start_run(None, name, tags) as run_id:
             log_params(client, run_id, params)
             yield Run(client, run_id, run_id)
 
 
-def log_to_execution(
-    workspace: Workspace, results: Mapping[str, float], tags: Mapping[str, str]
+def log_up_to_date(
+    workspace: Workspace,
+    all_params: Mapping[str, Any],
+    reads: Sequence[Path],
+    results: Mapping[str, float],
+    tags: Mapping[str, str],
 ) -> None:
-    """Logs what a stage found done to the run of its execution, where a stage has opened one."""
+    """Completes the execution whose last stage has nothing to do; there may be none.
+
+    Args:
+        workspace: The project.
+        all_params: All of `params.yaml`.
+        reads: Files of the project that the stage would read.
+        results: Numbers by which executions are compared.
+        tags: What the stage would say of itself.
+    """
     client = connect(workspace)
-    run_id = find_opened_execution(client, choose_experiment())
-    if run_id:
+    experiment = choose_experiment(client, workspace)
+    is_project = RUN_ID in os.environ
+    if not is_project and not find_execution(client, experiment, workspace, all_params):
+        return
+    run_id, is_ours = open_execution(client, experiment, workspace, all_params)
+    with hold_open(client, run_id, is_ours):
         execution = Run(client, run_id, run_id)
         execution.log_metrics({name_metric(name): value for name, value in results.items()})
         execution.set_tags(tags)
-
-
-def connect(workspace: Workspace) -> MlflowClient:
-    """Points MLflow at the project's own store, unless `MLFLOW_TRACKING_URI` names another."""
-    if "MLFLOW_TRACKING_URI" not in os.environ:
-        mlflow.set_tracking_uri(f"sqlite:///{workspace.tracking_database}")
-    return MlflowClient()
-
-
-@contextlib.contextmanager
-def telling_in_one_line() -> Iterator[None]:
-    """Says in one line what MLflow says in many."""
-    try:
-        yield
-    except MlflowException as error:
-        raise TrackingError(
-            f"MLflow at {mlflow.get_tracking_uri()}: {' '.join(error.message.split())[:300]} "
-            "Start that server, or correct MLFLOW_TRACKING_URI, and run it again."
-        ) from None
-
-
-def choose_experiment() -> str:
-    """Takes the experiment that `mlflow run` or the user names, or the project's own."""
-    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
-    if experiment_id:
-        return str(mlflow.set_experiment(experiment_id=experiment_id).experiment_id)
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
-    return str(mlflow.set_experiment(name).experiment_id)
+        names = [workspace.relative(path) for path in reads]
+        name_reused_runs(client, experiment, workspace, run_id, names)
+        complete_execution(client, run_id)
 
 
 def _find_stopped(
@@ -278,7 +268,8 @@ def _find_stopped(
     """
     found = client.search_runs(
         [experiment],
-        f"tags.`{_FINGERPRINT}` = '{continuation.fingerprint}' and tags.`{PLACE}` = '{place}'",
+        f"tags.`{_FINGERPRINT}` = {quote_value(continuation.fingerprint)} "
+        f"and tags.`{PLACE}` = {quote_value(place)}",
         order_by=["attributes.start_time DESC"],
         max_results=1,
     )

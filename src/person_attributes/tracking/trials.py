@@ -10,16 +10,16 @@ import psutil
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
+from person_attributes.tracking.connection import choose_experiment, connect, telling_in_one_line
 from person_attributes.tracking.executions import (
-    PROCESS,
-    end_abandoned_runs,
     git_tags,
     hold_open,
-    identify,
     log_params,
 )
 from person_attributes.tracking.experiments import KIND, TRIAL
-from person_attributes.tracking.runs import choose_experiment, connect, telling_in_one_line
+from person_attributes.tracking.filters import quote_value
+from person_attributes.tracking.processes import PROCESS, identify
+from person_attributes.tracking.projects import RUN_ID
 from person_attributes.workspace import Workspace
 
 _SWEEP, _VALUE = "sweep", "value"
@@ -35,11 +35,11 @@ class TrialRun:
     @contextlib.contextmanager
     def above_stages(self) -> Iterator[None]:
         """Makes the next stage of this process a child of the trial, as `mlflow run` would."""
-        os.environ["MLFLOW_RUN_ID"] = self.run_id
+        os.environ[RUN_ID] = self.run_id
         try:
             yield
         finally:
-            os.environ.pop("MLFLOW_RUN_ID", None)
+            os.environ.pop(RUN_ID, None)
 
     def log_value(self, figure: str, value: float) -> None:
         """Logs what the trial is judged by, under its own name and as `value`."""
@@ -68,12 +68,13 @@ def open_sweep_run(
         The id of the run.
     """
     with telling_in_one_line():
-        client, experiment = connect(workspace), choose_experiment()
-        end_abandoned_runs(client, experiment)
+        client = connect(workspace)
+        experiment = choose_experiment(client, workspace)
         with alone:
             found = client.search_runs(
                 [experiment],
-                f"tags.`{_SWEEP}` = '{name}' and tags.`{MLFLOW_RUN_NAME}` = 'sweep {name}'",
+                f"tags.`{_SWEEP}` = {quote_value(name)} "
+                f"and tags.`{MLFLOW_RUN_NAME}` = {quote_value(f'sweep {name}')}",
                 max_results=1,
             )
             if found:
@@ -105,7 +106,8 @@ def open_trial_run(
         The run. It ends as FINISHED, as FAILED where the block raises, as KILLED where the trial
         was stopped or fell behind.
     """
-    client, experiment = connect(workspace), choose_experiment()
+    client = connect(workspace)
+    experiment = choose_experiment(client, workspace)
     if run_id is None:
         tags = {
             _SWEEP: sweep,

@@ -1,0 +1,214 @@
+"""The embedded store: made whole or not at all, and its artifacts lie in the project."""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pytest
+from conftest import ROOT
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from person_attributes.errors import TrackingError
+from person_attributes.tracking.connection import choose_experiment, connect
+from person_attributes.tracking.database import prepare_store, sqlite_address
+from person_attributes.tracking.processes import PLACE, name_place
+from person_attributes.workspace import Workspace
+
+CONNECT = (
+    "from pathlib import Path; from person_attributes.workspace import Workspace;"
+    "from person_attributes.tracking.connection import connect;"
+    "connect(Workspace(Path.cwd())).search_experiments()"
+)
+
+
+def _track(workspace: Workspace, text: str) -> Run:
+    """Logs a run with an artifact, as a stage does, and gives it."""
+    client = connect(workspace)
+    tags = {PLACE: name_place(workspace.backups)}
+    experiment = choose_experiment(client, workspace)
+    with mlflow.start_run(experiment_id=experiment, tags=tags) as run:
+        client.log_text(run.info.run_id, text, "text.txt")
+        model = mlflow.initialize_logged_model(name="model")
+        client.create_registered_model(f"model {run.info.run_id}")
+        client.create_model_version(
+            f"model {run.info.run_id}", f"models:/{model.model_id}", run.info.run_id
+        )
+    return client.get_run(run.info.run_id)
+
+
+def _read(client: MlflowClient, run: Run) -> str:
+    uri = client.get_run(run.info.run_id).info.artifact_uri
+    return mlflow.artifacts.load_text(f"{uri}/text.txt")
+
+
+def _list_places(workspace: Workspace) -> set[str]:
+    """Lists everything in the store that names a place."""
+    client = connect(workspace)
+    experiments = client.search_experiments()
+    numbers = [experiment.experiment_id for experiment in experiments]
+    runs = client.search_runs(numbers)
+    versions = client.search_model_versions()
+    return {
+        *(str(experiment.artifact_location) for experiment in experiments),
+        *(str(run.info.artifact_uri) for run in runs),
+        *(run.data.tags[PLACE].partition(":")[2] for run in runs),
+        *(str(model.artifact_location) for model in client.search_logged_models(numbers)),
+        *(client.get_model_version_download_uri(one.name, one.version) for one in versions),
+    }
+
+
+def test_artifacts_of_an_experiment_in_a_copy_lie_in_the_project(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `dvc exp run --queue` and `--temp` have it, which delete the copy."""
+    copy = workspace.root / ".dvc/tmp/exps/standalone/tmp1"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    for name in ("person-attributes", "another"):
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)
+        monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+        run = _track(Workspace(copy), name)
+        assert _read(connect(workspace), run) == name
+    monkeypatch.chdir(workspace.root)
+    shutil.rmtree(copy)
+    places = {str(workspace.root), workspace.root.as_uri()}
+    assert {
+        place.partition("/mlruns/")[0].partition("/backups")[0] for place in _list_places(workspace)
+    } == places
+    assert len(list(workspace.root.rglob("text.txt"))) == 2
+
+
+def test_a_copied_project_tracks_beside_its_original(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = _track(workspace, "before")
+    original = _list_places(workspace)
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+    copy = Workspace(tmp_path / "copy of 100 %")
+    shutil.copytree(workspace.root, copy.root)
+    capsys.readouterr()
+    after = _track(copy, "after")
+    said = capsys.readouterr().err
+    assert said == (
+        f"mlflow.db: was made in {workspace.root}; its artifacts are looked for in "
+        f"{copy.root / 'mlruns'} from now on.\n"
+    )
+    assert not [place for place in _list_places(copy) if f"/{workspace.root.name}/" in place]
+    client = connect(copy)
+    assert [_read(client, run) for run in (before, after)] == ["before", "after"]
+    (
+        copy.root / "mlruns" / before.info.experiment_id / before.info.run_id / "artifacts/text.txt"
+    ).write_text("mine")
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+    assert _list_places(workspace) == original
+    assert _read(connect(workspace), before) == "before"
+    assert "was made in" not in capsys.readouterr().err
+
+
+def test_a_store_that_mlflow_made_is_used_without_a_word(
+    tmp_path: Path,
+    shell: None,
+    empty_store: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As by a first `mlflow run .` or `mlflow ui`: paths stand where addresses should."""
+    root = tmp_path / "what? ümläut #1 100%"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    shutil.copy(empty_store, root / "mlflow.db")
+    client = MlflowClient(sqlite_address(root / "mlflow.db"))
+    store = client._tracking_client.store
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE experiments SET artifact_location = ?", (f"{root}/mlruns/0",)
+        )
+    run = _track(Workspace(root), "text")
+    assert "was made in" not in capsys.readouterr().err
+    assert _read(connect(Workspace(root)), run) == "text"
+    assert [path.parent for path in tmp_path.rglob("text.txt")] == [
+        root / "mlruns" / run.info.experiment_id / run.info.run_id / "artifacts"
+    ]
+    assert list(tmp_path.iterdir()) == [root]
+
+
+def test_a_path_that_mlflow_reads_as_another_is_refused(tmp_path: Path, shell: None) -> None:
+    root = tmp_path / "my%20project"
+    root.mkdir()
+    with pytest.raises(TrackingError, match="Rename the folder"):
+        connect(Workspace(root))
+    assert list(root.iterdir()) == []
+
+
+def _start(root: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", CONNECT],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_first_starts_after_a_kill_and_at_once_leave_a_whole_store(
+    tmp_path: Path, shell: None
+) -> None:
+    draft = tmp_path / "mlflow.db.new"
+    killed = _start(tmp_path)
+    while killed.poll() is None and not (draft.exists() and draft.stat().st_size):
+        time.sleep(0.001)
+    killed.kill()
+    killed.communicate()
+    assert draft.exists(), "killed too late to say anything"
+    assert not (tmp_path / "mlflow.db").exists()
+    both = [_start(tmp_path) for _ in range(2)]
+    for process in both:
+        _, said = process.communicate()
+        assert process.returncode == 0, said
+    connect(Workspace(tmp_path)).create_experiment("whole")
+    assert not list(tmp_path.glob("mlflow.db.new*"))
+
+
+def _write_garbage(database: Path) -> None:
+    database.write_bytes(b"SQLite is not what this is, by far." * 40)
+
+
+def _write_a_part(database: Path) -> None:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE datasets (name TEXT)")
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (_write_garbage, "file is not a database.* move it away"),
+        (_write_a_part, "no such table: experiments.*It was not made to its end"),
+    ],
+)
+def test_a_broken_store_is_one_line_that_says_what_to_do(
+    tmp_path: Path, shell: None, write: Callable[[Path], None], words: str
+) -> None:
+    write(tmp_path / "mlflow.db")
+    with pytest.raises(TrackingError, match=words) as told:
+        connect(Workspace(tmp_path))
+    assert "Start that server" not in str(told.value)
+    assert str(tmp_path / "mlflow.db") in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_linked_store_stays_where_it_is(workspace: Workspace, tmp_path: Path) -> None:
+    """As in a git worktree that shares the store of another."""
+    worktree = Workspace(tmp_path / "worktree")
+    worktree.root.mkdir()
+    worktree.tracking_database.symlink_to(workspace.tracking_database)
+    run = _track(worktree, "text")
+    assert str(run.info.artifact_uri).startswith(f"{workspace.root.as_uri()}/mlruns/")
+    prepare_store(workspace.tracking_database)
