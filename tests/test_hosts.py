@@ -36,7 +36,7 @@ def prepared(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Pro
         "runtime.backup_minutes": 0.0,
     }
     change_params(project.params_file, changes)
-    project.repro("initialize")
+    project.execute("initialize")
     return project
 
 

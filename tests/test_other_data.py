@@ -11,8 +11,8 @@ from conftest import Project, change_params
 from PIL import Image
 
 STAGES = [
-    "sample", "ingest", "encode", "split", "pack 32", "pack 40", "inspect", "initialize",
-    "train all", "train heads", "evaluate", "register",
+    "sample", "ingest", "encode", "split", "pack@32", "pack@40", "inspect", "initialize",
+    "train@all", "train@heads", "evaluate", "register",
 ]  # fmt: skip
 
 
@@ -47,9 +47,7 @@ def signs(make_project: Callable[[str], Project]) -> Project:
         "registry.model_name": "signs",
     }
     change_params(project.params_file, changes)
-    for command in STAGES:
-        project.cli(*command.split())
-    project.run("dvc", "commit", "--force")
+    project.execute(*STAGES)
     return project
 
 

@@ -10,19 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pandas as pd
 import pytest
-from conftest import Project, change_params, kill, read_until, read_yaml
+from conftest import STAGES, Project, change_params, kill, read_until, read_yaml
 from endpoints import Endpoint, encode, serve
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from tiny_model import Registered
 
 from person_attributes.config import read_params
-
-STAGES = [
-    "sample", "ingest", "encode", "split", "pack@32", "pack@40", "inspect", "initialize",
-    "train@p1", "train@p2", "train@p3", "train@p4", "train@p5", "evaluate", "register",
-]  # fmt: skip
 
 
 def _client(project: Project) -> MlflowClient:
@@ -37,11 +34,11 @@ def _runs(project: Project) -> list[Run]:
 
 def _download(project: Project, version: str) -> Path:
     """Brings what a version of the registry holds: `/2` or `@champion`."""
-    code = (
-        "import mlflow; print(mlflow.artifacts.download_artifacts("
-        f"'models:/person-attributes{version}', dst_path='downloaded{version[1:]}'))"
-    )
-    return project.root / project.run(sys.executable, "-c", code).stdout.strip()
+    folder = project.root / f"downloaded{version[1:]}"
+    folder.mkdir()
+    uri = f"models:/person-attributes{version}"
+    with Registered(project.root).store():
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
 
 
 def _find_network(folder: Path) -> Path:
