@@ -66,9 +66,9 @@ move-tracking: shared deploy/.env
 		MLFLOW_TRACKING_PASSWORD=$$MLFLOW_AUTH_ADMIN_PASSWORD \
 		$(BIN)/person-attributes move-tracking
 
-# A file is a worker's own: its tests share what they make.
+# Workers take tests from each other, so that all are busy to the end.
 test: lint
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: env
 	$(BIN)/ruff check

@@ -1,31 +1,64 @@
 """What all tests share: the shipped parameters, shrunk ones, drawn people, and whole projects."""
 
 import contextlib
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import filelock
 import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from person_attributes import cli
 from person_attributes.config import Params, read_params
 from person_attributes.data.sample import draw_sample
 from person_attributes.labels import LabelMap
-from person_attributes.stages.wiring import make_label_map
+from person_attributes.stages.wiring import make_label_map, remove
 from person_attributes.workspace import Workspace
 
+if TYPE_CHECKING:
+    from tiny_model import Registered
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # read once, when MLflow is imported
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "recipes" / "sample.yaml"
 COMMAND_SECONDS = 1200
+"""What takes longer hangs; on a busy machine a command may well take a quarter of that."""
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+# What a shell starts in the background ignores SIGINT, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what takes a whole project or a registered model; the longest test begins first."""
+    for item in items:
+        if {"make_project", "registered"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("pipeline")
+    items.sort(key=lambda item: item.get_closest_marker("new_user") is None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says what was left out, and how to have it run."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if any("Chromium" in str(report.longrepr) for report in skipped):
+        terminalreporter.write_line(
+            "The page of the demo was opened in no browser. "
+            "Run apt-get install chromium, then make test."
+        )
 
 
 @pytest.fixture(scope="session")
@@ -122,7 +155,27 @@ class Project:
         return copied
 
     def cli(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", "person_attributes", *arguments, code=code)
+        """Runs a command of ours in the project and checks how it ended.
+
+        In this process, since imports take longer than most commands. Where the process itself is
+        tested, or is to be stopped, `run` and `start` take `OURS`.
+        """
+        return run_in_process(self.root, self.environment(), arguments, code)
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def forget_runs(self) -> None:
+        """Begins with an empty tracking store, and without what phases remember."""
+        for name in ("mlflow.db", "mlruns", "backups"):
+            remove(self.root / name)
+
+    def execute(self, *stages: str) -> None:
+        """Runs stages in this process, and has DVC note them as if it had run them."""
+        for stage in stages:
+            self.cli(*stage.split("@"))
+        self.run("dvc", "commit", "--force", *stages)
 
     def repro(self, *targets: str) -> list[str]:
         """Runs `dvc repro` and lists the stages that it executed."""
@@ -132,6 +185,51 @@ class Project:
             for line in done.stdout.splitlines()
             if line.startswith("Running stage")
         ]
+
+
+OURS = (sys.executable, "-u", "-m", "person_attributes")
+"""The command line of ours, as a process of its own."""
+
+
+def run_in_process(
+    root: Path, environment: Mapping[str, str], arguments: Sequence[str], code: int
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command of ours in this process as if it had one of its own."""
+    output, errors = io.StringIO(), io.StringIO()
+    with (
+        _isolated(environment),
+        contextlib.chdir(root),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+    ):
+        returned = cli.main(arguments)
+    done = subprocess.CompletedProcess(arguments, returned, output.getvalue(), errors.getvalue())
+    assert returned == code, f"{arguments} ended with {returned}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@contextlib.contextmanager
+def _isolated(environment: Mapping[str, str]) -> Iterator[None]:
+    """Undoes what a command leaves in its process."""
+    import mlflow
+
+    kept, path = signal.getsignal(signal.SIGTERM), list(sys.path)
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        for name in os.environ.keys() - environment.keys():
+            patch.delenv(name)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        warnings.simplefilter("ignore")
+        if "keras" in sys.modules:
+            sys.modules["keras"].utils.clear_session()  # or layers get other names
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, kept)
+            sys.path[:] = path
+            mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+            for name in os.environ.keys() - environment.keys():
+                del os.environ[name]
 
 
 def read_until(start: str, process: "subprocess.Popen[str]") -> str:
@@ -170,6 +268,32 @@ SHRUNK: dict[str, Any] = {
 }
 """The shipped parameters with little to compute: every part runs, nothing is learned."""
 
+STAGES = [
+    "sample", "ingest", "encode", "split", "pack@32", "pack@40", "inspect", "initialize",
+    "train@p1", "train@p2", "train@p3", "train@p4", "train@p5", "evaluate", "register",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def make_once(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Makes a folder once for all workers of a session; nobody changes it after."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = shared / f"shared-{name}", shared / f"shared-{name}.done"
+        with filelock.FileLock(shared / f"shared-{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
 
 @pytest.fixture(scope="session")
 def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Project]:
@@ -182,11 +306,46 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pr
             _copy(part, project.root)
         change_params(project.params_file, SHRUNK)
         project.run("git", "init", "--quiet")
-        project.run("git", "add", "--all")
-        project.run("git", "commit", "--quiet", "--message", "Start")
+        project.commit("Start")
         return project
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(
+    make_project: Callable[[str], Project],
+    make_once: Callable[[str, Callable[[Path], object]], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Project:
+    """A project with all of its stages executed, committed; not to be changed."""
+
+    def fill(folder: Path) -> None:
+        project = make_project("started").copy(folder / "project")
+        project.execute(*STAGES)
+        project.commit("Run")
+
+    made = Project(make_once("finished", fill) / "project")
+    return made.copy(tmp_path_factory.mktemp("finished") / "project")
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished project, to be changed."""
+    return finished.copy(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def registered(
+    make_once: Callable[[str, Callable[[Path], object]], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> "Registered":
+    """A small model in a registry of its own; not to be changed."""
+    from tiny_model import Registered, register_tiny_model
+
+    made = make_once("registered", register_tiny_model)
+    root = tmp_path_factory.mktemp("registered") / "workspace"
+    return Registered(Path(shutil.copytree(made, root)))
 
 
 def _copy(part: str, root: Path) -> None:

@@ -10,14 +10,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.loopback import find_ports
-
-START_SECONDS = 180
+from conftest import COMMAND_SECONDS
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,20 @@ class Endpoint:
 
 
 @contextlib.contextmanager
-def serve(root: Path, environment: Mapping[str, str], model: str, log: Path) -> Iterator[Endpoint]:
-    """Serves a model of the store in a folder, in this environment, until the block ends."""
+def serve(
+    root: Path,
+    environment: Mapping[str, str],
+    model: str,
+    log: Path,
+    mlflow: Sequence[str] = (sys.executable, "-m", "mlflow"),
+    env_manager: str = "local",
+) -> Iterator[Endpoint]:
+    """Serves a model of the store in a folder until the block ends."""
     (port,) = find_ports(1)
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "-p", str(port)]
+    command = [*mlflow, "models", "serve", "-m", model, "-p", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--env-manager", "local"],
+            [*command, "--env-manager", env_manager],
             cwd=root,
             env={**environment, "PYTHONPATH": ""},
             stdout=output,
@@ -71,14 +77,14 @@ def serve(root: Path, environment: Mapping[str, str], model: str, log: Path) -> 
 
 
 def _wait(endpoint: Endpoint) -> None:
-    until = time.monotonic() + START_SECONDS
+    until = time.monotonic() + COMMAND_SECONDS
     while time.monotonic() < until:
         assert endpoint.process.poll() is None, endpoint.log.read_text()
         with contextlib.suppress(OSError):
             endpoint.get("/health")
             return
         time.sleep(0.2)
-    raise AssertionError(f"no answer in {START_SECONDS} s: {endpoint.log.read_text()}")
+    raise AssertionError(f"no answer in {COMMAND_SECONDS} s: {endpoint.log.read_text()}")
 
 
 def encode(path: Path) -> str:

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.loopback import find_ports
-from conftest import ROOT
+from conftest import COMMAND_SECONDS, ROOT
 
-START_SECONDS = 300
 ADMIN, PASSWORD = "admin", "a long password"
 
 
@@ -43,14 +42,14 @@ class _Service:
 
     def _await(self, answers: Callable[[], object]) -> None:
         assert self._process is not None
-        until = time.monotonic() + START_SECONDS
+        until = time.monotonic() + COMMAND_SECONDS
         while time.monotonic() < until:
             assert self._process.poll() is None, self.log.read_text()
             with contextlib.suppress(OSError, subprocess.CalledProcessError):
                 answers()
                 return
             time.sleep(0.2)
-        raise AssertionError(f"no answer in {START_SECONDS} s: {self.log.read_text()}")
+        raise AssertionError(f"no answer in {COMMAND_SECONDS} s: {self.log.read_text()}")
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self._process is not None:

@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import CHROMIUM, COMMAND_SECONDS, OURS, ROOT, run_in_process
 from playwright.sync_api import FilePayload, Page, Request, sync_playwright
-from tiny_model import CHAMPION, Registered, register_tiny_model
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ANSWER_MILLISECONDS = 120_000
+from tiny_model import CHAMPION, Registered
 
 WATCHMAN = """
 import os, sys
@@ -40,15 +36,6 @@ write("watching")
 """Put into the command's process: writes down every address outside that Python asks for there."""
 
 
-def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "person_attributes", "demo", *arguments]
-
-
-@pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
-    return register_tiny_model(tmp_path_factory.mktemp("demo"))
-
-
 @dataclass(frozen=True)
 class Opened:
     """The command while it runs, and the page in a browser."""
@@ -68,13 +55,13 @@ class Opened:
 @pytest.fixture
 def opened(registered: Registered, tmp_path: Path) -> Iterator[Opened]:
     if CHROMIUM is None:
-        pytest.skip("no Chromium: apt install chromium")
+        pytest.skip("no Chromium")
     (tmp_path / "watch").mkdir()
     (tmp_path / "watch" / "sitecustomize.py").write_text(WATCHMAN)
     temporary, watched = tmp_path / "temporary", tmp_path / "watched"
     temporary.mkdir()
     process = subprocess.Popen(
-        _command(),
+        (*OURS, "demo"),
         cwd=registered.root,
         env=registered.environment(
             PYTHONPATH=f"{tmp_path / 'watch'}{os.pathsep}{ROOT / 'src'}",
@@ -92,6 +79,7 @@ def opened(registered: Registered, tmp_path: Path) -> Iterator[Opened]:
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = browser.new_page()
+            page.set_default_timeout(1000 * COMMAND_SECONDS)
             page.on("request", lambda request: asked.append(_address(request)))
             page.goto(told.split(" at ")[1].split()[0])
             page.locator("#photograph input[type=file]").first.wait_for(state="attached")
@@ -114,7 +102,7 @@ def test_the_page_tells_what_the_model_answers_and_asks_for_nothing_outside(
     content = min(people.rglob("*.jpg")).read_bytes()
 
     opened.show(content, "person.jpg")
-    opened.page.locator(".heat").first.wait_for(state="attached", timeout=ANSWER_MILLISECONDS)
+    opened.page.locator(".heat").first.wait_for(state="attached")
 
     said = _ask_model(registered, content)
     heads = opened.page.locator(".head")
@@ -149,28 +137,21 @@ def test_a_broken_file_is_told_in_a_sentence_and_the_command_ends_by_its_id(
     opened.show(whole[: len(whole) // 2], "half.jpg")
 
     refused = opened.page.locator(".refused")
-    refused.wait_for(timeout=ANSWER_MILLISECONDS)
+    refused.wait_for()
     assert refused.inner_text().startswith("This file cannot be read: ")
     assert "\n" not in refused.inner_text()
     assert opened.page.locator(".head").count() == 0
 
     os.kill(opened.process.pid, signal.SIGTERM)
-    assert opened.process.wait(30) == 0
+    assert opened.process.wait(COMMAND_SECONDS) == 0
     # Nor what ONNX Runtime leaves where it sends telemetry.
     assert not list(opened.temporary.iterdir())
 
 
 @pytest.mark.parametrize("model", ["models:/person-attributes@nobody", "models:/other/1"])
 def test_a_model_that_is_not_there_is_one_line(registered: Registered, model: str) -> None:
-    done = subprocess.run(
-        _command("--model", model),
-        cwd=registered.root,
-        env=registered.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
+    environment = registered.environment()
+    done = run_in_process(registered.root, environment, ("demo", "--model", model), code=2)
     assert done.stderr.startswith(f"{model}: cannot be loaded: ")
     assert len(done.stderr.splitlines()) == 1
 

@@ -4,26 +4,26 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from benchmarks.loopback import find_ports, make_cluster
-from conftest import COMMAND_SECONDS, Project, change_params, kill, read_until
+from conftest import COMMAND_SECONDS, OURS, Project, change_params, kill, read_until
 from mlflow.tracking import MlflowClient
 
-_JOIN = (sys.executable, "-u", "-m", "person_attributes", "join")
+_JOIN = (*OURS, "join")
 _REPRO = ("dvc", "repro", "train@p2")
 
 
 @pytest.fixture(scope="module")
-def prepared(make_project: Callable[[str], Project]) -> Project:
+def prepared(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that is ready to train; not to be changed."""
-    project = make_project("hosts")
+    project = finished.copy(tmp_path_factory.mktemp("hosts") / "project")
+    project.forget_runs()
     changes = {
         "phases.p1.epochs": 3,
         "phases.p1.optimizer": "sgd",
@@ -36,7 +36,7 @@ def prepared(make_project: Callable[[str], Project]) -> Project:
         "runtime.backup_minutes": 0.0,
     }
     change_params(project.params_file, changes)
-    project.repro("initialize")
+    project.execute("initialize")
     return project
 
 
@@ -51,7 +51,8 @@ def project(prepared: Project, tmp_path: Path) -> Project:
 def alone(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where one process trained the same."""
     project = prepared.copy(tmp_path_factory.mktemp("alone") / "project")
-    project.repro("train@p2")
+    for phase in ("p1", "p2"):
+        project.cli("train", phase)
     return project.root
 
 
@@ -89,7 +90,7 @@ def test_two_hosts_train_the_phases_of_one(project: Project, alone: Path) -> Non
         assert first.returncode == 0, printed[-3000:]
         said = read_until("join: p2 is done", helper)
         os.killpg(helper.pid, signal.SIGINT)
-        said += helper.communicate(timeout=60)[0]
+        said += helper.communicate(timeout=COMMAND_SECONDS)[0]
     assert "join: p1 is done" in said
     assert "Traceback" not in said
     _assert_same_weights(project.root, alone)
@@ -112,24 +113,28 @@ def test_a_lost_host_ends_the_phase_and_fewer_go_on(project: Project, alone: Pat
     assert "p1: a host was lost" in printed, printed[-3000:]
     assert "Traceback" not in printed
     change_params(project.params_file, {"runtime.devices": "one"})
-    went_on = project.run("dvc", "repro", "train@p2").stdout
+    went_on = project.cli("train", "p1").stdout
     assert "p1: goes on from its backup, after epoch" in went_on
+    project.cli("train", "p2")
     _assert_same_weights(project.root, alone)
 
 
-def test_only_the_first_host_runs_the_pipeline(project: Project) -> None:
-    ports = find_ports(2)
-    command = (sys.executable, "-m", "person_attributes")
-    for number, arguments, text in (
+@pytest.mark.parametrize(
+    ("number", "arguments", "text"),
+    [
         (1, ("train", "p1"), "p1: TF_CONFIG says that this is worker 1. Expected worker 0"),
         (0, ("join",), "join: TF_CONFIG says that this is worker 0, which the others join"),
-    ):
-        cluster = make_cluster(number, ports)
-        with _started(project, (*command, *arguments), TF_CONFIG=cluster) as process:
-            printed, _ = process.communicate(timeout=COMMAND_SECONDS)
-        assert process.returncode == 2
-        assert text in printed
-        assert "Traceback" not in printed
+    ],
+)
+def test_only_the_first_host_runs_the_pipeline(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    arguments: tuple[str, ...],
+    text: str,
+) -> None:
+    monkeypatch.setenv("TF_CONFIG", _make_clusters()[number])
+    assert text in project.cli(*arguments, code=2).stderr
 
 
 def _make_clusters() -> list[str]:

@@ -6,39 +6,20 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pandas as pd
 import pytest
-from conftest import Project, change_params, kill, read_until, read_yaml
+from conftest import STAGES, Project, change_params, kill, read_until, read_yaml
 from endpoints import Endpoint, encode, serve
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from tiny_model import Registered
 
 from person_attributes.config import read_params
-
-STAGES = [
-    "sample", "ingest", "encode", "split", "pack@32", "pack@40", "inspect", "initialize",
-    "train@p1", "train@p2", "train@p3", "train@p4", "train@p5", "evaluate", "register",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def finished(make_project: Callable[[str], Project]) -> Project:
-    """A project after its first `dvc repro`; not to be changed."""
-    project = make_project("finished")
-    assert sorted(project.repro()) == sorted(STAGES)
-    project.run("git", "add", "--all")
-    project.run("git", "commit", "--quiet", "--message", "Run")
-    return project
-
-
-@pytest.fixture
-def project(finished: Project, tmp_path: Path) -> Project:
-    """A copy of the finished project, to be changed."""
-    return finished.copy(tmp_path / "project")
 
 
 def _client(project: Project) -> MlflowClient:
@@ -53,11 +34,11 @@ def _runs(project: Project) -> list[Run]:
 
 def _download(project: Project, version: str) -> Path:
     """Brings what a version of the registry holds: `/2` or `@champion`."""
-    code = (
-        "import mlflow; print(mlflow.artifacts.download_artifacts("
-        f"'models:/person-attributes{version}', dst_path='downloaded{version[1:]}'))"
-    )
-    return project.root / project.run(sys.executable, "-c", code).stdout.strip()
+    folder = project.root / f"downloaded{version[1:]}"
+    folder.mkdir()
+    uri = f"models:/person-attributes{version}"
+    with Registered(project.root).store():
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
 
 
 def _find_network(folder: Path) -> Path:
@@ -182,12 +163,20 @@ def test_dvc_shows_the_figures_offline(finished: Project) -> None:
         assert f"{figure}.svg" in page
 
 
-def test_a_changed_rate_runs_its_phase_and_what_follows(project: Project) -> None:
-    change_params(project.params_file, {"phases.p4.learning_rate": 5.0e-4})
-    diff = project.run("dvc", "params", "diff").stdout
-    assert "phases.p4.learning_rate" in diff
-    before = {run.info.run_id: str(_stage_of(run)) for run in _runs(project)}
-    assert project.repro() == ["train@p4", "train@p5", "evaluate", "register"]
+@pytest.fixture(scope="module")
+def changed(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that was executed again with another rate of its last phase; not to be changed."""
+    project = finished.copy(tmp_path_factory.mktemp("changed") / "project")
+    change_params(project.params_file, {"phases.p5.learning_rate": 0.02})
+    assert "phases.p5.learning_rate" in project.run("dvc", "params", "diff").stdout
+    assert project.repro() == ["train@p5", "evaluate", "register"]
+    project.commit("Faster")
+    return project
+
+
+def test_an_execution_names_the_runs_that_it_reused(finished: Project, changed: Project) -> None:
+    before = {run.info.run_id: str(_stage_of(run)) for run in _runs(finished)}
+    project = changed
     parent = _parents(_runs(project))[-1]
     assert parent.info.run_id not in before
     reused = {
@@ -195,24 +184,21 @@ def test_a_changed_rate_runs_its_phase_and_what_follows(project: Project) -> Non
         for key, value in parent.data.tags.items()
         if key.startswith("reused.")
     }
-    upstream = [stage for stage in STAGES[:11] if stage != "inspect"]
+    upstream = [stage for stage in STAGES[:12] if stage != "inspect"]
     assert reused == {stage: stage for stage in upstream}
-    assert parent.data.params["phases.p4.learning_rate"] == "0.0005"
+    assert parent.data.params["phases.p5.learning_rate"] == "0.02"
 
 
-def test_two_evaluations_are_compared_by_any_of_their_names(project: Project) -> None:
+def test_two_evaluations_are_compared_by_any_of_their_names(changed: Project) -> None:
     """The same two, as executions, as model versions and as git revisions."""
-    change_params(project.params_file, {"phases.p5.learning_rate": 0.02})
-    project.repro()
-    project.run("git", "commit", "--quiet", "--all", "--message", "Faster")
-    first, second = (run.info.run_id for run in _parents(_runs(project)))
+    first, second = (run.info.run_id for run in _parents(_runs(changed)))
     pairs = [
         (first, second),
         ("models:/person-attributes/1", "models:/person-attributes/2"),
         ("HEAD~1", "HEAD"),
         ("HEAD~1", "workspace"),
     ]
-    told = [project.cli("compare", *pair).stdout.split("\n", 2)[2] for pair in pairs]
+    told = [changed.cli("compare", *pair).stdout.split("\n", 2)[2] for pair in pairs]
     assert "phases.p5.learning_rate: 0.001 -> 0.02" in told[0]
     assert re.search(r"mean accuracy [+-]0\.\d{4} \(.* on the same 9 validation rows\.", told[0])
     assert set(told) == {told[0]}
@@ -248,7 +234,7 @@ def test_what_cannot_be_compared_is_one_line(finished: Project) -> None:
 
 def test_a_challenger_that_gains_too_little_waits_for_a_reason(project: Project) -> None:
     change_params(project.params_file, {"registry.gate.minimum_gain": 0.9})
-    assert project.repro() == ["register"]
+    project.cli("register")
     assert _champion(project) == "1"
     challenger = _client(project).get_model_version("person-attributes", "2")
     assert challenger.tags["gate.promoted"] == "false"
@@ -297,10 +283,11 @@ def test_a_phase_that_was_removed_leaves_no_trace(project: Project) -> None:
 
 
 def test_exp_run_changes_a_number_and_shows_it(project: Project) -> None:
-    project.run("dvc", "exp", "run", "-S", "phases.p5.learning_rate=0.01", "--name", "faster")
+    key = "evaluation.training_rows"
+    project.run("dvc", "exp", "run", "-S", f"{key}=20", "--name", "fewer", "evaluate")
     shown = project.run("dvc", "exp", "show", "--csv").stdout
-    (row,) = [row for row in csv.DictReader(io.StringIO(shown)) if row["Experiment"] == "faster"]
-    assert float(row["phases.p5.learning_rate"]) == 0.01
+    (row,) = [row for row in csv.DictReader(io.StringIO(shown)) if row["Experiment"] == "fewer"]
+    assert float(row[key]) == 20
     assert 0 <= float(row["mean_accuracy"]) <= 1
 
 
@@ -369,19 +356,18 @@ def test_a_split_drawn_anew_between_phases_is_refused(project: Project) -> None:
 
 
 def test_a_killed_execution_goes_on_in_its_runs(project: Project) -> None:
-    change_params(project.params_file, {"phases.p4.epochs": 2, "runtime.backup_minutes": 0.0})
+    change_params(project.params_file, {"phases.p5.epochs": 2, "runtime.backup_minutes": 0.0})
     known = {run.info.run_id for run in _runs(project)}
     dvc = project.start("dvc", "repro")
-    read_until("p4 1/", dvc)
+    read_until("p5 1/", dvc)
     kill(dvc)
     fresh = {run.info.run_id: run for run in _runs(project) if run.info.run_id not in known}
     assert [run.info.status for run in fresh.values()] == ["RUNNING", "RUNNING"]
-    assert project.repro() == ["train@p4", "train@p5", "evaluate", "register"]
+    assert project.repro("evaluate") == ["train@p5", "evaluate"]
     after = [run for run in _runs(project) if run.info.run_id not in known]
     assert len(_parents(after)) == 1
-    assert [_stage_of(run) for run in after if run not in _parents(after)] == [
-        "train@p4", "train@p5", "evaluate", "register"
-    ]  # fmt: skip
+    stages = [_stage_of(run) for run in after if run not in _parents(after)]
+    assert stages == ["train@p5", "evaluate"]
     assert set(fresh) < {run.info.run_id for run in after}
     assert {run.info.status for run in after} == {"FINISHED"}
     assert _find_backups(project) == []
@@ -453,7 +439,7 @@ def test_a_folder_is_labelled_as_the_server_does(
 
 def test_a_head_that_is_switched_off_is_in_no_answer(project: Project) -> None:
     change_params(project.params_file, {"registry.serving.heads_off": ["emotion", "weight"]})
-    assert project.repro() == ["register"]
+    project.cli("register")
     said = project.run(
         sys.executable,
         "-c",

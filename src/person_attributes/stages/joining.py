@@ -101,9 +101,11 @@ def join(workspace: Workspace, params: Params, phase: str) -> None:
 
 def _announcements(path: Path) -> Iterator[dict[str, Any]]:
     """Gives what the first host announces, again and again while it trains."""
+    # One lock for all looks: Ctrl-C while one is being disposed of would go unnoticed.
+    lock = _lock(path)
     while True:
         try:
-            with _lock(path).acquire(timeout=0):
+            with lock.acquire(timeout=0):
                 pass  # nobody trains: what stands there is of a first host that was killed
         except filelock.Timeout:
             with contextlib.suppress(FileNotFoundError, ValueError):  # it is just being written
