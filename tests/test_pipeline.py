@@ -59,9 +59,9 @@ def _parents(runs: list[Run]) -> list[Run]:
     return [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
 
 
-def test_a_second_repro_runs_nothing_and_leaves_no_run(finished: Project) -> None:
+def test_a_second_repro_asks_the_registry_alone_and_leaves_no_run(finished: Project) -> None:
     before = len(_runs(finished))
-    assert finished.repro() == []
+    assert finished.repro() == ["register"]
     assert len(_runs(finished)) == before
 
 
@@ -204,19 +204,6 @@ def test_two_evaluations_are_compared_by_any_of_their_names(changed: Project) ->
     assert set(told) == {told[0]}
 
 
-def test_a_pull_in_another_clone_leaves_nothing_to_run(project: Project, tmp_path: Path) -> None:
-    project.run("dvc", "remote", "add", "--default", "team", str(tmp_path / "remote"))
-    project.run("git", "commit", "--quiet", "--all", "--message", "Share")
-    project.run("dvc", "push")
-    clone = Project(tmp_path / "clone")
-    project.run("git", "clone", "--quiet", str(project.root), str(clone.root))
-    clone.run("dvc", "pull")
-    assert clone.repro() == []
-    assert clone.run("git", "status", "--porcelain").stdout == "", "dvc.lock has the same digests"
-    weights = "models/p5.weights.h5"
-    assert (clone.root / weights).read_bytes() == (project.root / weights).read_bytes()
-
-
 def test_what_cannot_be_compared_is_one_line(finished: Project) -> None:
     (parent,) = _parents(_runs(finished))
     by_stage = {_stage_of(run): run.info.run_id for run in _runs(finished)}
@@ -258,9 +245,13 @@ def test_figures_that_are_not_what_they_say_are_not_promoted(project: Project) -
     assert "age 0.9700, which is" in said
 
 
-def test_a_changed_colour_trains_nothing(project: Project) -> None:
+def test_a_changed_colour_trains_and_registers_nothing(project: Project) -> None:
     change_params(project.params_file, {"report.colour": "#aa3355"})
-    assert sorted(project.repro()) == ["evaluate", "inspect"]
+    assert sorted(project.repro()) == ["evaluate", "inspect", "register"]
+    assert [str(one.version) for one in _client(project).search_model_versions()] == ["1"]
+    last = _parents(_runs(project))[-1]  # its row in the view of the best executions is not blank
+    assert last.data.tags["registered_version"] == "1"
+    assert 0 < last.data.metrics["mean_accuracy"] <= 1
 
 
 def test_another_image_size_runs_nothing_but_its_pack(project: Project) -> None:
