@@ -48,11 +48,11 @@ class RunCache:
         with contextlib.suppress(DvcException):
             stages = Repo(str(workspace.root)).stage
             stage = stages.load_one(path=str(workspace.root / "dvc.yaml"), name=name)
-            self._is_unchanged = not any(stage.changed_entries())
-            stage.save_deps()
-            for out in stage.outs:
-                out.persist = False
             if stage.deps and stage.outs and not stage.always_changed:
+                self._is_unchanged = not any(stage.changed_entries())
+                stage.save_deps()
+                for out in stage.outs:
+                    out.persist = False
                 self._stage = stage
 
     def restore(self) -> bool:
