@@ -64,26 +64,19 @@ def open_execution(
     experiment it becomes the parent; elsewhere, where MLflow puts it unless an experiment is
     named, it is linked.
     """
-    project_run = os.environ.pop(RUN_ID, None)
-    project = _find_run(client, project_run) if project_run else None
-    if project and project.info.experiment_id == experiment:
-        _adopt_project_run(client, project, all_params)
-        return str(project.info.run_id), False
     run_id = find_execution(client, experiment, workspace, all_params)
-    tags = _introduce(client, experiment, workspace, all_params)
-    if run_id is None:
-        name = os.environ.get("DVC_EXP_NAME") or f"{datetime.now():%Y-%m-%d %H:%M:%S}"
-        tags[MLFLOW_RUN_NAME] = name
-        run_id = str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
-        log_params(client, run_id, all_params)
-    elif client.get_run(run_id).data.tags.get(_EXECUTION) != tags[_EXECUTION]:
-        for key, value in tags.items():
-            client.set_tag(run_id, key, value)
+    project_run = os.environ.pop(RUN_ID, None)
+    if run_id and run_id == project_run:
+        _adopt_project_run(client, client.get_run(run_id), all_params)
+        return run_id, False
+    execution = identify(find_execution_process())
+    if run_id is None or client.get_run(run_id).data.tags[_EXECUTION] != execution:
+        place = name_place(workspace.backups)
+        tags = {_EXECUTION: execution, PROCESS: execution, PLACE: place, **git_tags(workspace)}
+        tags |= _describe_changes(client, experiment, all_params)
+        run_id = _introduce(client, experiment, run_id, tags, all_params)
     if project_run:
-        client.set_tag(run_id, _PROJECT_RUN, project_run)
-    if project:
-        note = f"Its stages are below [this execution](#/experiments/{experiment}/runs/{run_id})."
-        client.set_tag(project.info.run_id, MLFLOW_RUN_NOTE, note)
+        _link_project_run(client, project_run, experiment, run_id)
     return run_id, True
 
 
@@ -91,6 +84,8 @@ def find_execution(
     client: MlflowClient, experiment: str, workspace: Workspace, all_params: Mapping[str, Any]
 ) -> str | None:
     """Finds the run of this execution, or of an incomplete one that this execution resumes.
+
+    Before the first stage of the process has opened a run, it may be that of `mlflow run`.
 
     Args:
         client: Of the store.
@@ -101,6 +96,9 @@ def find_execution(
     Returns:
         The run's id; None where no stage of this execution has run yet.
     """
+    project = _find_run(client, os.environ.get(RUN_ID, ""))
+    if project and project.info.experiment_id == experiment:
+        return str(project.info.run_id)
     execution = identify(find_execution_process())
     found = client.search_runs(
         [experiment], f"tags.`{_EXECUTION}` = {quote_value(execution)}", max_results=1
@@ -139,11 +137,19 @@ def complete_execution(client: MlflowClient, run_id: str) -> None:
 
 def _find_run(client: MlflowClient, run_id: str) -> Run | None:
     try:
-        return client.get_run(run_id)
+        return client.get_run(run_id) if run_id else None
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # as where it is in another store
             return None
         raise
+
+
+def _link_project_run(client: MlflowClient, project_run: str, experiment: str, run_id: str) -> None:
+    """Has an execution and the project's run, which is elsewhere, name each other."""
+    client.set_tag(run_id, _PROJECT_RUN, project_run)
+    if _find_run(client, project_run):
+        note = f"Its stages are below [this execution](#/experiments/{experiment}/runs/{run_id})."
+        client.set_tag(project_run, MLFLOW_RUN_NOTE, note)
 
 
 def _adopt_project_run(client: MlflowClient, run: Run, all_params: Mapping[str, Any]) -> None:
@@ -157,13 +163,22 @@ def _adopt_project_run(client: MlflowClient, run: Run, all_params: Mapping[str, 
 
 
 def _introduce(
-    client: MlflowClient, experiment: str, workspace: Workspace, all_params: Mapping[str, Any]
-) -> dict[str, str]:
-    """Tags of an execution: where it runs, what kind of run it is, and what changed."""
-    execution = identify(find_execution_process())
-    place = name_place(workspace.backups)
-    tags = {_EXECUTION: execution, PROCESS: execution, PLACE: place, **git_tags(workspace)}
-    return tags | _describe_changes(client, experiment, all_params)
+    client: MlflowClient,
+    experiment: str,
+    run_id: str | None,
+    tags: Mapping[str, str],
+    all_params: Mapping[str, Any],
+) -> str:
+    """Creates the run of an execution, or has a stopped one belong to this execution."""
+    if run_id is not None:
+        for key, value in tags.items():
+            client.set_tag(run_id, key, value)
+        return run_id
+    name = os.environ.get("DVC_EXP_NAME") or f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+    named = {**tags, MLFLOW_RUN_NAME: name}
+    run_id = str(client.create_run(experiment, tags=named, run_name=name).info.run_id)
+    log_params(client, run_id, all_params)
+    return run_id
 
 
 def _describe_changes(
