@@ -49,7 +49,7 @@ shared: $(VENV)/installed-shared
 
 # One shell, to tell at the end what it took.
 repro:
-	@echo "1. environment  .venv, 1.5 GB to download and 3.5 GB on disk; a minute or more, once"
+	@echo "1. environment  .venv, 1 GB to download and 3.4 GB on disk; a minute or more, once"
 	@echo "2. pipeline     data, five phases, evaluation, registration; four minutes on two cores"
 	@echo "                with the params.yaml that is shipped. What is done already is skipped."
 	@begun=$$(date +%s) && $(MAKE) --no-print-directory env && \
