@@ -132,7 +132,7 @@ def _weigh(
     target: npt.NDArray[np.float32], positions: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.float32]:
     """Weighs rows: 0 without a label, 1 where all of `positions` have one, else more."""
-    is_labelled = target.any(axis=1)
+    is_labelled = target.max(axis=1) > 0
     labels = max(int(is_labelled[positions].sum()), 1)
     weights: npt.NDArray[np.float32] = (is_labelled * (len(positions) / labels)).astype(np.float32)
     return weights

@@ -95,7 +95,7 @@ def register(workspace: Workspace, params: Params) -> None:
         source = open_source(workspace.root / params.data.source, params.data.limits)
         served = registry.check_served(
             f"models:/{section.model_name}/{version}",
-            [source.read(name) for name in records["image"].loc[predictions.rows[:count]]],
+            [source.read(name) for name in records["image"].loc[list(predictions.rows[:count])]],
             {head: answers[:count] for head, answers in exported.predictions.y_prob.items()},
             labels,
             section.max_export_difference,
