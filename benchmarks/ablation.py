@@ -115,7 +115,7 @@ def run(plan: Plan) -> None:
                     if path is not None:
                         y_prob = _train(plan, everything, changed, lever, run_id)
                         with writing(path) as temporary, temporary.open("wb") as file:
-                            np.savez(file, **y_prob)
+                            np.savez(file, allow_pickle=False, **y_prob)
                         print(f"{lever}, seed {seed}: done", flush=True)
 
 

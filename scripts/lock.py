@@ -1,40 +1,53 @@
-"""Resolves requirements.lock from pyproject.toml and writes the same versions into conda.yaml."""
+"""Resolves both lock files from pyproject.toml, and writes the first as conda.yaml as well.
 
-import shutil
+There is no uv.lock: MLflow would copy it into every model, and install all that training needs
+where a model is served.
+"""
+
 import subprocess
-import tempfile
 from pathlib import Path
 
-PYTHON_VERSION = "3.11"
-CONDA_PYTHON = "3.11.7"
+LOWEST_PYTHON = "3.11"
+STUB = "third_party/opencv-python-stub"
+EVERYTHING = ["--extra", "demo", "--extra", "shared", "--group", "dev"]
 ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
-    """Writes both files."""
-    lock = ROOT / "requirements.lock"
-    options = ["--python-version", PYTHON_VERSION, "--python-platform", "linux"]
-    quiet = ["--quiet", "--no-annotate", "--no-header"]
-    extras = ["--extra", "dev", "--extra", "demo"]
-    compile_command = ["uv", "pip", "compile", "pyproject.toml", *options, *quiet]
-    subprocess.run([*compile_command, *extras, "--output-file", str(lock)], cwd=ROOT, check=True)
-    with tempfile.TemporaryDirectory() as folder:
-        # What is there already is kept: without it, conda.yaml would run ahead of the lock.
-        runtime = Path(shutil.copy(lock, folder))
-        subprocess.run([*compile_command, "--output-file", str(runtime)], cwd=ROOT, check=True)
-        requirements = runtime.read_text(encoding="utf-8").splitlines()
+    """Writes the three files."""
+    # What runs is held to what everything together can have.
+    resolve("requirements-dev.lock", EVERYTHING)
+    resolve("requirements.lock", ["--constraints", "requirements-dev.lock"])
+    requirements = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     (ROOT / "conda.yaml").write_text(render_conda(requirements), encoding="utf-8")
 
 
+def resolve(name: str, options: list[str]) -> None:
+    """Resolves one set of versions for all platforms and Pythons; keeps those it holds already."""
+    everywhere = ["--universal", "--python-version", LOWEST_PYTHON, "--fork-strategy", "fewest"]
+    quiet = ["--quiet", "--no-annotate", "--no-header"]
+    command = ["uv", "pip", "compile", "pyproject.toml", *everywhere, *quiet, *options]
+    subprocess.run([*command, "--output-file", name], cwd=ROOT, check=True)
+    lock = ROOT / name
+    # With its name, so that the file can constrain other requirements.
+    lines = lock.read_text(encoding="utf-8").splitlines()
+    named = [f"opencv-python @ file:{STUB}" if line == STUB else line for line in lines]
+    lock.write_text("\n".join(named) + "\n", encoding="utf-8")
+
+
 def render_conda(requirements: list[str]) -> str:
-    """Renders the environment that `MLproject` names; no editable install, MLflow caches it."""
+    """Renders the environment that `MLproject` names; no editable install, MLflow caches it.
+
+    The path of the stand-in is relative: conda runs pip in the folder of its file, and MLflow
+    runs pip and uv in a folder of links to the project's.
+    """
     lines = [
-        "# Written by `make lock` from requirements.lock: the same versions, without the tools for",
-        "# developing. MLproject names this file; MLflow builds it with conda, uv or virtualenv.",
+        "# Written by `make lock`: the versions of requirements.lock. MLproject names this file;",
+        "# MLflow builds it with conda, uv or virtualenv.",
         "name: person-attributes",
         "channels: [conda-forge]",
         "dependencies:",
-        f"  - python={CONDA_PYTHON}",
+        f"  - python={LOWEST_PYTHON}",
         "  - pip",
         "  - pip:",
         *(f"      - {requirement}" for requirement in requirements),

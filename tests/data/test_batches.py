@@ -1,3 +1,5 @@
+import multiprocessing
+
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -105,3 +107,15 @@ class _Unpacked(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
         images, targets, _ = self._batches[index]
         return images, targets["number"]
+
+
+def test_where_processes_do_not_fork_a_thread_makes_the_batches(
+    images: npt.NDArray[np.uint8], params: Params
+) -> None:
+    usual = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        batches = ImageBatches(images, {}, np.arange(11), 4, augmenter=None, seed=5, workers=3)
+    finally:
+        multiprocessing.set_start_method(usual, force=True)
+    assert (batches.workers, batches.use_multiprocessing) == (1, False)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import multiprocessing
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -59,6 +60,8 @@ class ImageBatches(keras.utils.PyDataset):
             workers: Processes that make batches ahead; 0 makes them in a thread of this one. It
                 changes nothing in the batches.
         """
+        if multiprocessing.get_start_method() != "fork":
+            workers = 0  # macOS: a process that is not forked would need a copy of all images
         super().__init__(workers=max(workers, 1), use_multiprocessing=workers > 0)
         self.images = images
         self.targets = targets
@@ -129,7 +132,7 @@ def _weigh(
     target: npt.NDArray[np.float32], positions: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.float32]:
     """Weighs rows: 0 without a label, 1 where all of `positions` have one, else more."""
-    is_labelled = target.any(axis=1)
+    is_labelled = target.max(axis=1) > 0
     labels = max(int(is_labelled[positions].sum()), 1)
     weights: npt.NDArray[np.float32] = (is_labelled * (len(positions) / labels)).astype(np.float32)
     return weights

@@ -36,7 +36,7 @@ def describe_pairs(
 
 def name_pairs(pairs: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
     """Gives pairs of positions, as `find_near_duplicates` does, by the numbers of their rows."""
-    named = {side: records.index[pairs[side].astype(int)] for side in ("first", "second")}
+    named = {side: records.index[pairs[side].to_numpy(int)] for side in ("first", "second")}
     return pairs.assign(**named)
 
 

@@ -63,8 +63,8 @@ def _paste(
     """Pastes a box of the others around a random point; gives the share that is left for real."""
     height, width = images.shape[1:3]
     side = np.sqrt(1 - share)
-    top, bottom = _cut(random.integers(height), side * height, height)
-    left, right = _cut(random.integers(width), side * width, width)
+    top, bottom = _cut(int(random.integers(height)), side * height, height)
+    left, right = _cut(int(random.integers(width)), side * width, width)
     mixed = images.copy()
     mixed[:, top:bottom, left:right] = others[:, top:bottom, left:right]
     return mixed, 1 - (bottom - top) * (right - left) / (height * width)

@@ -64,7 +64,7 @@ def create_array(
     Raises:
         OSError: If the disk has no room; written page by page, a full disk would end the process.
     """
-    array: np.memmap[Any, np.dtype[Any]] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+    array: np.memmap[Any, np.dtype[Any]] = np.lib.format.open_memmap(
         path, mode="w+", dtype=dtype, shape=shape
     )
     if hasattr(os, "posix_fallocate"):

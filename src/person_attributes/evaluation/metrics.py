@@ -29,7 +29,7 @@ def count_confusions(
     weights = np.ones(len(y_true)) if weights is None else weights
     classes = y_true.shape[1]
     pairs = y_true.argmax(axis=1) * classes + y_prob.argmax(axis=1)
-    cells = np.eye(classes**2)[pairs] * y_true.any(axis=1)[:, None]
+    cells = np.eye(classes**2)[pairs] * (y_true.max(axis=1) > 0)[:, None]
     counts: Floats = (weights @ cells).reshape(*weights.shape[:-1], classes, classes)
     return counts
 
@@ -95,7 +95,7 @@ def instance_scores(
     """
     said, true, right = (np.zeros(len(next(iter(y_true.values())))) for _ in range(3))
     for head, truth in y_true.items():
-        is_labelled = truth.any(axis=1)
+        is_labelled = truth.max(axis=1) > 0
         answer = np.eye(truth.shape[1])[y_prob[head].argmax(axis=1)] * is_labelled[:, None]
         said += answer.sum(axis=1)
         true += truth.sum(axis=1)

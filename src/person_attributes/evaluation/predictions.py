@@ -38,7 +38,7 @@ class Predictions:
         arrays |= {f"{_TRUE}{head}": truth.astype(np.uint8) for head, truth in self.y_true.items()}
         arrays |= {f"{_PROBABILITY}{head}": answers for head, answers in self.y_prob.items()}
         with path.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
 
     @classmethod
     def read(cls, path: Path) -> "Predictions":

@@ -199,7 +199,8 @@ def _check_served(
 
     section = params.registry
     source = open_source(workspace.root / params.data.source, params.data.limits)
-    names = read_records(workspace.records)["image"].loc[predictions.rows[: section.served_rows]]
+    rows = list(predictions.rows[: section.served_rows])
+    names = read_records(workspace.records)["image"].loc[rows]
     return registry.check_served(
         f"models:/{section.model_name}/{number}",
         [source.read(name) for name in names],

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Builds .venv from requirements.lock: `make env` runs it where there is none, or where the lock
+# file or the place of the checkout changed. PYTHON names the Python to use.
+set -euo pipefail
+
+fail() {
+  echo "make env: $*" >&2
+  exit 2
+}
+
+case $PWD in
+  *[\$\'\"\`:\\]*) fail "$PWD: the scripts in .venv cannot name a folder with a quote, a \$, a colon or a" \
+    "backslash in its path. Move the checkout." ;;
+esac
+
+# The environment that is replaced has a uv and a Python as well.
+PATH=${PATH//"$PWD/.venv/bin:"/}
+if ! uv=$(command -v uv); then
+  # uv installs the environment, uv of the lock file included; this one is for the meantime.
+  python=$(command -v "${PYTHON:-python3}") ||
+    fail "found neither ${PYTHON:-python3} nor uv. Install Python 3.11, 3.12 or 3.13, or uv" \
+      "(https://docs.astral.sh/uv)."
+  bootstrap=$(mktemp -d)
+  trap 'rm -rf "$bootstrap"' EXIT
+  "$python" -m venv "$bootstrap" > "$bootstrap/log" 2>&1 ||
+    fail "$python -m venv failed. On Debian and Ubuntu: apt-get install python3-venv. Otherwise" \
+      "install uv (https://docs.astral.sh/uv)."
+  "$bootstrap/bin/python" -m pip install --quiet --disable-pip-version-check \
+    "$(grep '^uv==' requirements.lock)" || fail "pip could not install uv; see above."
+  uv=$bootstrap/bin/uv
+fi
+
+# The system's own where it has one; else uv downloads 3.13.
+python=$("$uv" python find --system --no-project --no-python-downloads "${PYTHON:->=3.11,<3.14}" \
+  2> /dev/null) || python=${PYTHON:-3.13}
+rm -rf .venv
+said=$("$uv" venv --no-project --python "$python" .venv 2>&1) ||
+  fail "expected Python 3.11, 3.12 or 3.13, or a network to download one. Received: Python" \
+    "$python, $(head -n 1 <<< "$said"). Install one, or name one: make env PYTHON=python3.13"
+.venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' ||
+  fail "expected Python 3.11, 3.12 or 3.13. Received: $(.venv/bin/python -V) from $python." \
+    "Name another one: make env PYTHON=python3.13"
+
+export VIRTUAL_ENV=.venv
+"$uv" pip sync --quiet --compile-bytecode requirements.lock
+"$uv" pip install --quiet --no-deps --editable .
+pwd -P > .venv/installed
