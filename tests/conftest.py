@@ -343,9 +343,8 @@ def registered(
     """A small model in a registry of its own; not to be changed."""
     from tiny_model import Registered, register_tiny_model
 
-    made = make_once("registered", register_tiny_model)
-    root = tmp_path_factory.mktemp("registered") / "workspace"
-    return Registered(Path(shutil.copytree(made, root)))
+    made = Registered(make_once("registered", register_tiny_model))
+    return made.copy(tmp_path_factory.mktemp("registered") / "workspace")
 
 
 def _copy(part: str, root: Path) -> None:

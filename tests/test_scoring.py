@@ -20,11 +20,11 @@ def registered(
     registered: Registered, tmp_path_factory: pytest.TempPathFactory, people: Path
 ) -> Registered:
     """A registered model beside photographs; for the output of this file's tests."""
-    root = tmp_path_factory.mktemp("scored") / "workspace"
-    shutil.copytree(registered.root, root)
-    shutil.copytree(people, root / "photos")
-    (root / "photos" / "broken.png").write_bytes(b"broken")
-    return Registered(root)
+    registered = registered.copy(tmp_path_factory.mktemp("scored") / "workspace")
+    photos = registered.root / "photos"
+    shutil.copytree(people, photos)
+    (photos / "broken.png").write_bytes(b"broken")
+    return registered
 
 
 def _predict(registered: Registered, *arguments: str, code: int = 0) -> str:

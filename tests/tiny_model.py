@@ -17,6 +17,7 @@ from person_attributes.modeling.classifier import Normalization, build_classifie
 from person_attributes.serving.requests import Limits
 from person_attributes.stages.wiring import make_label_map
 from person_attributes.tracking.connection import connect
+from person_attributes.tracking.database import prepare_store
 from person_attributes.workspace import Workspace
 
 CHAMPION = "models:/person-attributes@champion"
@@ -35,6 +36,11 @@ class Registered:
         return (
             kept | {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"} | variables
         )
+
+    def copy(self, root: Path) -> "Registered":
+        shutil.copytree(self.root, root)
+        prepare_store(root / "mlflow.db")  # else the first command says that it was copied
+        return Registered(root)
 
     @contextlib.contextmanager
     def store(self) -> Iterator[None]:
