@@ -56,7 +56,6 @@ repro:
 	echo "environment ready after $$(($$(date +%s) - begun)) s" && \
 	$(BIN)/person-attributes check && $(BIN)/dvc repro && \
 	echo "make repro took $$(($$(date +%s) - begun)) s" && $(BIN)/person-attributes summarize
-	@echo "before that       source $(BIN)/activate"
 
 demo: $(VENV)/installed-demo
 	$(BIN)/person-attributes demo

@@ -187,11 +187,12 @@ def log_model(
     info = mlflow.pyfunc.log_model(
         name="model",
         python_model=str(Path(person_attributes.__file__).parent / "served_model.py"),
+        # Addresses, since MLflow takes a path for one, whatever characters it holds.
         artifacts={
-            "network": str(network),
-            "label_map": str(label_map),
-            "weights": str(weights),
-            **{path.name: str(path) for path in companions},
+            "network": network.resolve().as_uri(),
+            "label_map": label_map.resolve().as_uri(),
+            "weights": weights.resolve().as_uri(),
+            **{path.name: path.resolve().as_uri() for path in companions},
         },
         model_config={"limits": asdict(limits), "black_bars": black_bars},
         code_paths=[str(Path(person_attributes.__file__).parent)],

@@ -65,10 +65,13 @@ class RegistryParams(Section):
             or name == "."
             or name.startswith("..")
             or len(name) > _LONGEST_NAME
+            or {"'", '"'} <= set(name)
+            or name.endswith("\\")
         ):
             raise ValueError(
                 f"MLflow registers no model of this name: expected up to {_LONGEST_NAME} letters "
-                f"without / : ? and no dots in front. Received: {name!r}. Rename the model."
+                "without / : ?, one kind of quotes at most, no dots in front and no backslash at "
+                f"the end. Received: {name!r}. Rename the model."
             )
         return name
 

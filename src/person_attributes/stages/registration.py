@@ -364,7 +364,11 @@ def summarize(workspace: Workspace, params: Params) -> None:
     print(f"registered model  {name} version {champion.version}, alias {alias}")
     if version is None or version.version != champion.version:
         print(f"this network      {verdict}")
-    print(f"\ncompare runs      {_word_user_interface()}")
+    print()
+    environment = workspace.root / ".venv"
+    if environment.exists() and os.environ.get("VIRTUAL_ENV") != str(environment):
+        print("in this shell     source .venv/bin/activate")
+    print(f"compare runs      {_word_user_interface()}")
     print(f"serve the model   mlflow models serve -m models:/{name}@{alias} --env-manager uv")
 
 
