@@ -40,7 +40,7 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
 	touch $@
 
 $(VENV)/installed-%: $(VENV)/installed requirements-dev.lock
-	$(PIP) --constraints requirements-dev.lock --editable '.[$*]'
+	$(PIP) --constraints <(grep -v third_party requirements-dev.lock) --editable '.[$*]'
 	touch $@
 
 gpu: $(VENV)/installed-gpu

@@ -4,35 +4,32 @@ There is no uv.lock: MLflow would copy it into every model, and install all that
 where a model is served.
 """
 
+import shutil
 import subprocess
 from pathlib import Path
 
 LOWEST_PYTHON = "3.11"
-STUB = "third_party/opencv-python-stub"
 EVERYTHING = ["--extra", "demo", "--extra", "shared", "--group", "dev"]
 ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
     """Writes the three files."""
-    # What runs is held to what everything together can have.
-    resolve("requirements-dev.lock", EVERYTHING)
-    resolve("requirements.lock", ["--constraints", "requirements-dev.lock"])
-    requirements = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    everything, what_runs = ROOT / "requirements-dev.lock", ROOT / "requirements.lock"
+    resolve(everything, EVERYTHING)
+    # Versions that a file holds are kept, so that what runs is what is tested.
+    shutil.copy(everything, what_runs)
+    resolve(what_runs, [])
+    requirements = what_runs.read_text(encoding="utf-8").splitlines()
     (ROOT / "conda.yaml").write_text(render_conda(requirements), encoding="utf-8")
 
 
-def resolve(name: str, options: list[str]) -> None:
+def resolve(lock: Path, options: list[str]) -> None:
     """Resolves one set of versions for all platforms and Pythons; keeps those it holds already."""
     everywhere = ["--universal", "--python-version", LOWEST_PYTHON, "--fork-strategy", "fewest"]
     quiet = ["--quiet", "--no-annotate", "--no-header"]
     command = ["uv", "pip", "compile", "pyproject.toml", *everywhere, *quiet, *options]
-    subprocess.run([*command, "--output-file", name], cwd=ROOT, check=True)
-    lock = ROOT / name
-    # With its name, so that the file can constrain other requirements.
-    lines = lock.read_text(encoding="utf-8").splitlines()
-    named = [f"opencv-python @ file:{STUB}" if line == STUB else line for line in lines]
-    lock.write_text("\n".join(named) + "\n", encoding="utf-8")
+    subprocess.run([*command, "--output-file", lock.name], cwd=ROOT, check=True)
 
 
 def render_conda(requirements: list[str]) -> str:

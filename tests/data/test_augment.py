@@ -1,3 +1,4 @@
+import warnings
 from typing import Any
 
 import numpy as np
@@ -5,7 +6,7 @@ import numpy.typing as npt
 import pytest
 
 from person_attributes.config import AugmentationParams, Params
-from person_attributes.data.augment import Augmenter, check_policies
+from person_attributes.data.augment import Augmenter, _known_augmenters, check_policies
 from person_attributes.errors import ParamsError
 
 
@@ -98,3 +99,18 @@ def test_a_policy_that_cannot_be_made_is_one_line(
 def test_every_shipped_policy_can_be_made(params: Params) -> None:
     check_policies(params.augmentation, params.data.image_sizes)
     assert [policy.mixes for policy in params.augmentation.values()] == [False, False, False, True]
+
+
+def test_numpy_has_what_augmenters_of_imgaug_ask_for(images: npt.NDArray[np.uint8]) -> None:
+    """imgaug 0.4.0 uses names that NumPy took away: those that need no argument are tried."""
+    ran = set()
+    for name, make in _known_augmenters().items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # imgaug's, on names of its own that it gave up
+            try:
+                make().augment_images(list(images[:2]))
+            except (AssertionError, TypeError, ValueError):
+                continue  # needs arguments
+        ran.add(name)
+    assert len(ran) > 90
+    assert {"Affine", "Clouds", "ElasticTransformation", "RandAugment", "Superpixels"} <= ran
