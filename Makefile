@@ -52,7 +52,7 @@ repro:
 	@echo "1. environment  .venv, 1 GB to download and 3.4 GB on disk; a minute or more, once"
 	@echo "2. pipeline     data, five phases, evaluation, registration; four minutes on two cores"
 	@echo "                with the params.yaml that is shipped. What is done already is skipped."
-	@begun=$$(date +%s) && $(MAKE) --no-print-directory env && \
+	@begun=$$(date +%s) && $(MAKE) --silent env && \
 	echo "environment ready after $$(($$(date +%s) - begun)) s" && \
 	$(BIN)/person-attributes check && $(BIN)/dvc repro && \
 	echo "make repro took $$(($$(date +%s) - begun)) s" && $(BIN)/person-attributes summarize

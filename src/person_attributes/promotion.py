@@ -87,11 +87,16 @@ class Registry:
         """Gives the version that holds the alias.
 
         Raises:
-            RegistryError: If none does: register a version, or promote one of those there are.
+            RegistryError: If none does, or its files are gone: says how to get a champion.
         """
         champion = self.find_champion()
-        if champion is not None:
+        if champion is not None and self.has_files(champion):
             return champion
+        if champion is not None:
+            raise RegistryError(
+                f"{self._name} version {champion.version}: has the alias {self._alias}, but its "
+                "files are gone from the store. Run dvc repro, which registers the network anew."
+            )
         versions = self._versions()
         if not versions:
             raise RegistryError(f"{self._name}: no version is registered. Run dvc repro.")
@@ -129,10 +134,14 @@ class Registry:
             f"name = {quote_value(self._name)} and tags.{_CONTENT} = '{content_digest}'"
         )
         for version in sorted(found, key=lambda one: -int(one.version)):
-            uri = f"models:/{self._name}/{version.version}"
-            if mlflow.artifacts.list_artifacts(artifact_uri=uri):
+            if self.has_files(version):
                 return self.find(str(version.version))
         return None
+
+    def has_files(self, version: ModelVersion) -> bool:
+        """Says whether the files of a version are in the store: people delete them by hand."""
+        uri = f"models:/{self._name}/{version.version}"
+        return bool(mlflow.artifacts.list_artifacts(artifact_uri=uri))
 
     def is_settled(self, version: ModelVersion) -> bool:
         """Says whether the gate has decided on a version; a kill may have come before."""

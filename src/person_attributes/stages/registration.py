@@ -125,7 +125,9 @@ def _register(workspace: Workspace, params: Params, content_digest: str, number:
             with models.hold():
                 models.describe(number, metrics, drawn.validation_digest, card)
                 champion = models.find_champion()
-                before = str(champion.version) if champion else None
+                before = None
+                if champion and models.has_files(champion):
+                    before = str(champion.version)
                 progress = _hold_against(before, predictions, workspace, params)
                 sound = [*exported.conditions, served, *claims]
                 registered = models.settle(number, sound, progress)
