@@ -79,8 +79,9 @@ move-tracking: shared deploy/.env
 		$(BIN)/person-attributes move-tracking
 
 # Workers take tests from each other, so that all are busy to the end.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 test: lint
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest $(PARALLEL)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
@@ -89,7 +90,7 @@ lint: $(VENV)/installed-dev
 
 # The inner loop: no test here needs a pipeline, Spark or PostgreSQL.
 check: lint
-	$(BIN)/pytest -m "not pipeline and not spark and not postgres"
+	$(BIN)/pytest $(PARALLEL) -m "not pipeline and not spark and not postgres"
 
 benchmarks: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks $(NAMES)

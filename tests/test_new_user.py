@@ -90,11 +90,14 @@ def _follow(process: "subprocess.Popen[str]", say: Callable[[str], None]) -> str
     """Shows what stages begin, and gives all that was said once the command has succeeded."""
     assert process.stdout is not None
     lines = []
-    with process:
+    try:
         for line in process.stdout:
             lines.append(line)
             if line.startswith(("Running stage", "Stage")):
                 say(line.strip())
+        process.wait()
+    finally:
+        kill(process)
     assert process.returncode == 0, "".join(lines)
     return "".join(lines)
 

@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 from person_attributes.config import Params
 from person_attributes.errors import RegistryError
 from person_attributes.evaluation.gate import Condition
-from person_attributes.promotion import Registry
+from person_attributes.promotion import Registered, Registry
 from person_attributes.workspace import Workspace
 
 NAME = "person-attributes"
@@ -51,6 +51,30 @@ def test_a_version_is_champion_where_every_condition_holds(
     version = client.get_model_version(NAME, "2")
     assert version.tags["gate.promoted"] == "false"
     assert "| rule | x | y | **no** |" in str(version.description)
+
+
+def test_a_version_that_got_the_alias_before_a_kill_is_not_judged_again(
+    registry: Registry, client: MlflowClient
+) -> None:
+    """Held against itself, it would gain nothing."""
+    registry.settle("1", [HOLDS], [])
+    client.delete_model_version_tag(NAME, "1", "gate.settled")
+    assert registry.confirm("2") is None
+    assert registry.confirm("1") == Registered("1", True, "there was no champion")
+    assert registry.is_settled(registry.find("1"))
+    assert len(registry.reigns()) == 1
+
+
+def test_a_champion_without_its_files_serves_nobody(registry: Registry, tmp_path: Path) -> None:
+    model = tmp_path / "model" / "MLmodel"
+    model.parent.mkdir()
+    model.touch()
+    registry.settle("1", [HOLDS], [])
+    assert registry.require_champion().version == registry.find("1").version
+    model.unlink()
+    assert registry.find_servable_champion() is None
+    with pytest.raises(RegistryError, match=r"files are gone from the store\. Run dvc repro"):
+        registry.require_champion()
 
 
 def test_a_first_version_needs_sound_figures(registry: Registry) -> None:

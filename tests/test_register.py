@@ -4,6 +4,8 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import pytest
 from conftest import Project, change_params
@@ -36,14 +38,12 @@ def _champion(client: MlflowClient) -> ModelVersion:
 
 def _assert_serves_the_weights(project: Project, client: MlflowClient, version: str) -> None:
     """A version holds exactly the weights that lie in the project."""
-    code = (
-        f"import mlflow; mlflow.set_tracking_uri({client.tracking_uri!r});"
-        f"print(mlflow.artifacts.download_artifacts('models:/{NAME}/{version}'))"
-    )
-    folder = Path(project.run(sys.executable, "-c", code).stdout.strip())
-    (weights,) = folder.rglob("*.weights.h5")
+    found = client.get_model_version(NAME, version)
+    assert found.tags["gate.settled"] == "true"
+    location = client.get_logged_model(str(found.model_id)).artifact_location
+    (weights,) = Path(url2pathname(urlparse(location).path)).rglob("*.weights.h5")
+    assert weights.is_relative_to(project.root)
     assert digest_path(weights) == digest_path(project.root / "models/p5.weights.h5")
-    assert client.get_model_version(NAME, version).tags["gate.settled"] == "true"
 
 
 def _clone(project: Project, *options: str) -> Project:
@@ -135,12 +135,17 @@ def test_a_store_holds_one_version_of_the_same_content(project: Project) -> None
     assert len(client.search_runs(experiments)) == runs, "nothing was done, so there is no run"
 
 
-def test_a_version_whose_checks_were_interrupted_is_taken_up(project: Project) -> None:
+@pytest.mark.parametrize("has_alias", [False, True])
+def test_a_version_whose_checks_were_interrupted_is_taken_up(
+    project: Project, *, has_alias: bool
+) -> None:
     client = _client(project)
-    for tag in client.get_model_version(NAME, "1").tags:
-        if tag.startswith(("gate.", "champion.since")):
-            client.delete_model_version_tag(NAME, "1", tag)
-    client.delete_registered_model_alias(NAME, ALIAS)
+    client.delete_model_version_tag(NAME, "1", "gate.settled")
+    if not has_alias:
+        client.delete_registered_model_alias(NAME, ALIAS)
+        for tag in client.get_model_version(NAME, "1").tags:
+            if tag.startswith(("gate.", "champion.since")):
+                client.delete_model_version_tag(NAME, "1", tag)
     assert "version 1 is champion: there was no champion" in project.cli("register").stdout
     assert _versions(client) == ["1"]
     _assert_serves_the_weights(project, client, "1")
@@ -163,8 +168,8 @@ def test_a_removed_alias_stays_removed_and_is_reported(project: Project) -> None
 def test_an_earlier_commit_finds_its_version_again(project: Project) -> None:
     client = _client(project)
     change_params(project.params_file, {"phases.p5.learning_rate": 0.01})
-    assert project.repro() == ["train@p5", "evaluate", "register"]
-    project.run("git", "commit", "--quiet", "--all", "--message", "Another rate")
+    project.execute("train@p5", "evaluate", "register")
+    project.commit("Another rate")
     assert _versions(client) == ["1", "2"]
     champion = str(_champion(client).version)
     for revision in ("HEAD~1", "-"):

@@ -83,28 +83,31 @@ class Registry:
                 return None
             raise
 
+    def find_servable_champion(self) -> ModelVersion | None:
+        """Gives the version that holds the alias, where its files are in the store."""
+        champion = self.find_champion()
+        return champion if champion and self.has_files(champion) else None
+
     def require_champion(self) -> ModelVersion:
-        """Gives the version that holds the alias.
+        """Gives the version that holds the alias, with its files in the store.
 
         Raises:
-            RegistryError: If none does, or its files are gone: says how to get a champion.
+            RegistryError: If there is none: says how to get a champion.
         """
-        champion = self.find_champion()
-        if champion is not None and self.has_files(champion):
-            return champion
+        champion = self.find_servable_champion()
         if champion is not None:
-            raise RegistryError(
-                f"{self._name} version {champion.version}: has the alias {self._alias}, but its "
-                "files are gone from the store. Run dvc repro, which registers the network anew."
-            )
-        versions = self._versions()
+            return champion
+        versions = [version for version in self._versions() if self.has_files(version)]
         if not versions:
-            raise RegistryError(f"{self._name}: no version is registered. Run dvc repro.")
+            raise RegistryError(
+                f"{self._name}: no version is registered, or their files are gone from the store. "
+                "Run dvc repro."
+            )
         newest = max(versions, key=lambda one: int(one.version))
         raise RegistryError(
-            f"{self._name}: no version has the alias {self._alias}. The newest is version "
-            f"{newest.version}; the gate said: {self.reason_of(newest)}. Run person-attributes "
-            f"promote {newest.version}, which sets the alias where the gate holds."
+            f"{self._name}: no version in the store has the alias {self._alias}. The newest is "
+            f"version {newest.version}; the gate said: {self.reason_of(newest)}. Run "
+            f"person-attributes promote {newest.version}, which sets it where the gate holds."
         )
 
     def find(self, number: str) -> ModelVersion:
@@ -123,10 +126,9 @@ class Registry:
                 "lists them."
             ) from None
 
-    def add(self, model_uri: str, content_digest: str) -> str:
-        """Registers a logged model as a new version, and gives its number."""
-        version = mlflow.register_model(model_uri, self._name, tags={_CONTENT: content_digest})
-        return str(version.version)
+    def add(self, model_uri: str, content_digest: str) -> ModelVersion:
+        """Registers a logged model as a new version."""
+        return mlflow.register_model(model_uri, self._name, tags={_CONTENT: content_digest})
 
     def find_content(self, content_digest: str) -> ModelVersion | None:
         """Finds the newest version of some content, where its files are still in the store."""
@@ -140,8 +142,8 @@ class Registry:
 
     def has_files(self, version: ModelVersion) -> bool:
         """Says whether the files of a version are in the store: people delete them by hand."""
-        uri = f"models:/{self._name}/{version.version}"
-        return bool(mlflow.artifacts.list_artifacts(artifact_uri=uri))
+        place = self._client.get_model_version_download_uri(self._name, str(version.version))
+        return bool(mlflow.artifacts.list_artifacts(artifact_uri=place))
 
     def is_settled(self, version: ModelVersion) -> bool:
         """Says whether the gate has decided on a version; a kill may have come before."""
@@ -156,6 +158,14 @@ class Registry:
             self._client.set_model_version_tag(self._name, number, key, value)
         self._client.update_model_version(self._name, number, _shorten(card, 0))
 
+    def confirm(self, number: str) -> Registered | None:
+        """Marks a version that holds the alias as decided on: a kill came before the mark."""
+        champion = self.find_champion()
+        if champion is None or str(champion.version) != number:
+            return None
+        self._client.set_model_version_tag(self._name, number, _SETTLED, "true")
+        return Registered(number, is_champion=True, reason=self.reason_of(champion))
+
     def settle(
         self, number: str, sound: Sequence[Condition], progress: Sequence[Condition]
     ) -> Registered:
@@ -169,11 +179,6 @@ class Registry:
             sound: Conditions on the challenger alone.
             progress: Conditions against the champion.
         """
-        champion = self.find_champion()
-        if champion and champion.version == number:
-            # A kill came between the alias and the mark.
-            self._client.set_model_version_tag(self._name, number, _SETTLED, "true")
-            return Registered(number, is_champion=True, reason=self.reason_of(champion))
         failed = [one for one in (*sound, *progress) if not one.holds]
         reason = "every condition of the gate holds"
         if failed:

@@ -204,6 +204,32 @@ def test_a_broken_store_is_one_line_that_says_what_to_do(
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize("storage", ["s3://bucket", "{folder}/nas"])
+def test_artifacts_on_other_storage_stay_there(
+    workspace: Workspace, tmp_path: Path, storage: str
+) -> None:
+    root = f"{storage.format(folder=tmp_path)}/mlruns"
+    (tmp_path / "nas/mlruns").mkdir(parents=True)
+    with contextlib.closing(sqlite3.connect(workspace.tracking_database)) as store, store:
+        store.execute("update experiments set artifact_location = ? || '/0'", [root])
+    prepare_store(workspace.tracking_database)
+    assert connect(workspace).get_experiment("0").artifact_location == f"{root}/0"
+
+
+@pytest.mark.parametrize("address", ["", "sqlite:///mlflow.db"])
+def test_an_empty_or_relative_address_names_the_store_of_the_project(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Also in the copies in which DVC runs experiments."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    copy = Workspace(workspace.root / ".dvc/tmp/exps/copy")
+    copy.root.mkdir(parents=True)
+    monkeypatch.chdir(copy.root)
+    connect(copy)
+    assert mlflow.get_tracking_uri() == sqlite_address(workspace.tracking_database)
+    assert not (copy.root / "mlflow.db").exists()
+
+
 def test_a_linked_store_stays_where_it_is(workspace: Workspace, tmp_path: Path) -> None:
     """As in a git worktree that shares the store of another."""
     worktree = Workspace(tmp_path / "worktree")

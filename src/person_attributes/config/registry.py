@@ -61,7 +61,7 @@ class RegistryParams(Section):
         if (
             not name.strip()
             or not name.isprintable()
-            or set(name) & set("/:?")
+            or set(name) & set("/:?@")
             or name == "."
             or name.startswith("..")
             or len(name) > _LONGEST_NAME
@@ -70,7 +70,7 @@ class RegistryParams(Section):
         ):
             raise ValueError(
                 f"MLflow registers no model of this name: expected up to {_LONGEST_NAME} letters "
-                "without / : ?, one kind of quotes at most, no dots in front and no backslash at "
+                "without / : ? @, one kind of quotes at most, no dots in front and no backslash at "
                 f"the end. Received: {name!r}. Rename the model."
             )
         return name

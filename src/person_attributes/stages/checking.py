@@ -17,21 +17,26 @@ def check(workspace: Workspace, params: Params) -> None:
     """
     from person_attributes.data.augment import check_policies
 
-    _require_git(workspace.root)
+    if _uses_git(workspace.root):
+        _require_git(workspace.root)
     _refuse_own_files(workspace, params)
     check_policies(params.augmentation, params.data.image_sizes)
     source = workspace.root / params.data.source
     if source != workspace.sample:
         open_source(source, params.data.limits)
-        _describe_copies(workspace, params.data.source)
+        if _uses_git(workspace.root):
+            _describe_copies(workspace, params.data.source)
+
+
+def _uses_git(root: Path) -> bool:
+    """Says whether DVC works with git, as it does unless it was told to do without."""
+    config = configparser.ConfigParser()
+    config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
+    return not config.getboolean("core", "no_scm", fallback=False)
 
 
 def _require_git(root: Path) -> None:
-    """Refuses a folder outside of git, as DVC does unless it was told to do without."""
-    config = configparser.ConfigParser()
-    config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
-    if config.getboolean("core", "no_scm", fallback=False):
-        return
+    """Refuses a folder outside of git, as DVC does."""
     if not any((folder / ".git").exists() for folder in (root, *root.parents)):
         raise ProjectError(
             f"{root}: expected a git repository, which DVC needs. Received: a folder outside of "
@@ -65,8 +70,10 @@ def _describe_copies(workspace: Workspace, source: str) -> None:
     """Says where the copies of the project in which DVC runs experiments lack a source."""
     if Path(source).is_absolute() or (workspace.root / source).is_relative_to(workspace.sample):
         return
+    path = Path(source)  # without a slash at its end
+    folders = [folder for folder in (path, *path.parents) if folder.name]
     listed = subprocess.run(
-        ["git", "ls-files", "--", source, f"{source}.dvc"],
+        ["git", "ls-files", "--", str(path), *(f"{folder}.dvc" for folder in folders)],
         cwd=workspace.root,
         capture_output=True,
         check=False,

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from person_attributes.evaluation.gate import Condition
     from person_attributes.evaluation.predictions import Predictions
-    from person_attributes.promotion import Registry
+    from person_attributes.promotion import Registered, Registry
     from person_attributes.serving.requests import Limits
 
 
@@ -49,7 +50,7 @@ def register(workspace: Workspace, params: Params) -> None:
             _report_registered(workspace, params, models, str(version.version))
             return
     import_keras()
-    _register(workspace, params, content_digest, str(version.version) if version else "")
+    _register(workspace, params, content_digest)
 
 
 def _digest_content(workspace: Workspace, params: Params) -> str:
@@ -87,19 +88,8 @@ def _report_registered(
     )
 
 
-def _register(workspace: Workspace, params: Params, content_digest: str, number: str) -> None:
-    """Exports and checks the network, registers it, and lets the gate decide.
-
-    Args:
-        workspace: The project.
-        params: All parameters.
-        content_digest: Of what the version is made of.
-        number: Of the version whose checks were interrupted; empty to register a new one.
-    """
-    from person_attributes.evaluation.gate import check_claims
-    from person_attributes.evaluation.predictions import Predictions
-    from person_attributes.modeling.classifier import scale_temperatures
-
+def _register(workspace: Workspace, params: Params, content_digest: str) -> None:
+    """Exports and checks the network, registers it, and lets the gate decide."""
     sections, reads = {"registry", "card"}, _list_inputs(workspace, params)
     with (
         open_stage_run("register", workspace, params, sections, reads, writes=[]) as run,
@@ -107,37 +97,100 @@ def _register(workspace: Workspace, params: Params, content_digest: str, number:
     ):
         for path in (workspace.predictions, workspace.params):
             run.log_file(path)  # for comparisons with other versions
-        drawn = Split.read(workspace.split)
-        metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
-        temperatures = json.loads(workspace.temperatures.read_text(encoding="utf-8"))
-        predictions = Predictions.read(workspace.predictions)
-        labels = LabelMap.read(workspace.label_map).without(params.registry.serving.heads_off)
-        classifier = scale_temperatures(load_scored_network(workspace, params), temperatures)
-        expected = _calibrate(predictions, temperatures, labels.heads)
-        exported = _export(workspace, params, classifier, drawn, expected, Path(folder))
-        card = _write_card(workspace, params, drawn, classifier, metrics)
+        challenger = _prepare(workspace, params, Path(folder))
         with _open_registry(workspace, params) as models:
-            if not number:
-                uri = _log_model(workspace, params, exported.network, labels, card)
-                number = models.add(uri, content_digest)
-            served = _check_served(workspace, params, number, exported.predictions, labels)
-            claims = check_claims(predictions, metrics, drawn.train, params.registry.gate)
-            with models.hold():
-                models.describe(number, metrics, drawn.validation_digest, card)
-                champion = models.find_champion()
-                before = None
-                if champion and models.has_files(champion):
-                    before = str(champion.version)
-                progress = _hold_against(before, predictions, workspace, params)
-                sound = [*exported.conditions, served, *claims]
-                registered = models.settle(number, sound, progress)
-        run.log_results(metrics)
+            number = _add_version(workspace, params, models, challenger, content_digest)
+            registered = _decide(workspace, params, models, challenger, number)
+        run.log_results(challenger.metrics)
         run.set_tags({"registered_version": number, "gate.reason": registered.reason})
         print(
             f"register: {params.registry.model_name} version {number} "
             f"{'is' if registered.is_champion else 'is not'} {params.registry.alias}: "
             f"{registered.reason}"
         )
+
+
+@dataclass(frozen=True)
+class _Challenger:
+    """A network to register, and what the gate judges it by.
+
+    Attributes:
+        drawn: The split.
+        metrics: Of the evaluation.
+        predictions: Of the validation rows, as the network gives them.
+        labels: Heads that are served, and their classes.
+        exported: What is served.
+        card: The model card, as Markdown.
+    """
+
+    drawn: Split
+    metrics: dict[str, float]
+    predictions: "Predictions"
+    labels: LabelMap
+    exported: "_Exported"
+    card: str
+
+
+def _prepare(workspace: Workspace, params: Params, folder: Path) -> _Challenger:
+    """Exports the network of `evaluation.phase` into a folder, and writes its card."""
+    from person_attributes.evaluation.predictions import Predictions
+    from person_attributes.modeling.classifier import scale_temperatures
+
+    drawn = Split.read(workspace.split)
+    metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
+    temperatures = json.loads(workspace.temperatures.read_text(encoding="utf-8"))
+    predictions = Predictions.read(workspace.predictions)
+    labels = LabelMap.read(workspace.label_map).without(params.registry.serving.heads_off)
+    classifier = scale_temperatures(load_scored_network(workspace, params), temperatures)
+    expected = _calibrate(predictions, temperatures, labels.heads)
+    return _Challenger(
+        drawn,
+        metrics,
+        predictions,
+        labels,
+        _export(workspace, params, classifier, drawn, expected, folder),
+        _write_card(workspace, params, drawn, classifier, metrics),
+    )
+
+
+def _add_version(
+    workspace: Workspace,
+    params: Params,
+    models: "Registry",
+    challenger: _Challenger,
+    content_digest: str,
+) -> str:
+    """Registers a version, unless the store has one of this content, and gives its number."""
+    with models.hold():  # of two processes at once, one registers
+        version = models.find_content(content_digest)
+        if version is None:
+            version = models.add(_log_model(workspace, params, challenger), content_digest)
+    return str(version.version)
+
+
+def _decide(
+    workspace: Workspace,
+    params: Params,
+    models: "Registry",
+    challenger: _Challenger,
+    number: str,
+) -> "Registered":
+    """Lets the gate decide on a version."""
+    from person_attributes.evaluation.gate import check_claims
+
+    predictions, metrics, drawn = challenger.predictions, challenger.metrics, challenger.drawn
+    sound = [
+        *challenger.exported.conditions,
+        _check_served(workspace, params, number, challenger),
+        *check_claims(predictions, metrics, drawn.train, params.registry.gate),
+    ]
+    with models.hold():
+        registered = models.confirm(number)
+        if registered is None:
+            models.describe(number, metrics, drawn.validation_digest, challenger.card)
+            progress = _check_progress(models, predictions, workspace, params)
+            registered = models.settle(number, sound, progress)
+    return registered
 
 
 def _list_inputs(workspace: Workspace, params: Params) -> list[Path]:
@@ -167,18 +220,17 @@ def _list_content(workspace: Workspace, params: Params) -> list[Path]:
     ]
 
 
-def _log_model(
-    workspace: Workspace, params: Params, network: Path, labels: LabelMap, card: str
-) -> str:
+def _log_model(workspace: Workspace, params: Params, challenger: _Challenger) -> str:
     """Logs the servable model with its card, and gives its URI."""
     from person_attributes import registry
     from person_attributes.evaluation.model_card import render_card_page
 
+    network = challenger.exported.network
     page, text = network.with_name("model_card.html"), network.with_name("model_card.md")
-    page.write_text(render_card_page(card, params.report.colour), encoding="utf-8")
-    text.write_text(card, encoding="utf-8")
+    page.write_text(render_card_page(challenger.card, params.report.colour), encoding="utf-8")
+    text.write_text(challenger.card, encoding="utf-8")
     label_map = network.with_name("label_map.json")
-    labels.write(label_map)
+    challenger.labels.write(label_map)
     return registry.log_model(
         network,
         label_map,
@@ -190,16 +242,12 @@ def _log_model(
 
 
 def _check_served(
-    workspace: Workspace,
-    params: Params,
-    number: str,
-    predictions: "Predictions",
-    labels: LabelMap,
+    workspace: Workspace, params: Params, number: str, challenger: _Challenger
 ) -> "Condition":
     """Asks the registered model about original images, as its users will."""
     from person_attributes import registry
 
-    section = params.registry
+    section, predictions = params.registry, challenger.exported.predictions
     source = open_source(workspace.root / params.data.source, params.data.limits)
     rows = list(predictions.rows[: section.served_rows])
     names = read_records(workspace.records)["image"].loc[rows]
@@ -207,7 +255,7 @@ def _check_served(
         f"models:/{section.model_name}/{number}",
         [source.read(name) for name in names],
         {head: answers[: section.served_rows] for head, answers in predictions.y_prob.items()},
-        labels,
+        challenger.labels,
         section.max_export_difference,
     )
 
@@ -300,12 +348,11 @@ def promote(workspace: Workspace, params: Params, number: str, because: str) -> 
             return
         if not models.is_sound(version):
             raise RegistryError(
-                f"{name} {number}: {models.reason_of(version)}. "
-                "Register it anew, or give a reason with --because."
+                f"{name} {number}: {models.reason_of(version)}. Give a reason with --because to "
+                "promote it all the same."
             )
         evaluated = find_evaluated(workspace, f"models:/{name}/{number}")
-        before = str(champion.version) if champion else None
-        progress = _hold_against(before, evaluated.predictions, workspace, params)
+        progress = _check_progress(models, evaluated.predictions, workspace, params)
         failed = [condition for condition in progress if not condition.holds]
         if failed:
             print(format_conditions(progress))
@@ -371,7 +418,8 @@ def summarize(workspace: Workspace, params: Params) -> None:
     if environment.exists() and os.environ.get("VIRTUAL_ENV") != str(environment):
         print("in this shell     source .venv/bin/activate")
     print(f"compare runs      {_word_user_interface()}")
-    print(f"serve the model   mlflow models serve -m models:/{name}@{alias} --env-manager uv")
+    uri = shlex.quote(f"models:/{name}@{alias}")
+    print(f"serve the model   mlflow models serve -m {uri} --env-manager uv")
 
 
 def _word_user_interface() -> str:
@@ -392,35 +440,33 @@ def _open_registry(workspace: Workspace, params: Params) -> Iterator["Registry"]
         yield Registry(connect(workspace), workspace, params.registry)
 
 
-def _hold_against(
-    champion: str | None,
-    predictions: "Predictions",
-    workspace: Workspace,
-    params: Params,
+def _check_progress(
+    models: "Registry", predictions: "Predictions", workspace: Workspace, params: Params
 ) -> list["Condition"]:
-    """Gives the conditions against the champion's version; none where there is no champion."""
+    """Gives the conditions against the champion; none where there is none with its files."""
     from person_attributes.comparing import find_evaluated
     from person_attributes.evaluation.gate import Condition, check_progress
 
+    champion = models.find_servable_champion()
     if champion is None:
         return []
-    section = params.registry
+    section, number = params.registry, champion.version
     try:
-        before = find_evaluated(workspace, f"models:/{section.model_name}/{champion}")
+        before = find_evaluated(workspace, f"models:/{section.model_name}/{number}")
         return check_progress(
             before.predictions, predictions, section.gate, params.evaluation, params.seed
         )
     except OtherRowsError as error:
         return [
             Condition(
-                f"rows of version {champion}",
+                f"rows of version {number}",
                 "the same, or registry.gate.when_rows_differ promote",
                 str(error).partition(".")[0],
                 section.gate.when_rows_differ == "promote",
             )
         ]
     except ComparisonError as error:
-        return [Condition(f"evaluation of version {champion}", "at hand", str(error), holds=False)]
+        return [Condition(f"evaluation of version {number}", "at hand", str(error), holds=False)]
 
 
 def _read_limits(params: Params) -> "Limits":

@@ -74,7 +74,7 @@ class RunCache:
 
     def _is_asked(self) -> bool:
         """Says whether DVC runs the stage, and would take what its run cache has."""
-        if os.environ.get("DVC_STAGE") != self._name:
+        if os.environ.get("DVC_STAGE", "").rpartition(":")[2] != self._name:
             return False
         # DVC runs an unchanged stage only where it is forced, perhaps by a queue that hides it.
         return not (self._is_unchanged or any(map(_FORCE.fullmatch, self._options)))
@@ -151,6 +151,8 @@ def _is_sound(cache: Any, digest: str) -> bool:
 
 def _copy(files: dict[str, Path], target: Path) -> None:
     """Copies the files of an output; DVC links them to its cache itself afterwards."""
+    if "" not in files:
+        target.mkdir(parents=True)  # a folder, which may be empty
     for name, file in files.items():
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)

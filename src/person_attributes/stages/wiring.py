@@ -61,13 +61,15 @@ def writing(path: Path) -> Iterator[Path]:
     for abandoned in path.parent.glob(f".writing-*-{path.name}"):
         remove(abandoned)
     temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
+    earlier = path.with_name(f".writing-{os.getpid()}-earlier-{path.name}")
     try:
         yield temporary
         if path.is_dir():
-            shutil.rmtree(path)
+            path.rename(earlier)  # a folder cannot take the place of one that is not empty
         temporary.replace(path)
     finally:
         remove(temporary)
+        remove(earlier)
 
 
 def remove(path: Path) -> None:

@@ -79,7 +79,7 @@ def connect(workspace: Workspace) -> MlflowClient:
         database = workspace.tracking_database.resolve()
         leave_default_store(database)
         own = sqlite_address(database)
-        if is_address_of(os.environ.get(ADDRESS, own), database):
+        if is_address_of(os.environ.get(ADDRESS) or own, database):
             mlflow.set_tracking_uri(own)
             prepare_store(database)
         client = RetryingClient()
@@ -115,7 +115,7 @@ def choose_experiment(client: MlflowClient, workspace: Workspace) -> str:
 
 
 def _name_experiment() -> str:
-    return os.environ.get(EXPERIMENT_NAME, EXPERIMENT)
+    return os.environ.get(EXPERIMENT_NAME) or EXPERIMENT
 
 
 def _find_experiment(client: MlflowClient) -> str | None:

@@ -37,9 +37,9 @@ def sqlite_address(path: Path) -> str:
 
 
 def is_address_of(address: str, path: Path) -> bool:
-    """Says whether an address is that of an SQLite file."""
+    """Says whether an address is that of an SQLite file; a relative one starts at its folder."""
     is_sqlite = address.startswith("sqlite")
-    return is_sqlite and Path(make_url(address).database or "").resolve() == path
+    return is_sqlite and (path.parent / (make_url(address).database or "")).resolve() == path
 
 
 def prepare_store(database: Path) -> None:
@@ -99,14 +99,21 @@ def _create(database: Path) -> None:
 
 
 def _find_roots(connection: Connection) -> set[str]:
-    """Gives the folder that the store was made in: where MLflow puts artifacts there by itself."""
+    """Gives the folder that the store was made in: where MLflow puts artifacts there by itself.
+
+    Artifacts on other storage, such as S3, stay where they are.
+    """
     experiments = Base.metadata.tables["experiments"]
     own = experiments.c.name.in_(["Default", EXPERIMENT])
     rows = connection.execute(
         select(experiments.c.experiment_id, experiments.c.artifact_location).where(own)
     )
     layouts = [(str(location), f"/mlruns/{number}") for number, location in rows]
-    return {location.removesuffix(end) for location, end in layouts if location.endswith(end)}
+    return {
+        location.removesuffix(end)
+        for location, end in layouts
+        if location.endswith(end) and location.startswith(("file:", "/"))
+    }
 
 
 def _follow_move(database: Path) -> None:
@@ -114,7 +121,7 @@ def _follow_move(database: Path) -> None:
     folder = database.parent
     engine = create_engine(sqlite_address(database), poolclass=NullPool)
     with engine.begin() as connection:
-        moved = _find_roots(connection) - {folder.as_uri()}
+        moved = {root for root in _find_roots(connection) if _was_moved(root, folder)}
         for root in moved:
             for table, column in _LOCATIONS:
                 _replace_start(connection, table, column, f"{root}/", f"{folder.as_uri()}/")
@@ -127,6 +134,13 @@ def _follow_move(database: Path) -> None:
                 f"{folder / 'mlruns'} from now on.",
                 file=sys.stderr,
             )
+
+
+def _was_moved(root: str, folder: Path) -> bool:
+    """Says whether the artifacts came along, or are gone: other storage keeps its own."""
+    if root == folder.as_uri():
+        return False
+    return (folder / "mlruns").exists() or not (_to_path(root) / "mlruns").exists()
 
 
 def _to_path(root: str) -> Path:

@@ -21,7 +21,16 @@ _BOOT, _NAMESPACE = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns
 
 def identify(process: psutil.Process) -> str:
     """Names a process among all machines for good: process numbers alone are used again."""
-    return ":".join([*_identify_machine(), str(process.pid), f"{process.create_time():.2f}"])
+    return ":".join([*_identify_machine(), str(process.pid), _read_start(process)])
+
+
+def _read_start(process: psutil.Process) -> str:
+    """Reads when a process began: on Linux in ticks since the boot, which no clock step changes."""
+    try:
+        status = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return f"{process.create_time():.2f}"
+    return status.rpartition(")")[2].split()[19]
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
 from person_attributes.tracking.database import is_address_of
 
@@ -29,6 +29,9 @@ def leave_default_store(database: Path) -> None:
     if not _is_default(address, run_id):
         return
     theirs = MlflowClient(address)
+    source = theirs.get_run(run_id).data.tags.get(MLFLOW_SOURCE_NAME, "")
+    if not database.is_relative_to(source.removeprefix("file://").partition("#")[0] or "-"):
+        return  # MLflow has cloned the project into a temporary folder
     theirs.set_tag(run_id, MLFLOW_RUN_NOTE, f"The project tracks its stages in `{database}`.")
     del os.environ[ADDRESS]
     # Its number is the other store's; its name holds in both.
