@@ -1,5 +1,6 @@
 import re
 import shutil
+import textwrap
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, SHIPPED, change_params, read_yaml
 from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
 
 from person_attributes.config import read_params
 from person_attributes.config.params import check_params
@@ -58,6 +60,20 @@ def _keys(section: Any, prefix: str = "") -> list[str]:
         for name, value in section.items()
         for key in (f"{prefix}{name}", *_keys(value, f"{prefix}{name}."))
     ]
+
+
+def test_the_readmes_example_of_own_data_fits_into_params_yaml(params_file: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    example = YAML(typ="safe").load(textwrap.dedent(block))
+    assert set(example) == {"data", "heads", "split"}
+    changes = {
+        f"{section}.{key}": value
+        for section in ("data", "split")
+        for key, value in example[section].items()
+    }
+    change_params(params_file, changes | {"heads": example["heads"]})
+    assert list(read_params(params_file).heads) == ["colour", "sleeves"]
 
 
 def test_every_number_is_required() -> None:

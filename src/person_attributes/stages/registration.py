@@ -419,7 +419,7 @@ def summarize(workspace: Workspace, params: Params) -> None:
         print("in this shell     source .venv/bin/activate")
     print(f"compare runs      {_word_user_interface()}")
     uri = shlex.quote(f"models:/{name}@{alias}")
-    print(f"serve the model   mlflow models serve -m {uri} --env-manager uv")
+    print(f"serve the model   mlflow models serve -m {uri} --env-manager uv --port 5001")
 
 
 def _word_user_interface() -> str:
