@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,9 +34,9 @@ class Registered:
 
     def environment(self, **variables: str) -> dict[str, str]:
         kept = {name: text for name, text in os.environ.items() if not name.startswith("MLFLOW_")}
-        return (
-            kept | {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"} | variables
-        )
+        kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+        kept |= {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"}
+        return kept | variables
 
     def copy(self, root: Path) -> "Registered":
         shutil.copytree(self.root, root)
