@@ -159,7 +159,7 @@ def test_a_removed_alias_stays_removed_and_is_reported(project: Project) -> None
         _champion(client)
     refused = project.cli("summarize", code=2)
     assert "serve the model" not in refused.stdout
-    assert "no version has the alias champion" in refused.stderr
+    assert "no version in the store has the alias champion" in refused.stderr
     assert "person-attributes promote 1" in refused.stderr
     project.cli("promote", "1")
     assert "serve the model" in project.cli("summarize").stdout
