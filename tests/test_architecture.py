@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "person_attributes"
 
 FLOORS = [
     {"errors", "framing"},
-    {"config", "digests", "labels", "workspace"},
+    {"config", "digests", "keras_import", "labels", "workspace"},
     {"data", "modeling"},
     {"drawing"},
     {"training", "evaluation", "inspection"},

@@ -14,7 +14,7 @@ from types import FrameType
 
 from person_attributes.config import Params, read_params
 from person_attributes.errors import ParamsError, PersonAttributesError
-from person_attributes.modeling.keras_import import import_keras
+from person_attributes.keras_import import import_keras
 from person_attributes.workspace import Workspace
 
 _COMMANDS = {

@@ -19,8 +19,8 @@ from person_attributes.data.packs import open_pack
 from person_attributes.data.split import Split, find_positions
 from person_attributes.digests import combine, digest_path, digest_paths, read_stage
 from person_attributes.errors import ComparisonError, OtherRowsError, RegistryError
+from person_attributes.keras_import import import_keras
 from person_attributes.labels import LabelMap
-from person_attributes.modeling.keras_import import import_keras
 from person_attributes.stages.wiring import (
     load_scored_network,
     open_stage_run,
