@@ -111,7 +111,7 @@ spark: $(VENV)/installed-dev
 # PostgreSQL comes from the system (apt-get install postgresql); S3 is moto's, in memory.
 postgres: $(VENV)/installed-dev
 	$(PIP) "moto[s3]==5.2.5"
-	$(BIN)/pytest -m postgres tests/test_sharing.py
+	$(BIN)/pytest -m postgres tests/deploy/test_sharing.py
 
 # An environment of its own: Keras imports PyTorch wherever it finds it.
 backends: env

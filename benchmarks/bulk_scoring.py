@@ -65,7 +65,7 @@ def _register() -> None:
     from benchmarks.people import register_network
     from person_attributes.config import read_params
     from person_attributes.modeling.classifier import Normalization, build_classifier
-    from person_attributes.stages.wiring import make_label_map
+    from person_attributes.pipeline.networks import make_label_map
     from person_attributes.tracking.connection import connect
 
     workspace = Workspace(Path.cwd())

@@ -74,7 +74,7 @@ def _run(number: int, workers: int, batch: int) -> None:
     from benchmarks.people import RECIPE, build_network, draw_people
     from person_attributes.data.augment import Augmenter
     from person_attributes.data.batches import ImageBatches
-    from person_attributes.training.devices import gather_devices
+    from person_attributes.runtime.devices import gather_devices
     from person_attributes.training.phase import check_pairing, make_network
 
     people = draw_people(batch)

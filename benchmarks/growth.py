@@ -187,7 +187,7 @@ def _draw_split(workspace: Workspace, params: Params) -> None:
     """Draws a split, as `split` does before it looks at an image."""
     from person_attributes.data.annotations import read_records
     from person_attributes.data.split import check_labels, draw_split
-    from person_attributes.stages.wiring import make_label_map
+    from person_attributes.pipeline.networks import make_label_map
 
     records, label_map = read_records(workspace.records), make_label_map(params)
     annotated, targets = records.index.tolist(), label_map.encode(records)

@@ -69,7 +69,7 @@ def _run(way: str, folder: Path) -> None:
     from person_attributes.data.annotations import read_annotations, read_records, write_records
     from person_attributes.data.archive import open_source
     from person_attributes.data.split import draw_split
-    from person_attributes.stages.wiring import make_label_map
+    from person_attributes.pipeline.networks import make_label_map
 
     source = open_source(folder, _RECIPE.data.limits)
     annotations = read_annotations(source, _RECIPE.data, _RECIPE.heads)

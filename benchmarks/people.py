@@ -16,7 +16,7 @@ from person_attributes.data.packs import open_pack, pack_images
 from person_attributes.data.sample import draw_sample
 from person_attributes.labels import LabelMap
 from person_attributes.modeling.classifier import Normalization, build_classifier
-from person_attributes.stages.wiring import make_label_map
+from person_attributes.pipeline.networks import make_label_map
 
 RECIPE = read_params(Path(__file__).parent.parent / "recipes" / "hvc.yaml")
 """The article's network and schedule."""

@@ -42,7 +42,7 @@ def _run(image_size: int, change: dict[str, object]) -> None:
     from benchmarks.people import RECIPE, build_network
     from person_attributes.data.batches import ImageBatches
     from person_attributes.training.phase import make_network
-    from person_attributes.training.runtime import configure_runtime
+    from person_attributes.training.precision import configure_runtime
 
     params = RECIPE.change({f"training.{key}": value for key, value in change.items()})
     configure_runtime(params.training)

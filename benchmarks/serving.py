@@ -49,7 +49,7 @@ def _make_models(folder: Path) -> tuple[Path, Path]:
     import mlflow
 
     import person_attributes
-    from person_attributes.stages.wiring import make_label_map
+    from person_attributes.pipeline.networks import make_label_map
 
     network, saved = build_network(_IMAGE_SIZE), folder / "n.keras"
     network.save(saved)

@@ -22,7 +22,7 @@ from person_attributes import cli
 from person_attributes.config import Params, read_params
 from person_attributes.data.sample import draw_sample
 from person_attributes.labels import LabelMap
-from person_attributes.stages.wiring import make_label_map, remove
+from person_attributes.pipeline.networks import make_label_map, remove
 from person_attributes.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from conftest import ROOT, SHIPPED, change_params
 from person_attributes.config import read_params
 from person_attributes.modeling.classifier import Normalization, build_classifier
 from person_attributes.serving.requests import Limits
-from person_attributes.stages.wiring import make_label_map
+from person_attributes.pipeline.networks import make_label_map
 from person_attributes.tracking.connection import connect
 from person_attributes.tracking.database import prepare_store
 from person_attributes.workspace import Workspace

@@ -14,7 +14,7 @@ from types import FrameType
 
 from person_attributes.config import Params, read_params
 from person_attributes.errors import ParamsError, PersonAttributesError
-from person_attributes.keras_import import import_keras
+from person_attributes.runtime.keras_import import import_keras
 from person_attributes.workspace import Workspace
 
 _COMMANDS = {
@@ -136,25 +136,25 @@ def _run(options: argparse.Namespace, workspace: Workspace) -> None:
 
     params = read_params(workspace.params)
     if options.command == "predict":
-        from person_attributes.scoring import Scoring, score_images
+        from person_attributes.commands.predict import Scoring, score_images
 
         model = options.model or stages.require_champion(workspace, params)
         scoring = Scoring(options.images, options.column, options.output, model)
         score_images(scoring, workspace, params.data.limits, params.evaluation.batch_size)
         return
     if options.command == "demo":
-        from person_attributes.demo.page import open_demo
+        from person_attributes.commands.demo.page import open_demo
 
         model = options.model or stages.require_champion(workspace, params)
         open_demo(workspace, params, model, options.port)
         return
     if options.command == "compare":
-        from person_attributes.comparing import compare
+        from person_attributes.registry.evaluations import compare
 
         print(compare(workspace, params, options.first, options.second))
         return
     if options.command == "move-tracking":
-        from person_attributes.tracking.moving import move_tracking
+        from deploy.move_tracking import move_tracking
 
         print(move_tracking(workspace))
         return
@@ -170,7 +170,7 @@ def _run(options: argparse.Namespace, workspace: Workspace) -> None:
         stages.join(workspace, params, options.phase and _require_phase(params, options.phase))
         return
     if options.command == "sweep":
-        from person_attributes.sweeping import sweep
+        from person_attributes.commands.sweep import sweep
 
         sweep(workspace, params)
         return
@@ -184,8 +184,8 @@ def _run(options: argparse.Namespace, workspace: Workspace) -> None:
 def _run_stage(options: argparse.Namespace, workspace: Workspace, params: Params) -> None:
     """Runs a stage, or restores what it would write, alone in this folder."""
     from person_attributes import stages
-    from person_attributes.stages.run_cache import RunCache
-    from person_attributes.stages.wiring import hold_stage
+    from person_attributes.pipeline.run_cache import RunCache
+    from person_attributes.pipeline.networks import hold_stage
 
     compute = partial(getattr(stages, options.command), workspace, params)
     name = options.command

@@ -7,7 +7,7 @@ import pytest
 
 from person_attributes.config import Params
 from person_attributes.config.params import EvaluationParams
-from person_attributes.evaluation.report import find_unlike_slices
+from person_attributes.reporting.report import find_unlike_slices
 from person_attributes.evaluation.scores import (
     HEAD_FIGURES,
     Scores,

@@ -23,8 +23,8 @@ from person_attributes.training.phase import (
     make_network,
     train_phase,
 )
-from person_attributes.training.resume import Backup, Progress
-from person_attributes.training.runtime import configure_runtime
+from person_attributes.runtime.checkpoint import Backup, Progress
+from person_attributes.training.precision import configure_runtime
 
 ROWS = 24
 CLASSES = {"left": 3, "right": 3}

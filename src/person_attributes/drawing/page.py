@@ -16,7 +16,7 @@ def render_page(template: Path, **content: Any) -> str:
     """Renders a page on the common base.
 
     Args:
-        template: Extends `base.html.jinja`; its filter `picture` gives an address for an RGB
+        template: Extends `page.html.jinja`; its filter `picture` gives an address for an RGB
             array.
         content: What the template names; `colour` is the accent, `#rrggbb`.
 

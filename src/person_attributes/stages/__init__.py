@@ -4,11 +4,11 @@ Only this room sees all of `Params` and knows which files a stage reads and writ
 are imported inside the stages that use them, so that cheap stages stay cheap.
 """
 
-from person_attributes.stages.checking import check
-from person_attributes.stages.data import encode, ingest, inspect, pack, sample, split
-from person_attributes.stages.evaluation import evaluate
-from person_attributes.stages.joining import join
-from person_attributes.stages.registration import (
+from person_attributes.commands.check import check
+from person_attributes.pipeline.ingest import encode, ingest, inspect, pack, sample, split
+from person_attributes.pipeline.evaluate import evaluate
+from person_attributes.commands.join import join
+from person_attributes.pipeline.register import (
     models,
     promote,
     register,
@@ -16,7 +16,7 @@ from person_attributes.stages.registration import (
     rollback,
     summarize,
 )
-from person_attributes.stages.training import adopt_phase, initialize, lr_find, train
+from person_attributes.pipeline.train import adopt_phase, initialize, lr_find, train
 
 __all__ = [
     "adopt_phase",

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from keras import ops
 
 from person_attributes.config import LossParams
-from person_attributes.training.devices import count_devices, is_across_hosts, sum_over_devices
+from person_attributes.runtime.devices import count_devices, is_across_hosts, sum_over_devices
 
 OBJECTIVE = "objective"
 """The figure that is minimised; `loss` stays the plain sum of the heads' cross-entropies."""

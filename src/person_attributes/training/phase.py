@@ -17,11 +17,11 @@ from person_attributes.training.callbacks import (
     ProgressBar,
     Recorder,
 )
-from person_attributes.training.devices import count_devices, share_batch_norms, telling_lost_hosts
+from person_attributes.runtime.devices import count_devices, share_batch_norms, telling_lost_hosts
 from person_attributes.training.features import cache_features, split_off_towers
 from person_attributes.training.objective import PhaseNetwork, compile_network, make_losses
 from person_attributes.training.optimizer import make_optimizer
-from person_attributes.training.resume import Backup, Keeper, Progress, Signals
+from person_attributes.runtime.checkpoint import Backup, Keeper, Progress, Signals
 from person_attributes.training.schedules import make_plateau, make_schedule
 
 _OUT_OF_MEMORY = (

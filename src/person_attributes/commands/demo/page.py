@@ -1,0 +1,183 @@
+"""The page itself, in Gradio, served to this machine alone."""
+
+import contextlib
+import importlib.util
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from person_attributes.config import Params
+from person_attributes.data.images import decode_image
+from person_attributes.commands.demo.served import Answer, Served
+from person_attributes.drawing.page import render_page
+from person_attributes.errors import RegistryError
+from person_attributes.workspace import Workspace
+
+if TYPE_CHECKING:
+    import gradio
+
+_HERE = Path(__file__).parent
+_SHOWN_PIXELS = 720
+"""Longest side of the photograph on the page."""
+
+_SWITCHED_OFF = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+"""What would ask for something outside the machine; read while libraries are imported."""
+
+_SECONDS_TO_KEEP = 60
+"""An upload that was broken off; every other one is removed as it is read."""
+
+
+def open_demo(workspace: Workspace, params: Params, model: str, port: int | None) -> None:
+    """Serves the page until it is interrupted.
+
+    Args:
+        workspace: The project, whose store holds the model.
+        params: How large a file may be, and the accent.
+        model: Such as `models:/person-attributes@champion`.
+        port: To listen on; None takes the first free one from 7860.
+
+    Raises:
+        RegistryError: If there is no such model, or Gradio is not installed.
+    """
+    if importlib.util.find_spec("gradio") is None:
+        raise RegistryError(
+            "demo: gradio is not installed. Expected the extra demo. Run make demo, which "
+            "installs it."
+        )
+    os.environ.update(_SWITCHED_OFF)
+    served = Served(model, workspace)
+    with tempfile.TemporaryDirectory(prefix="person-attributes-demo-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # read while Gradio is imported
+        page = _build(served, model, params.report.colour)
+        try:
+            _, address, _ = page.launch(
+                server_name="127.0.0.1",
+                server_port=port,
+                share=False,
+                inbrowser=sys.stdout.isatty(),
+                prevent_thread_lock=True,
+                quiet=True,
+                max_file_size=int(params.data.limits.image_megabytes * 1e6),
+                footer_links=[],
+                run_history=False,  # or the browser would keep what was asked
+                enable_monitoring=False,
+                ssr_mode=False,
+                pwa=False,
+                mcp_server=False,
+                theme=_make_theme(),
+                css_paths=_HERE / "demo.css",
+            )
+            print(f"demo: {model} at {address} on this machine alone; Ctrl-C ends it", flush=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                threading.Event().wait()
+        finally:
+            page.close(verbose=False)
+
+
+def _build(served: Served, model: str, colour: str) -> "gradio.Blocks":
+    import gradio
+
+    def answer(path: str | None) -> Iterator[tuple[Any, str]]:
+        if path:
+            for text in _tell(served, path, colour):
+                yield None, text
+
+    page: gradio.Blocks
+    with gradio.Blocks(
+        title="Try it on a photograph",
+        analytics_enabled=False,
+        delete_cache=(_SECONDS_TO_KEEP, _SECONDS_TO_KEEP),
+    ) as page:
+        gradio.HTML(render_page(_HERE / "notice.html.jinja", model=model, colour=colour))
+        photograph = gradio.Image(
+            label="Photograph",
+            sources=["upload", "webcam", "clipboard"],
+            type="filepath",
+            buttons=[],
+            height=230,
+            elem_id="photograph",
+        )
+        # The file as it is: the model has its own decoder. A class of our own would not do, since
+        # Gradio writes a file beside the code of each.
+        photograph.preprocess = _hand_on  # type: ignore[method-assign]
+        said = gradio.HTML(elem_id="answer")
+        photograph.input(
+            answer, photograph, [photograph, said], show_progress="hidden", api_visibility="private"
+        )
+    return page
+
+
+def _hand_on(payload: Any) -> str | None:
+    """Gives the path of an upload; Gradio has refused paths outside its own folder before."""
+    return payload.path if payload else None
+
+
+def _tell(served: Served, path: str, colour: str) -> Iterator[str]:
+    """Words the answer at once, and again when it is known where the network looked."""
+    file = Path(path)
+    try:
+        content = file.read_bytes()
+        answer = served.ask(content)
+    finally:
+        file.unlink(missing_ok=True)
+    if answer.reason:
+        yield _render(answer, colour)
+        return
+    image = decode_image(content, np.inf)  # the model has held it against its limit
+    shown = image.copy()
+    shown.thumbnail((_SHOWN_PIXELS, _SHOWN_PIXELS))
+    yield _render(answer, colour, shown, "Where the network looked is being worked out.")
+    try:
+        heats = _lay_heats(served, answer, image, shown)
+    except Exception as error:  # an older version, of another Keras: the answer stands without it
+        print(f"demo: no heat maps: {error}", file=sys.stderr)
+        yield _render(answer, colour, shown, "Where the network looked is not known of this model.")
+        return
+    yield _render(answer, colour, shown, heats=heats)
+
+
+def _lay_heats(
+    served: Served, answer: Answer, image: Image.Image, shown: Image.Image
+) -> dict[str, Any]:
+    from person_attributes.reporting.plots import lay_heat
+
+    labels = {head: said["label"] for head, said in answer.heads.items()}
+    heats = served.look().explain(image, labels)
+    return {head: lay_heat(np.asarray(shown), heat) for head, heat in heats.items()}
+
+
+def _render(
+    answer: Answer,
+    colour: str,
+    photograph: Image.Image | None = None,
+    note: str = "",
+    heats: dict[str, Any] | None = None,
+) -> str:
+    return render_page(
+        _HERE / "answer.html.jinja",
+        answer=answer,
+        photograph=None if photograph is None else np.asarray(photograph),
+        note=note,
+        heats=heats or {},
+        colour=colour,
+    )
+
+
+def _make_theme() -> Any:
+    import gradio
+
+    # Fonts of the machine: those of Gradio's own themes are fetched.
+    return gradio.themes.Base(
+        font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )

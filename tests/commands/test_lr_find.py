@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from test_phase import _batches, _build, _recipe
+
+from person_attributes.config import Params
+from person_attributes.errors import TrainingError
+from person_attributes.commands.lr_find import (
+    RangeTest,
+    draw_in_terminal,
+    draw_range_test,
+    find_learning_rate,
+    suggest_rate,
+)
+from person_attributes.training.phase import make_network
+
+
+def test_the_suggestion_is_where_the_loss_falls_fastest(random: np.random.Generator) -> None:
+    """Falls around 1e-3, is least at 1e-2, and rises after; noise at the start decides nothing."""
+    rates = np.geomspace(1e-6, 1, 200)
+    exponents = np.log10(rates)
+    losses = 2 - 1 / (1 + np.exp(-4 * (exponents + 3))) + np.exp(3 * (exponents + 1))
+    assert np.log10(suggest_rate(rates, losses)) == pytest.approx(-3, abs=0.2)
+    noisy = losses + random.normal(scale=0.02, size=200)
+    noisy[:3] += [0.5, 0.2, 0.1]
+    assert np.log10(suggest_rate(rates, noisy)) == pytest.approx(-3, abs=0.4)
+
+
+def test_a_loss_that_only_rises_suggests_a_tenth_of_the_first_rate() -> None:
+    rates = np.geomspace(1e-3, 1, 50)
+    assert suggest_rate(rates, np.linspace(1, 5, 50)) == pytest.approx(1e-4)
+
+
+def test_a_range_test_trains_at_rates_that_rise_and_ends_where_it_diverges(
+    params: Params,
+) -> None:
+    small = params.change(
+        {
+            "phases.p1.batch_size": 8,
+            "lr_finder.lowest": 1.0e-5,
+            "lr_finder.highest": 1.0e6,
+            "lr_finder.batches": 60,
+        }
+    )
+    train, recipe = _batches(1), _recipe(small)
+    network = make_network(_build(small), train, recipe)
+    test = find_learning_rate(network, train, recipe, small.lr_finder)
+    assert 3 < len(test.rates) < 60, "it ends before the highest rate"
+    np.testing.assert_allclose(np.diff(np.log(test.rates)), np.log(1e11) / 59, rtol=1e-6)
+    assert np.isfinite(test.losses).all()
+    assert test.rates[0] / 10 <= test.suggestion <= test.rates[-1]
+    assert test.losses.max() <= 3 * test.losses.min()
+    assert draw_range_test(test, "#2a6f97").startswith(b"\x89PNG")
+
+
+def test_a_first_rate_that_is_too_high_is_one_line(params: Params) -> None:
+    small = params.change(
+        {
+            "phases.p1.batch_size": 8,
+            "optimizers.sgd.clip_norm": 0.0,
+            "phases.p1.optimizer": "sgd",
+            "lr_finder.lowest": 1.0e20,
+            "lr_finder.highest": 1.0e21,
+        }
+    )
+    train, recipe = _batches(1), _recipe(small, optimizer="sgd")
+    network = make_network(_build(small), train, recipe)
+    with pytest.raises(
+        TrainingError, match=r"diverges within \d batches\. Lower lr_finder\.lowest"
+    ):
+        find_learning_rate(network, train, recipe, small.lr_finder)
+
+
+def test_the_terminal_shows_the_curve_and_the_suggestion() -> None:
+    rates = np.geomspace(1e-5, 1e-1, 40)
+    drawn = draw_in_terminal(RangeTest(rates, np.linspace(3, 1, 40), 1e-3)).splitlines()
+    assert len(drawn) == 13
+    assert drawn[0].split()[0] == "3.400"
+    assert drawn[-2].split()[0] == "1.000"
+    assert drawn[-2].rstrip().endswith("*")
+    assert sum("|" in line for line in drawn) >= 10
+    assert drawn[-1].split() == ["1.0e-05", "1.0e-01"]

@@ -1,0 +1,186 @@
+"""Who is champion: promotions and rollbacks in a real registry."""
+
+import multiprocessing
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.tracking import MlflowClient
+
+from person_attributes.config import Params
+from person_attributes.errors import RegistryError
+from person_attributes.evaluation.gate import Condition
+from person_attributes.registry.promotion import Registered, Registry
+from person_attributes.workspace import Workspace
+
+NAME = "person-attributes"
+HOLDS, FAILS = Condition("rule", "x", "x", True), Condition("rule", "x", "y", False)
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> MlflowClient:
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client.create_registered_model(NAME)
+    for _ in range(3):
+        client.create_model_version(NAME, (tmp_path / "model").as_uri())
+    return client
+
+
+@pytest.fixture
+def registry(client: MlflowClient, tmp_path: Path, params: Params) -> Registry:
+    return Registry(client, Workspace(tmp_path), params.registry)
+
+
+def _champion(registry: Registry) -> str:
+    champion = registry.find_champion()
+    return str(champion.version) if champion else ""
+
+
+def test_a_version_is_champion_where_every_condition_holds(
+    registry: Registry, client: MlflowClient
+) -> None:
+    assert _champion(registry) == ""
+    first = registry.settle("1", [HOLDS], [])
+    assert (first.is_champion, first.reason) == (True, "there was no champion")
+    second = registry.settle("2", [HOLDS], [HOLDS, FAILS])
+    assert not second.is_champion
+    assert second.reason == "rule: expected x, received y"
+    assert _champion(registry) == "1"
+    assert registry.settle("3", [HOLDS], [HOLDS]).is_champion
+    assert _champion(registry) == "3"
+    version = client.get_model_version(NAME, "2")
+    assert version.tags["gate.promoted"] == "false"
+    assert "| rule | x | y | **no** |" in str(version.description)
+
+
+def test_a_version_that_got_the_alias_before_a_kill_is_not_judged_again(
+    registry: Registry, client: MlflowClient
+) -> None:
+    """Held against itself, it would gain nothing."""
+    registry.settle("1", [HOLDS], [])
+    client.delete_model_version_tag(NAME, "1", "gate.settled")
+    assert registry.confirm("2") is None
+    assert registry.confirm("1") == Registered("1", True, "there was no champion")
+    assert registry.is_settled(registry.find("1"))
+    assert len(registry.reigns()) == 1
+
+
+def test_a_champion_without_its_files_serves_nobody(registry: Registry, tmp_path: Path) -> None:
+    model = tmp_path / "model" / "MLmodel"
+    model.parent.mkdir()
+    model.touch()
+    registry.settle("1", [HOLDS], [])
+    assert registry.require_champion().version == registry.find("1").version
+    model.unlink()
+    assert registry.find_servable_champion() is None
+    with pytest.raises(RegistryError, match=r"files are gone from the store\. Run dvc repro"):
+        registry.require_champion()
+
+
+def test_a_first_version_needs_sound_figures(registry: Registry) -> None:
+    assert not registry.settle("1", [FAILS], []).is_champion
+    assert _champion(registry) == ""
+    assert not registry.is_sound(registry.find("1"))
+
+
+def test_rollback_gives_the_alias_back(registry: Registry) -> None:
+    for number in ("1", "2", "3"):
+        registry.crown(number, "better")
+    assert registry.roll_back().version == _champion(registry) == "2"
+    assert [reign.version for reign in registry.reigns()] == ["1", "2", "3", "2"]
+    assert registry.reigns()[-1].reason == "rolled back from version 3"
+
+
+def test_a_second_rollback_goes_further_back(registry: Registry) -> None:
+    for number in ("1", "2", "3"):
+        registry.crown(number, "better")
+    assert [registry.roll_back().version for _ in range(2)] == ["2", "1"]
+    with pytest.raises(RegistryError, match="no earlier champion"):
+        registry.roll_back()
+
+
+def test_a_long_card_leaves_room_for_the_verdict(registry: Registry, client: MlflowClient) -> None:
+    """Stores of servers keep 5000 characters, and refuse more."""
+    figures = {"mean_accuracy": 0.8, "loss": 3.5, "mean_calibrated_ece": 0.04}
+    registry.describe("1", figures, "abc", "# Card\n" + "| a row of the card |\n" * 400)
+    registry.settle("1", [HOLDS], [])
+    text = str(client.get_model_version(NAME, "1").description)
+    assert len(text) <= 5000
+    assert text.startswith("# Card")
+    assert "model_card.md" in text
+    assert text.endswith("| rule | x | x | yes |")
+
+
+def test_an_alias_that_was_moved_elsewhere_is_still_shown(
+    registry: Registry, client: MlflowClient
+) -> None:
+    registry.crown("1", "better")
+    client.set_registered_model_alias(NAME, "champion", "2")
+    lines = registry.format_versions().splitlines()
+    number = next(n for n, line in enumerate(lines) if line.startswith("2 "))
+    assert lines[number + 1].strip() == "champion, by an alias that was moved elsewhere"
+
+
+def test_there_may_be_nothing_to_go_back_to(registry: Registry) -> None:
+    with pytest.raises(RegistryError, match="no earlier champion"):
+        registry.roll_back()
+    registry.crown("1", "better")
+    with pytest.raises(RegistryError, match="no earlier champion"):
+        registry.roll_back()
+    assert _champion(registry) == "1"
+
+
+def test_the_list_names_the_champion_its_time_and_its_reason(registry: Registry) -> None:
+    figures = {"mean_accuracy": 0.8123, "loss": 3.5, "mean_calibrated_ece": 0.04}
+    registry.describe("2", figures, "abc", "# Card")
+    registry.settle("2", [HOLDS], [])
+    text = registry.format_versions()
+    assert "0.812   3.500  0.040  there was no champion" in text
+    assert f"champion since {registry.reigns()[0].since[:16]} UTC: there was no champion" in text
+    assert text.index("\n3 ") < text.index("\n2 ") < text.index("\n1 ")
+
+
+def test_an_unknown_version_is_one_line(registry: Registry) -> None:
+    with pytest.raises(RegistryError, match="no such version"):
+        registry.find("77")
+
+
+def test_a_server_that_is_away_is_not_a_missing_champion(tmp_path: Path, params: Params) -> None:
+    """Else every version would become champion while the registry cannot be asked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        away = Registry(MlflowClient("http://127.0.0.1:9"), Workspace(tmp_path), params.registry)
+        with pytest.raises(mlflow.exceptions.MlflowException):
+            away.find_champion()
+
+
+def _promote(root: Path, params: Params, number: str, times: int) -> None:
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    registry = Registry(client, Workspace(root), params.registry)
+    for _ in range(times):
+        with registry.hold():
+            seen = _champion(registry)
+            registry.crown(number, f"after {seen}")
+
+
+def test_two_promotions_at_once_follow_one_another(
+    registry: Registry, tmp_path: Path, params: Params
+) -> None:
+    """Each sees the champion that the one before it left: no verdict is on a stale one."""
+    context = multiprocessing.get_context("spawn")
+    both = [
+        context.Process(target=_promote, args=(tmp_path, params, number, 5))
+        for number in ("1", "2")
+    ]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+        assert process.exitcode == 0
+    reigns = registry.reigns()
+    assert len(reigns) == 10
+    before = ""
+    for reign in reigns:
+        assert reign.reason == f"after {before}"
+        before = reign.version
+    assert _champion(registry) == before

@@ -1,0 +1,103 @@
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from person_attributes.config import Params
+from person_attributes.data.split import Split
+from person_attributes.reporting.data_page import Data, render_data_page
+from person_attributes.labels import LabelMap
+
+
+@pytest.fixture
+def data(label_map: LabelMap, random: np.random.Generator) -> Data:
+    rows = pd.Index(range(3, 43), name="row")
+    records = pd.DataFrame({"image": [f"<b>{row}.jpg" for row in rows]}, index=rows)
+    for head, names in label_map.classes.items():
+        records[head] = random.choice(names, len(rows))
+    records.loc[[3, 4], "age"] = ""
+    records["weight"] = label_map.classes["weight"][0]
+    appearances = pd.DataFrame(
+        {"brightness": random.random(40), "sharpness": random.random(40) * 900}, index=rows
+    )
+    pairs = pd.DataFrame(
+        {
+            "first": [3, 10],
+            "second": [40, 11],
+            "first_image": ["3.jpg", "10.jpg"],
+            "second_image": ["40.jpg", "11.jpg"],
+            "first_part": ["train", "train"],
+            "second_part": ["validation", "train"],
+            "drawn_apart": [True, True],
+            "similarity": [0.93, 0.8],
+        }
+    )
+    quarantine = pd.DataFrame(
+        {
+            "row": [0, 1, 2],
+            "line": [2, 3, 4],
+            "image": ["a.jpg", "<script>", "c.jpg"],
+            "kind": ["bad image", "unknown class", "unknown class"],
+            "reason": ["truncated", "unknown age '<i>'", "unknown age '18'"],
+        }
+    )
+    split = Split(train=tuple(range(3, 35)), validation=tuple(range(35, 43)))
+    images = random.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    return Data(records, quarantine, appearances, pairs, split, images, label_map)
+
+
+def _render(data: Data, params: Params) -> str:
+    shares = {
+        part: data.label_map.class_shares(data.records.loc[list(rows)])
+        for part, rows in data.split.parts.items()
+    }
+    return render_data_page(data, shares, params.inspection, "#2a6f97", seed=1)
+
+
+def test_the_page_tells_what_is_there_and_opens_offline(data: Data, params: Params) -> None:
+    page = _render(data, params)
+    assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page)
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page))
+    for told in (
+        "40 records (32 train, 8 validation)",
+        "3 rows quarantined",
+        "2 pairs of near-duplicates, 2 of them drawn apart, 1 in different parts now",
+        "Without a label: age 2 records",
+        "unknown class: 2",
+        "rows 3 (train) and 40 (validation) in different parts",
+        "rows 10 (train) and 11 (train) drawn apart, moved together",
+        "over-weight no record",
+    ):
+        assert told in text
+
+
+def test_what_users_wrote_is_text_and_no_markup(data: Data, params: Params) -> None:
+    page = _render(data, params)
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "&lt;i&gt;" in page
+
+
+def test_the_page_is_the_same_twice(data: Data, params: Params) -> None:
+    assert _render(data, params) == _render(data, params)
+
+
+def test_dollars_are_no_formulas_and_many_classes_fit(data: Data, params: Params) -> None:
+    prices = tuple(f"$5^${number}{{" for number in range(70))
+    records = data.records.assign(age=[prices[row % 70] for row in data.records.index])
+    label_map = LabelMap(
+        classes=dict(data.label_map.classes) | {"age": prices}, columns=data.label_map.columns
+    )
+    page = _render(replace(data, records=records, label_map=label_map), params)
+    assert "$5^$3{" in page
+
+
+def test_a_page_without_duplicates_or_quarantine_says_so(data: Data, params: Params) -> None:
+    clean = replace(
+        data, quarantine=data.quarantine.head(0), near_duplicates=data.near_duplicates.head(0)
+    )
+    page = _render(clean, params)
+    assert "None were found." in page
+    assert "None: every row has a whole image and known labels." in page

@@ -1,0 +1,84 @@
+import pandas as pd
+import pytest
+
+from person_attributes.config import Params
+from person_attributes.reporting.model_card import Facts, render_card, render_card_page
+
+FACTS = Facts(
+    name="person-attributes",
+    backbone="densenet",
+    starting_weights="",
+    image_size=80,
+    phases=5,
+    weights=893211,
+    source="people.zip",
+    records=1400,
+    records_digest="abc",
+    parts={"train": 1191, "validation": 209},
+    split_digest="def",
+    confidence=0.95,
+)
+METRICS = {"rows": 209, "mean_accuracy": 0.9, "loss": 2.5}
+METRICS |= {"mean_accuracy_low": 0.88, "mean_accuracy_high": 0.92}
+
+
+@pytest.fixture
+def heads() -> pd.DataFrame:
+    table = pd.DataFrame(
+        {"rows": 209, "accuracy": [0.9, 0.6], "accuracy_low": [0.85, 0.5]}, ["gender", "mood"]
+    )
+    table["accuracy_high"], table["majority"] = 0.95, 0.55
+    for name in ("balanced_accuracy", "macro_f1", "loss", "calibrated_ece"):
+        table[name] = 0.5
+    table.index.name = "head"
+    return table
+
+
+@pytest.fixture
+def slices() -> pd.DataFrame:
+    table = pd.DataFrame(
+        {
+            "head": "gender",
+            "by": "bag",
+            "class": ["a|b", "<b>big</b>", "tiny"],
+            "rows": [50, 60, 3],
+            "too_small": [False, False, True],
+            "accuracy": [0.5, 0.97, 0.0],
+            "apart": [-0.3, 0.2, -0.9],
+        }
+    )
+    table["apart_low"], table["apart_high"] = table["apart"] - 0.1, table["apart"] + 0.1
+    return table
+
+
+def test_a_card_tells_figures_limits_and_weaknesses(
+    heads: pd.DataFrame, slices: pd.DataFrame, params: Params
+) -> None:
+    card = render_card(FACTS, params.card, METRICS, heads, slices)
+    assert f"| licence of the data | {params.card.licence} |" in card
+    assert "Art. 5(1)(f)" in card
+    assert "| gender | 209 | 0.900 | 0.850 to 0.950 |" in card
+    assert "No better than always saying the commonest class, by the interval: **mood**" in card
+    assert r"| gender | bag is a\|b | 50 | 0.500 | -0.300 (-0.400 to -0.200) |" in card
+    assert "tiny" not in card, "too few rows to tell"
+    assert "big" not in card, "a strength"
+    assert "1,191 train, 209 validation; digest `def`" in card
+
+
+def test_what_people_wrote_on_lines_stays_in_its_cell(
+    heads: pd.DataFrame, slices: pd.DataFrame, params: Params
+) -> None:
+    written = params.card.model_copy(update={"licence": "ask\n  the | publisher\n"})
+    card = render_card(FACTS, written, METRICS, heads, slices)
+    assert r"| licence of the data | ask the \| publisher  |" in card
+
+
+def test_the_page_of_a_card_takes_names_as_text(
+    heads: pd.DataFrame, slices: pd.DataFrame, params: Params
+) -> None:
+    slices["apart"] *= -1
+    slices["apart_low"], slices["apart_high"] = slices["apart"] - 0.1, slices["apart"] + 0.1
+    page = render_card_page(render_card(FACTS, params.card, METRICS, heads, slices), "#2a6f97")
+    assert "&lt;b&gt;big&lt;/b&gt;" in page
+    assert page.count("<table>") == 3
+    assert "http" not in page
