@@ -76,7 +76,7 @@ move-tracking: shared deploy/.env
 		MLFLOW_BACKEND_STORE_URI=postgresql+psycopg:///mlflow \
 		MLFLOW_TRACKING_URI=http://127.0.0.1:5000 MLFLOW_TRACKING_USERNAME=admin \
 		MLFLOW_TRACKING_PASSWORD=$$MLFLOW_AUTH_ADMIN_PASSWORD \
-		$(BIN)/person-attributes move-tracking
+		$(BIN)/python deploy/move_tracking.py
 
 # Workers take tests from each other, so that all are busy to the end.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
@@ -119,6 +119,7 @@ backends: env
 	.venv-backends/bin/pip install --quiet -r requirements-backends.txt
 	for backend in jax torch; do \
 		KERAS_BACKEND=$$backend PYTHONPATH=src .venv-backends/bin/python -m pytest tests/training \
+			tests/runtime/test_devices.py tests/commands/test_lr_find.py \
 			-p no:cacheprovider -W ignore::DeprecationWarning -W "ignore:os.fork" \
 			-W "ignore::pytest.PytestUnraisableExceptionWarning" || exit; \
 	done

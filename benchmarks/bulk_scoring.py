@@ -64,14 +64,14 @@ def _register() -> None:
     """Registers a network of four blocks of a layer each, as champion of a store in this folder."""
     from benchmarks.people import register_network
     from person_attributes.config import read_params
+    from person_attributes.labels import LabelMap
     from person_attributes.modeling.classifier import Normalization, build_classifier
-    from person_attributes.pipeline.networks import make_label_map
     from person_attributes.tracking.connection import connect
 
     workspace = Workspace(Path.cwd())
     workspace.params.write_bytes(_RECIPE.read_bytes())
     params = read_params(workspace.params).change({"model.blocks": [1, 1, 1, 1]})
-    label_map = make_label_map(params)
+    label_map = LabelMap.declare(params.heads)
     normalization = Normalization([128.0] * 3, [64.0] * 3)
     network = build_classifier(_IMAGE_SIZE, label_map.class_counts, params.model, normalization)
     weights = Path("n.weights.h5")

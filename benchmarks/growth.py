@@ -175,8 +175,9 @@ def _prepare_images(people: Path, source: Path, count: int) -> None:
 
 def _read(workspace: Workspace, params: Params) -> None:
     """Reads and checks annotations, as `ingest` does before it looks at an image."""
-    from person_attributes.data.annotations import read_annotations, write_records
+    from person_attributes.data.annotations import read_annotations
     from person_attributes.data.archive import open_source
+    from person_attributes.data.records import write_records
 
     source = open_source(workspace.root / params.data.source, params.data.limits)
     annotations = read_annotations(source, params.data, params.heads)
@@ -185,11 +186,11 @@ def _read(workspace: Workspace, params: Params) -> None:
 
 def _draw_split(workspace: Workspace, params: Params) -> None:
     """Draws a split, as `split` does before it looks at an image."""
-    from person_attributes.data.annotations import read_records
+    from person_attributes.data.records import read_records
     from person_attributes.data.split import check_labels, draw_split
-    from person_attributes.pipeline.networks import make_label_map
+    from person_attributes.labels import LabelMap
 
-    records, label_map = read_records(workspace.records), make_label_map(params)
+    records, label_map = read_records(workspace.records), LabelMap.declare(params.heads)
     annotated, targets = records.index.tolist(), label_map.encode(records)
     drawn = draw_split(records, annotated, targets, params.split)
     check_labels(drawn, records, label_map.heads)
@@ -198,8 +199,8 @@ def _draw_split(workspace: Workspace, params: Params) -> None:
 
 def _settle(workspace: Workspace, params: Params) -> None:
     """Moves rows that are said to be near-duplicates, a pair of a hundred rows, into training."""
-    from person_attributes.data.annotations import read_records
     from person_attributes.data.leakage import describe_pairs, name_pairs, settle_leaks
+    from person_attributes.data.records import read_records
     from person_attributes.data.split import Split, find_groups
 
     records, drawn = read_records(workspace.records), Split.read(workspace.split)

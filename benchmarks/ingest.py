@@ -66,10 +66,11 @@ def write_annotations(path: Path, rows: int) -> None:
 
 def _run(way: str, folder: Path) -> None:
     """Reads, checks, encodes and splits; writes what the stages write."""
-    from person_attributes.data.annotations import read_annotations, read_records, write_records
+    from person_attributes.data.annotations import read_annotations
     from person_attributes.data.archive import open_source
+    from person_attributes.data.records import read_records, write_records
     from person_attributes.data.split import draw_split
-    from person_attributes.pipeline.networks import make_label_map
+    from person_attributes.labels import LabelMap
 
     source = open_source(folder, _RECIPE.data.limits)
     annotations = read_annotations(source, _RECIPE.data, _RECIPE.heads)
@@ -77,7 +78,7 @@ def _run(way: str, folder: Path) -> None:
     write_records(annotations.table.drop(columns="line"), folder / "records.csv")
     del annotations
     records = read_records(folder / "records.csv")
-    label_map = make_label_map(_RECIPE)
+    label_map = LabelMap.declare(_RECIPE.heads)
     targets = label_map.encode(records)
     matrix = np.concatenate(list(targets.values()), axis=1).astype(np.uint8)
     one_hot = pd.DataFrame(matrix, columns=label_map.one_hot_columns, index=records.index)

@@ -12,11 +12,11 @@ import pandas as pd
 
 from person_attributes.config import Params, read_params
 from person_attributes.data.archive import open_source
-from person_attributes.data.packs import open_pack, pack_images
+from person_attributes.data.packing import pack_images
+from person_attributes.data.packs import open_pack
 from person_attributes.data.sample import draw_sample
 from person_attributes.labels import LabelMap
 from person_attributes.modeling.classifier import Normalization, build_classifier
-from person_attributes.pipeline.networks import make_label_map
 
 RECIPE = read_params(Path(__file__).parent.parent / "recipes" / "hvc.yaml")
 """The article's network and schedule."""
@@ -58,7 +58,7 @@ def draw_people(count: int) -> People:
 def encode(params: Params, table: pd.DataFrame) -> dict[str, npt.NDArray[np.float32]]:
     """Makes the one-hot targets of a table of annotations."""
     records = table.rename(columns={head.column: name for name, head in params.heads.items()})
-    return dict(make_label_map(params).encode(records))
+    return dict(LabelMap.declare(params.heads).encode(records))
 
 
 def register_network(
@@ -75,15 +75,16 @@ def register_network(
     """
     import mlflow
 
-    from person_attributes import registry
+    from person_attributes.registry.export import export_network
+    from person_attributes.registry.model import log_model
     from person_attributes.serving.requests import Limits
 
     exported, labels = folder / "n.onnx", folder / "labels.json"
-    registry.export_network(network, exported, heads_off=[])
+    export_network(network, exported, heads_off=[])
     label_map.write(labels)
     limits = Limits(rows=256, request_megabytes=128, image_megabytes=16, image_megapixels=64)
     with mlflow.start_run():
-        uri = registry.log_model(exported, labels, weights, [], limits, "keep")
+        uri = log_model(exported, labels, weights, [], limits, "keep")
     return str(mlflow.register_model(uri, name).version)
 
 

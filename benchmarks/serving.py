@@ -49,12 +49,12 @@ def _make_models(folder: Path) -> tuple[Path, Path]:
     import mlflow
 
     import person_attributes
-    from person_attributes.pipeline.networks import make_label_map
+    from person_attributes.labels import LabelMap
 
     network, saved = build_network(_IMAGE_SIZE), folder / "n.keras"
     network.save(saved)
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
-    version = register_network(network, make_label_map(RECIPE), saved, "ours", folder)
+    version = register_network(network, LabelMap.declare(RECIPE.heads), saved, "ours", folder)
     ours = mlflow.artifacts.download_artifacts(f"models:/ours/{version}", dst_path=str(folder))
     mlflow.pyfunc.save_model(
         folder / "rival",

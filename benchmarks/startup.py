@@ -41,9 +41,9 @@ def _run(way: str) -> None:
 
     from benchmarks.people import RECIPE, build_network
     from person_attributes.data.batches import ImageBatches
+    from person_attributes.runtime.checkpoint import Backup
     from person_attributes.training.callbacks import Recorder
     from person_attributes.training.phase import train_phase
-    from person_attributes.runtime.checkpoint import Backup
 
     class FirstStep(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

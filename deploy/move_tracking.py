@@ -1,6 +1,10 @@
-"""From the project's own store to a server: everything that was tracked, under the same ids."""
+"""From the project's own store to a server: everything that was tracked, under the same ids.
+
+python deploy/move_tracking.py     # in the project's folder; make move-tracking for our server
+"""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 from sqlalchemy import Connection, Table, create_engine, func, select
 
-from person_attributes.errors import TrackingError
+from person_attributes.errors import TrackingError, one_line
 from person_attributes.tracking.database import prepare_store, sqlite_address
 from person_attributes.workspace import Workspace
 
@@ -72,7 +76,7 @@ def move_tracking(workspace: Workspace) -> str:
         ) from None
     except MlflowException as error:
         raise TrackingError(
-            f"MLflow at {mlflow.get_tracking_uri()}: {' '.join(error.message.split())[:300]} "
+            f"MLflow at {mlflow.get_tracking_uri()}: {one_line(error.message, 300)} "
             "Artifacts are moved by the admin's account."
         ) from None
     return f"{mlflow.get_tracking_uri()} has {', '.join(counts)}; mlflow.db stays as it was."
@@ -145,3 +149,21 @@ def _relocate(value: Any, folders: Mapping[str, str]) -> Any:
             if value == before or value.startswith(f"{before}/"):
                 return after + value.removeprefix(before)
     return value
+
+
+def main() -> int:
+    """Moves the store of the project in this folder.
+
+    Returns:
+        0, or 2 where the user has something to mend.
+    """
+    try:
+        print(move_tracking(Workspace(Path.cwd())))
+    except TrackingError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,8 +3,8 @@
     python -m experiments.ablation levers run hvc_data.zip    # again after a stop; several at once
     python -m experiments.ablation levers table               # of the runs that are done
 
-`levers` is a plan, `experiments/ablation_levers.yaml`: what is added to the article's recipe; `best`
-takes away from ours. Everything lies in a folder `ablation/PLAN-DIGEST/`, another one where the
+`levers` is a plan, `experiments/ablation_levers.yaml`: what is added to the article's recipe;
+`best` takes away from ours. Everything lies in a folder `ablation/PLAN-DIGEST/`, another one where the
 recipe is another; every run is a run in its `mlflow.db` too. The test rows that are scored chose
 nothing: validation rows lower the rate and choose the epoch.
 """
@@ -23,17 +23,20 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from person_attributes import stages
+from person_attributes.commands.sweep.trial import run_trial
 from person_attributes.config import Params, read_params, read_yaml
-from person_attributes.data.annotations import read_records
 from person_attributes.data.batches import ImageBatches
-from person_attributes.data.packs import open_pack
-from person_attributes.data.split import Split, find_positions
+from person_attributes.data.dataset import Dataset
+from person_attributes.data.split import TEST, TRAIN, Split
 from person_attributes.digests import combine
 from person_attributes.evaluation.metrics import shares_loss, sum_up
 from person_attributes.evaluation.predictions import predict_batches
-from person_attributes.pipeline.networks import load_scored_network, read_targets, writing
-from person_attributes.commands.sweep import run_trial
+from person_attributes.files import writing
+from person_attributes.pipeline.encode import encode
+from person_attributes.pipeline.ingest import ingest
+from person_attributes.pipeline.networks import load_scored_network
+from person_attributes.pipeline.pack import pack
+from person_attributes.pipeline.split import split
 from person_attributes.tracking.trials import open_sweep_run, open_trial_run
 from person_attributes.workspace import Workspace
 
@@ -98,14 +101,14 @@ def run(plan: Plan) -> None:
     workspace.root.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(workspace.root / "data.lock"):
         if not workspace.one_hot.exists():
-            stages.ingest(workspace, everything)
-            stages.encode(workspace, everything)
+            ingest(workspace, everything)
+            encode(workspace, everything)
         for changes in plan.levers.values():
             for size in _sizes(plan, changes):
                 if not workspace.pack(size).exists():
-                    stages.pack(workspace, everything.change(changes), size)
+                    pack(workspace, everything.change(changes), size)
         if not workspace.split.exists():
-            stages.split(workspace, everything)
+            split(workspace, everything)
     alone = filelock.FileLock(workspace.root / "run.lock")
     with open_sweep_run(workspace, plan.name, {"levers": list(plan.levers)}, alone) as run_id:
         for lever, changes in plan.levers.items():
@@ -146,21 +149,21 @@ def _train(plan: Plan, params: Params, changed: Params, lever: str, sweep_run_id
     with open_trial_run(workspace, plan.name, sweep_run_id, name, None) as trial:
         run_trial(workspace, place, params, changed, trial, lambda epoch, figures: None)
         network = load_scored_network(place, changed)
-        image_size = changed.phases[changed.evaluation.phase].image_size
-        targets, rows = read_targets(place), _test_rows(workspace)
-        images = open_pack(place.pack(image_size))
-        batches = ImageBatches(images, targets, rows, 64, augmenter=None, seed=None)
+        dataset = Dataset(place, changed.phases[changed.evaluation.phase].image_size)
+        test = dataset.select(_test_rows(plan))
+        batches = ImageBatches(
+            dataset.images, dataset.targets, test.positions, 64, augmenter=None, seed=None
+        )
         y_prob = predict_batches(network, batches)
-        y_true = {head: target[rows] for head, target in targets.items()}
-        trial.log_value("test_loss", sum_up(y_true, y_prob)["loss"])
+        trial.log_value("test_loss", sum_up(test.targets, y_prob)["loss"])
     keras.backend.clear_session()
     shutil.rmtree(place.root)
     return dict(y_prob)
 
 
-def _test_rows(workspace: Workspace) -> npt.NDArray[np.intp]:
-    drawn = Split.read(workspace.split)
-    return find_positions(read_records(workspace.records), drawn.parts["test"])
+def _test_rows(plan: Plan) -> tuple[int, ...]:
+    """Gives the plan's own test rows, also where a variant draws its training rows anew."""
+    return Split.read(plan.workspace.split).parts[TEST]
 
 
 def table(plan: Plan) -> str:
@@ -173,9 +176,8 @@ def table(plan: Plan) -> str:
     name = next(iter(plan.levers))
     if name not in answers:
         raise SystemExit(f"{plan.name}: {name}: not done with all seeds. Run the plan first")
-    workspace = plan.workspace
-    targets, rows = read_targets(workspace), _test_rows(workspace)
-    y_true = {head: target[rows] for head, target in targets.items()}
+    dataset = Dataset(plan.workspace, plan.params.data.image_sizes[0])
+    rows, y_true = dataset.part(TEST).rows, dataset.part(TEST).targets
     random = np.random.default_rng(0)
     draws = random.integers(0, len(rows), (_BOOTSTRAP_SAMPLES, len(rows)))
     scored = {
@@ -183,8 +185,8 @@ def table(plan: Plan) -> str:
         for lever, of_seeds in answers.items()
     }
     base = scored.pop(name)
-    train = find_positions(read_records(workspace.records), Split.read(workspace.split).train)
-    floor = sum(shares_loss(y_true[head], targets[head][train]) for head in targets)
+    y_train = dataset.part(TRAIN).targets
+    floor = sum(shares_loss(y_true[head], y_train[head]) for head in y_true)
     losses, accuracies = base.mean(axis=(0, 2))
     lines = [
         f"{len(rows)} test rows, seeds {plan.seeds}, {plan.params.phases['p1'].epochs} epochs. "

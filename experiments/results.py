@@ -25,8 +25,12 @@ from person_attributes.drawing.figures import GREY, add_panels, new_figure, to_p
 from person_attributes.errors import ComparisonError, PersonAttributesError
 from person_attributes.evaluation import comparison, metrics
 from person_attributes.evaluation.predictions import Predictions
-from person_attributes.reporting.report import find_unlike_slices
-from person_attributes.evaluation.scores import estimate, score_classes, score_slices
+from person_attributes.evaluation.scores import (
+    estimate,
+    find_unlike_slices,
+    score_classes,
+    score_slices,
+)
 from person_attributes.tracking.connection import connect, telling_in_one_line
 from person_attributes.tracking.executions import find_stage
 from person_attributes.workspace import Workspace

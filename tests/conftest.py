@@ -21,8 +21,8 @@ from ruamel.yaml import YAML
 from person_attributes import cli
 from person_attributes.config import Params, read_params
 from person_attributes.data.sample import draw_sample
+from person_attributes.files import remove
 from person_attributes.labels import LabelMap
-from person_attributes.pipeline.networks import make_label_map, remove
 from person_attributes.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def params() -> Params:
 
 @pytest.fixture(scope="session")
 def label_map(params: Params) -> LabelMap:
-    return make_label_map(params)
+    return LabelMap.declare(params.heads)
 
 
 @pytest.fixture(scope="session")

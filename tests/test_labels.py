@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from person_attributes.data.annotations import read_records
+from person_attributes.data.records import read_records
 from person_attributes.labels import LabelMap
 
 

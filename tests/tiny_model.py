@@ -14,9 +14,9 @@ import mlflow
 from conftest import ROOT, SHIPPED, change_params
 
 from person_attributes.config import read_params
+from person_attributes.labels import LabelMap
 from person_attributes.modeling.classifier import Normalization, build_classifier
 from person_attributes.serving.requests import Limits
-from person_attributes.pipeline.networks import make_label_map
 from person_attributes.tracking.connection import connect
 from person_attributes.tracking.database import prepare_store
 from person_attributes.workspace import Workspace
@@ -59,7 +59,7 @@ def register_tiny_model(root: Path) -> Registered:
     size = {"evaluation.phase": "p5", "phases.p5.image_size": IMAGE_SIZE}
     change_params(workspace.params, {"model.blocks": [1, 1, 1, 1], **size})
     params = read_params(workspace.params)
-    label_map = make_label_map(params)
+    label_map = LabelMap.declare(params.heads)
     normalization = Normalization([100.0] * 3, [50.0] * 3)
     network = build_classifier(IMAGE_SIZE, label_map.class_counts, params.model, normalization)
     files = [root / name for name in ("network.onnx", "label_map.json", "p5.weights.h5")]
@@ -70,21 +70,21 @@ def register_tiny_model(root: Path) -> Registered:
     with warnings.catch_warnings():
         # What tf2onnx and MLflow warn of while they export and register is not asked here.
         warnings.simplefilter("ignore")
-        from person_attributes import registry
+        from person_attributes.registry.export import export_network
 
-        registry.export_network(network, files[0], heads_off=[])
+        export_network(network, files[0], heads_off=[])
         _register(workspace, [*files, workspace.normalization, workspace.params])
     return Registered(root)
 
 
 def _register(workspace: Workspace, files: list[Path]) -> None:
-    from person_attributes import registry
+    from person_attributes.registry.model import log_model
 
     network, label_map, weights, *companions = files
     with Registered(workspace.root).store():
         client = connect(workspace)
         experiment = client.create_experiment("tiny", (workspace.root / "mlruns").as_uri())
         with mlflow.start_run(experiment_id=experiment):
-            uri = registry.log_model(network, label_map, weights, companions, LIMITS, "keep")
+            uri = log_model(network, label_map, weights, companions, LIMITS, "keep")
         version = mlflow.register_model(uri, "person-attributes").version
         client.set_registered_model_alias("person-attributes", "champion", version)

@@ -1,72 +1,124 @@
-"""One parser, one subcommand a stage; what a user can mend is told in a line and exit code 2."""
+"""A table of commands and one dispatcher; what a user can mend is told in a line, exit code 2."""
 
 import argparse
 import errno
+import importlib
 import logging
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Collection, Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from person_attributes.config import Params, read_params
 from person_attributes.errors import ParamsError, PersonAttributesError
 from person_attributes.runtime.keras_import import import_keras
 from person_attributes.workspace import Workspace
 
-_COMMANDS = {
-    "check": "check params.yaml and the data source",
-    "sample": "draw the embedded sample",
-    "ingest": "check annotations and images",
-    "encode": "make the one-hot columns and the label map",
-    "split": "draw the rows of each part, and look for near-duplicates across them",
-    "pack": "decode all images into an array of one size",
-    "inspect": "show the data on one page",
-    "initialize": "write the first random weights",
-    "train": "train one phase",
-    "lr-find": "look for a learning rate of one phase",
-    "sweep": "search parameters, trial after trial",
-    "evaluate": "score the validation rows and write the report",
-    "register": "export, check and register the model",
-    "models": "list the registered versions: who is champion, since when and why",
-    "move-tracking": "copy mlflow.db into an empty server",
-    "rollback": "make the champion before the present one champion again",
-    "summarize": "print the last evaluation and the next commands",
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a command, as argparse takes it."""
+
+    name: str
+    help: str
+    default: Any = None
+    type: Any = str
+
+
+@dataclass(frozen=True)
+class Command:
+    """What the command line knows of a command; the rest is in the module of its name.
+
+    Attributes:
+        help: One line.
+        arguments: They are handed to its function by their names.
+        is_stage: Whether it is a stage of `dvc.yaml`: its module is in `pipeline`, not `commands`.
+        needs_keras: Whether a command that is no stage imports Keras in any case.
+    """
+
+    help: str
+    arguments: tuple[Argument, ...] = ()
+    is_stage: bool = False
+    needs_keras: bool = False
+
+
+_PHASE = Argument("phase", "a key of `phases` in params.yaml")
+_MODEL = Argument("--model", "the champion where none is named", "")
+_EVALUATION = "id of a run, models:/NAME@ALIAS, a git revision, or workspace"
+
+COMMANDS = {
+    "check": Command("check params.yaml and the data source"),
+    "sample": Command("draw the embedded sample", is_stage=True),
+    "ingest": Command("check annotations and images", is_stage=True),
+    "encode": Command("make the one-hot columns and the label map", is_stage=True),
+    "split": Command(
+        "draw the rows of each part, and look for near-duplicates across them", is_stage=True
+    ),
+    "pack": Command(
+        "decode all images into an array of one size",
+        (Argument("image_size", "one of data.image_sizes"),),
+        is_stage=True,
+    ),
+    "inspect": Command("show the data on one page", is_stage=True),
+    "initialize": Command("write the first random weights", is_stage=True),
+    "train": Command("train one phase", (_PHASE,), is_stage=True),
+    "lr-find": Command("look for a learning rate of one phase", (_PHASE,), needs_keras=True),
+    "sweep": Command("search parameters, trial after trial", needs_keras=True),
+    "evaluate": Command("score the validation rows and write the report", is_stage=True),
+    "register": Command("export, check and register the model", is_stage=True),
+    "models": Command("list the registered versions: who is champion, since when and why"),
+    "promote": Command(
+        "make a version champion where the gate holds",
+        (
+            Argument("version", "its number; models lists them"),
+            Argument("--because", "a reason that overrules the gate", ""),
+        ),
+    ),
+    "rollback": Command("make the champion before the present one champion again"),
+    "compare": Command(
+        "compare two evaluations on the same rows",
+        (Argument("first", _EVALUATION), Argument("second", _EVALUATION)),
+    ),
+    "join": Command(
+        "help the first of several hosts to train",
+        (Argument("--phase", "one phase; whatever is announced without it", ""),),
+        needs_keras=True,
+    ),
+    "predict": Command(
+        "label images with a registered model",
+        (
+            Argument("images", "an image, a folder, a pattern, a CSV file of paths, or a .zip"),
+            Argument("output", "the .csv or .parquet file to write", type=Path),
+            _MODEL,
+            Argument("--column", "of paths, in a CSV file", "image"),
+        ),
+    ),
+    "demo": Command(
+        "open a page to try a registered model on a photograph",
+        (_MODEL, Argument("--port", "the first free one from 7860 where none is named", type=int)),
+    ),
+    "summarize": Command("print the last evaluation and the next commands"),
 }
-
-_STAGES = (
-    "sample",
-    "ingest",
-    "encode",
-    "split",
-    "pack",
-    "inspect",
-    "initialize",
-    "train",
-    "evaluate",
-    "register",
-)
-
-_OF_A_PHASE = ("train", "lr-find")
-
-_NEEDS_KERAS = ("initialize", "train", "join", "lr-find", "sweep", "evaluate")
+"""In the order of the help; each has a module or package of the same name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a subcommand.
+    """Runs a command.
 
     Returns:
         0, 2 where the user has something to mend, or 128 and the number of a signal.
     """
-    options = _parse(arguments)
+    options = vars(_make_parser().parse_args(arguments))
     _quieten_libraries()
     workspace = Workspace(Path.cwd())
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _run(options, workspace)
+        _run(options.pop("command"), options, workspace)
     except PersonAttributesError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -79,6 +131,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted: nothing was overwritten; run the command again.", file=sys.stderr)
         return 128 + (error.args[0] if error.args else signal.SIGINT)
     return 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "person-attributes", description="Run from the folder that holds params.yaml."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        added = commands.add_parser(name, help=command.help, description=command.help)
+        for argument in command.arguments:
+            added.add_argument(
+                argument.name, help=argument.help, default=argument.default, type=argument.type
+            )
+    return parser
+
+
+def _run(name: str, arguments: dict[str, Any], workspace: Workspace) -> None:
+    """Imports what the command needs, and no more, and calls it."""
+    command, params = COMMANDS[name], read_params(workspace.params)
+    _require_known_items(params, arguments)
+    if command.is_stage:
+        from person_attributes.pipeline.execution import run_stage
+
+        run_stage(name, workspace, params, next(iter(arguments.values()), None))
+        return
+    if command.needs_keras:
+        import_keras()
+    name = name.replace("-", "_")
+    module = importlib.import_module(f"person_attributes.commands.{name}")
+    getattr(module, name)(workspace, params, **arguments)
+
+
+def _require_known_items(params: Params, arguments: dict[str, Any]) -> None:
+    """Refuses a phase or an image size that `params.yaml` does not have."""
+    if phase := arguments.get("phase"):
+        _require_known("phase", phase, params.phases, "phases")
+    if image_size := arguments.get("image_size"):
+        sizes = [str(size) for size in params.data.image_sizes]
+        _require_known("image size", image_size, sizes, "data.image_sizes")
+
+
+def _require_known(what: str, received: str, known: Collection[str], key: str) -> None:
+    if received not in known:
+        raise ParamsError(
+            f"unknown {what} {received!r}. Expected one of {', '.join(known)}. "
+            f"Name one, or add it to {key} in params.yaml."
+        )
 
 
 def _advise(error: OSError, workspace: Workspace) -> str:
@@ -95,135 +194,6 @@ def _advise(error: OSError, workspace: Workspace) -> str:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """Ends a command at SIGTERM as at Ctrl-C: runs are closed, temporary files removed."""
     raise KeyboardInterrupt(number)
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "person-attributes", description="Run from the folder that holds params.yaml."
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text in _COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text)
-        if name == "pack":
-            command.add_argument("image_size", help="one of data.image_sizes")
-        if name in _OF_A_PHASE:
-            command.add_argument("phase", help="a key of `phases` in params.yaml")
-    promote = commands.add_parser("promote", help="make a version champion where the gate holds")
-    promote.add_argument("version", help="its number; models lists them")
-    promote.add_argument("--because", default="", help="a reason that overrules the gate")
-    compare = commands.add_parser("compare", help="compare two evaluations on the same rows")
-    for which in ("first", "second"):
-        compare.add_argument(
-            which, help="id of a run, models:/NAME@ALIAS, a git revision, or workspace"
-        )
-    join = commands.add_parser("join", help="help the first of several hosts to train")
-    join.add_argument("--phase", default="", help="one phase; whatever is announced without it")
-    predict = commands.add_parser("predict", help="label images with a registered model")
-    predict.add_argument(
-        "images", help="an image, a folder, a pattern, a CSV file of paths, or a .zip"
-    )
-    predict.add_argument("output", type=Path, help="the .csv or .parquet file to write")
-    predict.add_argument("--model", default="", help="the champion where none is named")
-    predict.add_argument("--column", default="image", help="of paths, in a CSV file")
-    demo = commands.add_parser("demo", help="open a page to try a registered model on a photograph")
-    demo.add_argument("--model", default="", help="the champion where none is named")
-    demo.add_argument("--port", type=int, help="the first free one from 7860 where none is named")
-    return parser.parse_args(arguments)
-
-
-def _run(options: argparse.Namespace, workspace: Workspace) -> None:
-    from person_attributes import stages
-
-    params = read_params(workspace.params)
-    if options.command == "predict":
-        from person_attributes.commands.predict import Scoring, score_images
-
-        model = options.model or stages.require_champion(workspace, params)
-        scoring = Scoring(options.images, options.column, options.output, model)
-        score_images(scoring, workspace, params.data.limits, params.evaluation.batch_size)
-        return
-    if options.command == "demo":
-        from person_attributes.commands.demo.page import open_demo
-
-        model = options.model or stages.require_champion(workspace, params)
-        open_demo(workspace, params, model, options.port)
-        return
-    if options.command == "compare":
-        from person_attributes.registry.evaluations import compare
-
-        print(compare(workspace, params, options.first, options.second))
-        return
-    if options.command == "move-tracking":
-        from deploy.move_tracking import move_tracking
-
-        print(move_tracking(workspace))
-        return
-    if options.command == "promote":
-        stages.promote(workspace, params, options.version, options.because)
-        return
-    if options.command in _STAGES:
-        _run_stage(options, workspace, params)
-        return
-    if options.command in _NEEDS_KERAS:
-        import_keras()
-    if options.command == "join":
-        stages.join(workspace, params, options.phase and _require_phase(params, options.phase))
-        return
-    if options.command == "sweep":
-        from person_attributes.commands.sweep import sweep
-
-        sweep(workspace, params)
-        return
-    command = getattr(stages, options.command.replace("-", "_"))
-    if options.command == "lr-find":
-        command(workspace, params, _require_phase(params, options.phase))
-    else:
-        command(workspace, params)
-
-
-def _run_stage(options: argparse.Namespace, workspace: Workspace, params: Params) -> None:
-    """Runs a stage, or restores what it would write, alone in this folder."""
-    from person_attributes import stages
-    from person_attributes.pipeline.run_cache import RunCache
-    from person_attributes.pipeline.networks import hold_stage
-
-    compute = partial(getattr(stages, options.command), workspace, params)
-    name = options.command
-    if name == "train":
-        compute = partial(compute, _require_phase(params, options.phase))
-        name = f"train@{options.phase}"
-    if name == "pack":
-        compute = partial(compute, _require_image_size(params, options.image_size))
-        name = f"pack@{options.image_size}"
-    with hold_stage(workspace, name):
-        run_cache = RunCache(workspace, name)
-        if run_cache.restore():
-            return
-        if options.command in _NEEDS_KERAS:
-            import_keras()
-        if options.command == "train":
-            compute(keep=run_cache.save)
-        else:
-            compute()
-            run_cache.save()
-
-
-def _require_phase(params: Params, phase: str) -> str:
-    return _require_known("phase", phase, params.phases, "phases")
-
-
-def _require_image_size(params: Params, image_size: str) -> str:
-    sizes = [str(size) for size in params.data.image_sizes]
-    return _require_known("image size", image_size, sizes, "data.image_sizes")
-
-
-def _require_known(what: str, received: str, known: Collection[str], key: str) -> str:
-    if received not in known:
-        raise ParamsError(
-            f"unknown {what} {received!r}. Expected one of {', '.join(known)}. "
-            f"Name one, or add it to {key} in params.yaml."
-        )
-    return received
 
 
 def _quieten_libraries() -> None:

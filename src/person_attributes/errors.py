@@ -35,6 +35,11 @@ def suggest(received: str, known: "Sequence[str]") -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
+def one_line(said: object, longest: int) -> str:
+    """Puts what a library says, often in many lines, into the start of one."""
+    return " ".join(str(said).split())[:longest]
+
+
 class PersonAttributesError(Exception):
     """Base of all errors that a user can mend.
 

@@ -4,10 +4,14 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+if TYPE_CHECKING:  # the served model brings no pydantic
+    from person_attributes.config import HeadParams
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,14 @@ class LabelMap:
 
     classes: Mapping[str, tuple[str, ...]]
     columns: Mapping[str, str]
+
+    @classmethod
+    def declare(cls, heads: Mapping[str, "HeadParams"]) -> "LabelMap":
+        """Makes the label map of the heads that `params.yaml` declares."""
+        return cls(
+            classes={name: head.classes for name, head in heads.items()},
+            columns={name: head.column for name, head in heads.items()},
+        )
 
     @property
     def heads(self) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from conftest import Project
 
+from person_attributes.commands.check import check
 from person_attributes.config import Params
 from person_attributes.errors import ParamsError, ProjectError
-from person_attributes.stages import check
 from person_attributes.workspace import Workspace
 
 

@@ -2,8 +2,6 @@ import numpy as np
 import pytest
 from test_phase import _batches, _build, _recipe
 
-from person_attributes.config import Params
-from person_attributes.errors import TrainingError
 from person_attributes.commands.lr_find import (
     RangeTest,
     draw_in_terminal,
@@ -11,6 +9,8 @@ from person_attributes.commands.lr_find import (
     find_learning_rate,
     suggest_rate,
 )
+from person_attributes.config import Params
+from person_attributes.errors import TrainingError
 from person_attributes.training.phase import make_network
 
 

@@ -12,7 +12,7 @@ from conftest import OURS, Project, change_params, kill, read_until
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from person_attributes.pipeline.networks import remove
+from person_attributes.files import remove
 
 SEARCH = {
     "phases.p2.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "scale": "log"},

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import Project, change_params, read_until, read_yaml
+from conftest import ROOT, Project, change_params, read_until, read_yaml
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from sqlalchemy.pool import NullPool
@@ -26,6 +26,7 @@ REUSED = ["sample", "ingest", "encode", "pack@32"]
 STAGES = ["split", "initialize", "train@p1", "evaluate", "register"]
 SWEEP = ("python", "-u", "-m", "person_attributes", "sweep")
 RATE = "phases.p1.learning_rate"
+MOVE = ROOT / "deploy" / "move_tracking.py"
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def moved(
     change_params(project.params_file, changes)
     assert sorted(project.repro("register")) == sorted(REUSED + STAGES)
     member = Member(project.root, ACCOUNT | {"MLFLOW_TRACKING_URI": server.address})
-    return member, _operate(member, postgres).cli("move-tracking").stdout
+    return member, _operate(member, postgres).run("python", str(MOVE)).stdout
 
 
 def _operate(member: Member, postgres: Postgres) -> Member:
@@ -153,7 +154,7 @@ def test_everything_that_was_tracked_moves_to_the_server(
 def test_a_store_is_moved_once_and_into_an_empty_server(
     moved: tuple[Member, str], postgres: Postgres
 ) -> None:
-    refused = _operate(moved[0], postgres).cli("move-tracking", code=2)
+    refused = _operate(moved[0], postgres).run("python", str(MOVE), code=2)
     assert "expected an empty server. Received: one with" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
 

@@ -7,10 +7,10 @@ import pytest
 
 from person_attributes.config import Params
 from person_attributes.config.params import EvaluationParams
-from person_attributes.reporting.report import find_unlike_slices
 from person_attributes.evaluation.scores import (
     HEAD_FIGURES,
     Scores,
+    find_unlike_slices,
     score,
     score_classes,
     score_slices,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import SHIPPED, change_params
 from experiments.results import (
     Recipe,
     find_best,
@@ -13,7 +14,6 @@ from experiments.results import (
     score_recipe,
     write_results,
 )
-from conftest import SHIPPED, change_params
 from mlflow.tracking import MlflowClient
 
 from person_attributes.config import Params, read_params

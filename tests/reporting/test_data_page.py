@@ -7,8 +7,8 @@ import pytest
 
 from person_attributes.config import Params
 from person_attributes.data.split import Split
-from person_attributes.reporting.data_page import Data, render_data_page
 from person_attributes.labels import LabelMap
+from person_attributes.reporting.data_page import Data, render_data_page
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from person_attributes.evaluation.predictions import Predictions
 from person_attributes.reporting.examples import (
     find_lucky_hits,
     find_mistakes,
     find_suspicious_labels,
 )
-from person_attributes.evaluation.predictions import Predictions
 
 _CLASSES = ["x", "y"]
 

@@ -4,9 +4,9 @@ import numpy.typing as npt
 import pytest
 
 from person_attributes.config import Params
-from person_attributes.reporting.plots import lay_heat
-from person_attributes.reporting.gradcam import GradCam
 from person_attributes.modeling.classifier import Normalization, build_classifier
+from person_attributes.reporting.gradcam import GradCam
+from person_attributes.reporting.plots import lay_heat
 
 _CLASSES = {"colour": 3, "shape": 2}
 

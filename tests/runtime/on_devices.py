@@ -16,9 +16,9 @@ from person_attributes.config import Params, Recipe, read_params
 from person_attributes.data.augment import Augmenter
 from person_attributes.data.batches import ImageBatches
 from person_attributes.modeling.classifier import Normalization, build_classifier
+from person_attributes.runtime.checkpoint import Backup
 from person_attributes.runtime.devices import gather_devices, read_cluster
 from person_attributes.training.phase import train_phase
-from person_attributes.runtime.checkpoint import Backup
 
 BATCH = 8
 ROWS = 22 if keras.backend.backend() == "jax" else 21

@@ -17,7 +17,7 @@ from on_devices import RECIPES
 
 from person_attributes.data.batches import ImageBatches
 from person_attributes.errors import TrainingError
-from person_attributes.pipeline.train import require_even_batches
+from person_attributes.pipeline.phases import require_even_batches
 from person_attributes.runtime.devices import gather_devices, read_cluster
 
 _SCRIPT = Path(__file__).parent / "on_devices.py"

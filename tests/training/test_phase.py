@@ -15,6 +15,7 @@ from person_attributes.errors import TrainingError
 from person_attributes.evaluation.metrics import cross_entropy
 from person_attributes.evaluation.predictions import predict_batches
 from person_attributes.modeling.classifier import Normalization, build_classifier
+from person_attributes.runtime.checkpoint import Backup, Progress
 from person_attributes.training.callbacks import EpochListener
 from person_attributes.training.objective import PhaseNetwork, compile_network
 from person_attributes.training.phase import (
@@ -23,7 +24,6 @@ from person_attributes.training.phase import (
     make_network,
     train_phase,
 )
-from person_attributes.runtime.checkpoint import Backup, Progress
 from person_attributes.training.precision import configure_runtime
 
 ROWS = 24

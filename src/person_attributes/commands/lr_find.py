@@ -1,17 +1,60 @@
-"""The learning-rate range test (Smith 2017, https://arxiv.org/abs/1506.01186)."""
+"""The command `lr-find`: the learning-rate range test.
 
+Smith 2017, https://arxiv.org/abs/1506.01186
+"""
+
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from person_attributes.config import LearningRateFinderParams, Recipe
+from person_attributes.config import LearningRateFinderParams, Params, Recipe
 from person_attributes.data.batches import ImageBatches
+from person_attributes.data.dataset import Dataset
 from person_attributes.drawing.figures import new_figure, to_png
 from person_attributes.errors import TrainingError
+from person_attributes.files import writing
+from person_attributes.pipeline.phases import prepare_phase, show_phase
+from person_attributes.training.features import cache_features
 from person_attributes.training.objective import OBJECTIVE, PhaseNetwork, compile_network
 from person_attributes.training.optimizer import make_optimizer
+from person_attributes.training.phase import has_constant_features, make_network
+from person_attributes.workspace import Workspace
+
+
+def lr_find(workspace: Workspace, params: Params, phase: str) -> None:
+    """Looks for a learning rate of a phase by a range test; no stage, and nothing depends on it."""
+    # Imported here: the tests of other backends run without MLflow.
+    from person_attributes.tracking.runs import open_single_run
+
+    recipe, picture = params.recipe(phase), workspace.range_test(phase)
+    shown = show_phase(params, phase) | {"lr_finder": params.lr_finder.model_dump()}
+    with (
+        open_single_run(f"lr-find@{phase}", workspace, shown) as run,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        dataset = Dataset(workspace, recipe.phase.image_size)
+        classifier, train_batches, _ = prepare_phase(dataset, params, phase)
+        network = make_network(classifier, train_batches, recipe)
+        if has_constant_features(recipe, train_batches):
+            path = Path(folder) / "features.npy"
+            train_batches, _ = cache_features(classifier, train_batches, train_batches, path)
+        test = find_learning_rate(network, train_batches, recipe, params.lr_finder)
+        with writing(picture) as path:
+            path.write_bytes(draw_range_test(test, params.report.colour))
+        run.log_file(picture)
+        for step, (rate, loss) in enumerate(zip(test.rates, test.losses, strict=True)):
+            run.log_metrics({"learning_rate": rate, "objective": loss}, step=step)
+        run.log_metrics({"suggested_learning_rate": test.suggestion})
+        print(draw_in_terminal(test))
+        print(
+            f"lr-find: the loss of {phase} falls fastest at {test.suggestion:.1e}; see "
+            f"{workspace.relative(picture)}. Set phases.{phase}.learning_rate to it, or, for a "
+            "schedule that comes back down, to somewhat more."
+        )
 
 
 @dataclass(frozen=True)

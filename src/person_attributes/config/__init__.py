@@ -14,20 +14,15 @@ from person_attributes.config.data import (
     SampleParams,
     SplitParams,
 )
+from person_attributes.config.evaluation import EvaluationParams, ReportParams
 from person_attributes.config.model import (
     SMALLEST_SIZES,
     ModelParams,
     NormalizationParams,
     StartingWeightsParams,
 )
-from person_attributes.config.params import (
-    INITIAL,
-    EvaluationParams,
-    Params,
-    ReportParams,
-    read_params,
-    read_yaml,
-)
+from person_attributes.config.params import INITIAL, Params
+from person_attributes.config.reading import read_params, read_yaml
 from person_attributes.config.registry import CardParams, GateParams, RegistryParams, ServingParams
 from person_attributes.config.sweep import SearchParams, SweepParams
 from person_attributes.config.training import (

@@ -2,13 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from pydantic import Field, ValidationError, model_validator
 
 from person_attributes.config.data import (
     DataParams,
@@ -17,13 +13,8 @@ from person_attributes.config.data import (
     SampleParams,
     SplitParams,
 )
-from person_attributes.config.fields import (
-    Between,
-    Count,
-    Identifier,
-    Section,
-    require_known,
-)
+from person_attributes.config.evaluation import EvaluationParams, ReportParams
+from person_attributes.config.fields import Identifier, Section, require_known
 from person_attributes.config.model import SMALLEST_SIZES, ModelParams
 from person_attributes.config.registry import CardParams, RegistryParams
 from person_attributes.config.sweep import SweepParams
@@ -38,6 +29,7 @@ from person_attributes.config.training import (
     ScheduleParams,
     TrainingParams,
 )
+from person_attributes.config.wording import describe_fault
 from person_attributes.errors import ParamsError, suggest
 from person_attributes.framing import height_and_width
 
@@ -59,32 +51,6 @@ _RESERVED_PHASES = frozenset({INITIAL, "normalization", "temperatures"})
 
 _LAYERS_OF_A_HEAD = ("_batch_norm", "_dropout", "_dense")
 """How the layers of a head's tower end, a number perhaps behind it."""
-
-
-class EvaluationParams(Section):
-    """How the final network is scored; intervals are bootstrapped over rows.
-
-    With `flips`, it answers with the mean over each image and its mirror image, served ones too.
-    """
-
-    phase: Identifier
-    batch_size: Count
-    flips: bool
-    confidence: Between
-    bootstrap_samples: Count
-    calibration_bins: Count
-    calibration_folds: Annotated[int, Field(ge=2)]
-    training_rows: Count
-    smallest_slice: Count
-    mistakes_per_head: Annotated[int, Field(ge=0)]
-    lucky_hits_per_head: Annotated[int, Field(ge=0)]
-    suspicious_per_head: Annotated[int, Field(ge=0)]
-
-
-class ReportParams(Section):
-    """How figures look."""
-
-    colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
 class Params(Section):
@@ -253,43 +219,6 @@ class Params(Section):
         return check_params(content, "params.yaml")
 
 
-def read_params(path: Path) -> Params:
-    """Reads and checks a parameter file.
-
-    Args:
-        path: A YAML 1.2 file.
-
-    Returns:
-        The checked parameters.
-
-    Raises:
-        ParamsError: If the file is missing, is no YAML, or has an unknown, missing or wrong value;
-            one line for each fault names the key, what was expected and what was received.
-    """
-    return check_params(read_yaml(path), path.name)
-
-
-def read_yaml(path: Path) -> Any:
-    """Reads a YAML 1.2 file.
-
-    Raises:
-        ParamsError: If it is missing or is no YAML.
-    """
-    try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParamsError(
-            f"{path}: no such file. Run in the project's folder, or copy a file of recipes/ there."
-        ) from None
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ParamsError(
-            f"{path}:{line}: not valid YAML: {error.problem}. Mend the line."
-        ) from None
-    except (YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ParamsError(f"{path}: cannot be read: {error}") from None
-
-
 def check_params(content: Any, name: str) -> Params:
     """Checks the content of a parameter file.
 
@@ -305,66 +234,5 @@ def check_params(content: Any, name: str) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        lines = [f"{name}: {_describe(fault)}" for fault in error.errors()]
+        lines = [f"{name}: {describe_fault(fault, Params)}" for fault in error.errors()]
         raise ParamsError("\n".join(lines)) from None
-
-
-def _describe(fault: Any) -> str:
-    """Says one of pydantic's faults in one line: where, what, expected, received, what to do."""
-    keys, known = _locate(fault["loc"])
-    where = ".".join(keys)
-    if fault["type"] == "extra_forbidden":
-        hint = suggest(keys[-1], known)
-        return (
-            f"{where}: unknown key.{hint} Expected one of {', '.join(known)}. Rename or remove it."
-        )
-    if fault["type"] == "missing":
-        return f"{where}: missing. Add the key; recipes/ holds complete files."
-    if fault["type"] == "union_tag_not_found":
-        return f"{where}.kind: missing. Add the key; recipes/ holds complete files."
-    if fault["type"] == "union_tag_invalid":
-        expected = fault["ctx"]["expected_tags"].replace("'", "")
-        return f"{where}.kind: expected one of {expected}. Received: {fault['ctx']['tag']}"
-    if fault["type"] == "value_error":
-        return f"{where}: {fault['ctx']['error']}" if where else str(fault["ctx"]["error"])
-    expected = fault["msg"].removeprefix("Input should be ")
-    return f"{where}: expected {expected}. Received: {fault['input']!r}. Change the value."
-
-
-def _locate(location: tuple[Any, ...]) -> tuple[list[str], list[str]]:
-    """Gives the keys down to a fault, and the keys that are known beside the last one.
-
-    Pydantic puts the kind of a section between them where sections of several kinds may stand.
-    """
-    keys: list[str] = []
-    known: list[str] = []
-    here: Any = Params
-    for part in location:
-        kinds = _kinds(here)
-        if kinds:
-            here = kinds.get(part)
-            continue
-        keys.append(str(part))
-        known = []
-        if isinstance(here, type) and issubclass(here, BaseModel):
-            known = list(here.model_fields)
-            field = here.model_fields.get(str(part))
-            here = field.annotation if field else None
-        elif get_origin(here) is dict:
-            here = get_args(here)[1]
-        else:
-            here = None
-    return keys, known
-
-
-def _kinds(annotation: Any) -> dict[str, type[BaseModel]]:
-    """Lists the sections that a union tells apart by their `kind`; nothing of anything else."""
-    if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    if get_origin(annotation) not in (Union, UnionType):
-        return {}
-    return {
-        get_args(section.model_fields["kind"].annotation)[0]: section
-        for section in get_args(annotation)
-        if isinstance(section, type) and issubclass(section, BaseModel)
-    }

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -290,15 +289,3 @@ def find_copies(
         ],
         ignore_index=True,
     )
-
-
-def write_records(records: pd.DataFrame, path: Path) -> None:
-    """Writes records as CSV, with their row numbers."""
-    records.to_csv(path, lineterminator="\n")
-
-
-def read_records(path: Path) -> pd.DataFrame:
-    """Reads records that `write_records` wrote; every cell is text."""
-    records = pd.read_csv(path, dtype=str, keep_default_na=False)
-    records.index = pd.Index(records.pop("row").astype(int), name="row")
-    return records

@@ -1,59 +1,13 @@
-"""Images decoded once into a row-aligned array per size, mapped into memory by training."""
+"""Images of one size in a row-aligned array, mapped into memory by training."""
 
 import os
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from person_attributes.config import LimitsParams
-from person_attributes.data.archive import Source
-from person_attributes.data.decoding import map_images
-from person_attributes.data.images import Images, resize_image
-from person_attributes.errors import ImageError
-from person_attributes.framing import BlackBars, height_and_width
-
-
-def pack_images(
-    source: Source,
-    names: Sequence[str],
-    image_size: int | str,
-    black_bars: BlackBars,
-    limits: LimitsParams,
-    path: Path,
-) -> None:
-    """Decodes images once into a `.npy` file that training maps into memory.
-
-    Args:
-        source: Where the images lie.
-        names: Their names, in the order of the rows.
-        image_size: Height and width in pixels, as `params.yaml` has it.
-        black_bars: Whether those around images are cut off first.
-        limits: How large a file and an image may be.
-        path: The file to write: (n, height, width, 3) uint8 RGB.
-
-    Raises:
-        ImageError: If an image cannot be decoded any more; run ingest again.
-    """
-    shape = (len(names), *height_and_width(image_size), 3)
-    pack = create_array(path, np.uint8, shape)
-    resize = partial(_resize, image_size=image_size, black_bars=black_bars)
-    resized = map_images(resize, source, names, limits, f"packing {image_size} px")
-    for position, image in enumerate(resized):
-        if isinstance(image, ImageError):
-            raise ImageError(f"{names[position]}: {image}. Run the stage ingest again.")
-        pack[position] = image
-    pack.flush()
-
-
-def _resize(
-    content: bytes, image: Image.Image, image_size: int | str, black_bars: BlackBars
-) -> npt.NDArray[np.uint8]:
-    return resize_image(image, image_size, black_bars)
+from person_attributes.data.images import Images
 
 
 def create_array(

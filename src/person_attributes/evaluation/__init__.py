@@ -1,1 +1,1 @@
-"""Scores predictions and shows them: numbers, figures, one report page."""
+"""Numbers on predictions: metrics, intervals, calibration, comparisons, the gate's conditions."""

@@ -255,6 +255,16 @@ def score_slices(
     return table.reset_index()
 
 
+def find_unlike_slices(slices: pd.DataFrame) -> pd.DataFrame:
+    """Picks the slices, large enough to tell, on which a head is surely better or worse.
+
+    Returns:
+        Rows of `score_slices` whose interval of `apart` leaves out zero, the worst first.
+    """
+    is_sure = (slices["apart_low"] > 0) | (slices["apart_high"] < 0)
+    return slices[is_sure & ~slices["too_small"].astype(bool)].sort_values("apart", kind="stable")
+
+
 def estimate(
     compute: Callable[[Floats], Mapping[Key, Floats]],
     rows: int,

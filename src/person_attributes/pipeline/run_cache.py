@@ -19,7 +19,7 @@ from dvc.repo import Repo
 from dvc.stage.cache import StageCache
 
 from person_attributes.digests import digest_path
-from person_attributes.pipeline.networks import writing
+from person_attributes.files import writing
 from person_attributes.workspace import Workspace
 
 _FORCE = re.compile(r"-[a-zA-Z]*f[a-zA-Z]*|--force(-downstream)?|--no-run-cache")

@@ -1,4 +1,4 @@
-"""`compare A B`: finds what two runs, model versions or git revisions were evaluated to."""
+"""Evaluations of runs, model versions, git revisions and the project, found by their names."""
 
 import re
 import subprocess
@@ -13,11 +13,10 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from person_attributes.config import Params, read_yaml
+from person_attributes.config import read_yaml
 from person_attributes.errors import ComparisonError
-from person_attributes.evaluation.comparison import compare_predictions, format_comparison
 from person_attributes.evaluation.predictions import Predictions
-from person_attributes.tracking.connection import NOT_THERE, connect, telling_in_one_line
+from person_attributes.tracking.connection import NOT_THERE, connect
 from person_attributes.tracking.executions import STAGE, find_stage, flatten
 from person_attributes.workspace import Workspace
 
@@ -31,37 +30,6 @@ class Evaluated:
     name: str
     predictions: Predictions
     params: Mapping[str, str]
-
-
-def compare(workspace: Workspace, params: Params, first: str, second: str) -> str:
-    """Compares two evaluations on the same rows.
-
-    Args:
-        workspace: The project.
-        params: How intervals are drawn.
-        first: The one to beat: `models:/NAME/VERSION` or `models:/NAME@ALIAS`, the id of a run, a
-            git revision, or `workspace` for what lies in the project now.
-        second: The other.
-
-    Returns:
-        Text: a table of heads, the parameters that differ, one sentence.
-
-    Raises:
-        ComparisonError: If one cannot be found, or the two were not scored on the same rows.
-    """
-    with telling_in_one_line():
-        before, after = find_evaluated(workspace, first), find_evaluated(workspace, second)
-    comparison = compare_predictions(
-        before.predictions, after.predictions, params.evaluation, params.seed
-    )
-    keys = sorted(before.params.keys() | after.params.keys())
-    pairs = {key: (before.params.get(key, "-"), after.params.get(key, "-")) for key in keys}
-    return format_comparison(
-        comparison,
-        (before.name, after.name),
-        {key: pair for key, pair in pairs.items() if pair[0] != pair[1]},
-        params.evaluation.confidence,
-    )
 
 
 def find_evaluated(workspace: Workspace, reference: str) -> Evaluated:

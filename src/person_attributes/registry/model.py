@@ -1,129 +1,49 @@
-"""From trained weights to a registered model: export, check, log, register."""
+"""The model that is logged, registered and served: its files, its signature, its answers."""
 
 import base64
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import keras
 import mlflow
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.pyfunc import PyFuncModel
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Object, Property
 from PIL import Image
 
 import person_attributes
-from person_attributes.data.images import Images
-from person_attributes.errors import RegistryError
+from person_attributes.errors import RegistryError, one_line
 from person_attributes.evaluation.gate import Condition
 from person_attributes.framing import BlackBars
 from person_attributes.labels import LabelMap
-from person_attributes.serving.network import Network
+from person_attributes.serving import served_model
 from person_attributes.serving.requests import DEFAULTS, INPUT_COLUMN, Limits
 
 _SERVING_PACKAGES = ("mlflow-skinny", "numpy", "onnxruntime", "pandas", "pillow")
 """All that serving needs; the rest of MLflow is for tracking and its user interface."""
 
-_EXPORT_BATCH = 64
 
-
-def fetch_weights(source: str, folder: Path) -> Path:
-    """Downloads the Keras weights that a logged or registered model carries.
-
-    Args:
-        source: Such as `models:/person-attributes@champion` or `runs:/ID/model`.
-        folder: Where to put them.
-
-    Returns:
-        The `.weights.h5` or `.keras` file.
+def load_model(uri: str) -> PyFuncModel:
+    """Loads a registered model.
 
     Raises:
-        RegistryError: If there is no such model, or it has no such file.
+        RegistryError: If there is no such model.
     """
     try:
-        downloaded = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
+        return mlflow.pyfunc.load_model(uri)
     except MlflowException as error:
         raise RegistryError(
-            f"{source}: {' '.join(error.message.split())[:200]} Name a model that is in the "
-            "registry, or a file."
+            f"{uri}: cannot be loaded: {one_line(error.message, 200)} "
+            "Run person-attributes models, which lists what is registered."
         ) from None
-    files = [downloaded] if downloaded.is_file() else sorted(downloaded.rglob("*"))
-    weights = [path for path in files if path.name.endswith((".weights.h5", ".keras"))]
-    if not weights:
-        raise RegistryError(
-            f"{source}: holds no .weights.h5 and no .keras file. Name a model of this project."
-        )
-    return weights[0]
-
-
-def export_network(classifier: keras.Model, path: Path, heads_off: Collection[str]) -> None:
-    """Exports a network of `build_classifier` to ONNX.
-
-    Args:
-        classifier: The network with its weights; the backend must be TensorFlow.
-        path: The `.onnx` file to write.
-        heads_off: Heads to leave out: nobody can switch them on in what is served.
-    """
-    served = {head: out for head, out in classifier.output.items() if head not in heads_off}
-    classifier = keras.Model(classifier.input, served)
-    height, width, channels = classifier.input_shape[1:]
-    # Keras exports only what has been called.
-    classifier(np.zeros((1, height, width, channels), np.uint8))
-    classifier.export(path, format="onnx", verbose=False)
-
-
-def check_export(
-    network: Path,
-    images: Images,
-    positions: npt.NDArray[np.intp],
-    y_prob: Mapping[str, npt.NDArray[np.float32]],
-    max_difference: float,
-) -> Condition:
-    """Holds the exported network against Keras' answers on real rows.
-
-    Args:
-        network: The `.onnx` file.
-        images: A pack.
-        positions: The rows to compare.
-        y_prob: Keras' probabilities for those rows.
-        max_difference: Largest difference in probability to accept.
-
-    Returns:
-        A condition of the gate that holds.
-
-    Raises:
-        RegistryError: If probabilities differ by more; do not serve this export.
-    """
-    exported = Network(network)
-    largest = 0.0
-    for begin in range(0, len(positions), _EXPORT_BATCH):
-        part = positions[begin : begin + _EXPORT_BATCH]
-        answers = exported.predict(images[part])
-        if set(answers) != set(y_prob):
-            raise RegistryError(
-                f"export: the network's heads changed. Expected {', '.join(y_prob)}. "
-                f"Received: {', '.join(answers)}. Report this with Keras' and tf2onnx' versions."
-            )
-        for head, expected in y_prob.items():
-            difference = np.abs(answers[head] - expected[begin : begin + len(part)]).max()
-            largest = max(largest, float(difference))
-    if not largest <= max_difference:
-        raise RegistryError(
-            f"export: ONNX Runtime and Keras differ by {largest:.2e} in probability. Expected at "
-            f"most {max_difference:.0e} (registry.max_export_difference). Not registered."
-        )
-    return Condition(
-        "export",
-        f"probabilities of Keras, within {max_difference:.0e}",
-        f"{largest:.1e} apart on {len(positions)} rows",
-        holds=True,
-    )
 
 
 def check_served(
@@ -145,8 +65,6 @@ def check_served(
     Returns:
         A condition of the gate.
     """
-    import pandas as pd
-
     encoded = [base64.b64encode(content).decode() for content in contents]
     answers = mlflow.pyfunc.load_model(uri).predict(pd.DataFrame({INPUT_COLUMN: encoded}))
     labels, other, largest = label_map.decode(y_prob), 0, 0.0
@@ -186,7 +104,7 @@ def log_model(
     """
     info = mlflow.pyfunc.log_model(
         name="model",
-        python_model=str(Path(person_attributes.__file__).parent / "served_model.py"),
+        python_model=served_model.__file__,
         # Addresses, since MLflow takes a path for one, whatever characters it holds.
         artifacts={
             "network": network.resolve().as_uri(),
@@ -235,8 +153,6 @@ def _build_signature(label_map: LabelMap) -> ModelSignature:
 
 def _build_input_example() -> Any:
     """A grey square: no person's image travels with a model."""
-    import pandas as pd
-
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32), (128, 128, 128)).save(buffer, "PNG")
     return pd.DataFrame({INPUT_COLUMN: [base64.b64encode(buffer.getvalue()).decode()]})

@@ -11,10 +11,12 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from person_attributes.config import RegistryParams
-from person_attributes.errors import RegistryError
-from person_attributes.evaluation.gate import Condition, format_conditions
-from person_attributes.tracking.connection import NOT_THERE
+from person_attributes.config import Params, RegistryParams
+from person_attributes.errors import ComparisonError, OtherRowsError, RegistryError
+from person_attributes.evaluation.gate import Condition, check_progress, format_conditions
+from person_attributes.evaluation.predictions import Predictions
+from person_attributes.registry.evaluations import find_evaluated
+from person_attributes.tracking.connection import NOT_THERE, connect, telling_in_one_line
 from person_attributes.tracking.filters import quote_value
 from person_attributes.workspace import Workspace
 
@@ -299,6 +301,50 @@ class Registry:
         found = self._client.search_model_versions(f"name = {quote_value(self._name)}")
         # A search leaves out tags on some stores.
         return [self._client.get_model_version(self._name, one.version) for one in found]
+
+
+@contextlib.contextmanager
+def open_registry(workspace: Workspace, params: RegistryParams) -> Iterator[Registry]:
+    """Opens the registry; what MLflow raises in the block becomes one line."""
+    with telling_in_one_line():
+        yield Registry(connect(workspace), workspace, params)
+
+
+def require_champion(workspace: Workspace, params: Params) -> str:
+    """Gives the URI of the champion.
+
+    Raises:
+        RegistryError: If there is none: says how to get one.
+    """
+    with open_registry(workspace, params.registry) as models:
+        models.require_champion()
+    return f"models:/{params.registry.model_name}@{params.registry.alias}"
+
+
+def check_against_champion(
+    models: Registry, predictions: Predictions, workspace: Workspace, params: Params
+) -> list[Condition]:
+    """Gives the conditions against the champion; none where there is none with its files."""
+    champion = models.find_servable_champion()
+    if champion is None:
+        return []
+    section, number = params.registry, champion.version
+    try:
+        before = find_evaluated(workspace, f"models:/{section.model_name}/{number}")
+        return check_progress(
+            before.predictions, predictions, section.gate, params.evaluation, params.seed
+        )
+    except OtherRowsError as error:
+        return [
+            Condition(
+                f"rows of version {number}",
+                "the same, or registry.gate.when_rows_differ promote",
+                str(error).partition(".")[0],
+                section.gate.when_rows_differ == "promote",
+            )
+        ]
+    except ComparisonError as error:
+        return [Condition(f"evaluation of version {number}", "at hand", str(error), holds=False)]
 
 
 def _shorten(card: str, reserved: int) -> str:

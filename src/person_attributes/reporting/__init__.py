@@ -1,1 +1,1 @@
-"""The data, looked at before anything is trained on it."""
+"""Pages, plots and the model card: shows numbers, and computes none."""

@@ -11,11 +11,12 @@ import pandas as pd
 from PIL import Image
 
 from person_attributes.config import InspectionParams
+from person_attributes.data import associations
 from person_attributes.data.images import Images
 from person_attributes.data.split import Split, find_positions
 from person_attributes.drawing.page import render_page
-from person_attributes.reporting import associations, figures
 from person_attributes.labels import LabelMap
+from person_attributes.reporting import data_plots
 
 _STRIP_HEIGHT = 128
 """Pixels; larger images are shrunk to it."""
@@ -96,13 +97,13 @@ def render_data_page(
     parts = {part: data.appearances.loc[list(rows)] for part, rows in data.split.parts.items()}
     unusual = associations.find_unusual_pairs(targets, data.label_map, params.unusual_pairs)
     return render_page(
-        Path(__file__).parent / "page.html.jinja",
+        Path(__file__).parent / "data_page.html.jinja",
         colour=colour,
         data=data,
         missing=(data.records[heads] == "").sum().to_dict(),
-        share_figure=figures.draw_part_shares(shares, colour),
-        association_figure=figures.draw_associations(*associations.count_pairs(targets), names),
-        distribution_figure=figures.draw_distributions(parts, colour),
+        share_figure=data_plots.draw_part_shares(shares, colour),
+        association_figure=data_plots.draw_associations(*associations.count_pairs(targets), names),
+        distribution_figure=data_plots.draw_distributions(parts, colour),
         unusual=[_show_unusual(data, pair, params.images) for pair in unusual],
         extremes=_show_extremes(data, params.images),
         classes=_show_classes(data, targets, params.images, seed),

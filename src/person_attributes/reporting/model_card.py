@@ -11,7 +11,7 @@ import pandas as pd
 
 from person_attributes.config import CardParams
 from person_attributes.drawing.page import render_page, render_text
-from person_attributes.reporting.report import find_unlike_slices
+from person_attributes.evaluation.scores import find_unlike_slices
 
 _FOLDER = Path(__file__).parent
 

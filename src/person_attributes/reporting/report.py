@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from person_attributes.drawing.page import render_page
+from person_attributes.evaluation.scores import HEAD_FIGURES, Scores, find_unlike_slices
 from person_attributes.reporting.examples import Example
-from person_attributes.evaluation.scores import HEAD_FIGURES, Scores
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,6 @@ def render_report(report: Report) -> str:
         weak=find_unlike_slices(report.slices),
         head_figures=HEAD_FIGURES,
     )
-
-
-def find_unlike_slices(slices: pd.DataFrame) -> pd.DataFrame:
-    """Picks the slices, large enough to tell, on which a head is surely better or worse.
-
-    Returns:
-        Rows of `score_slices` whose interval of `apart` leaves out zero, the worst first.
-    """
-    is_sure = (slices["apart_low"] > 0) | (slices["apart_high"] < 0)
-    return slices[is_sure & ~slices["too_small"].astype(bool)].sort_values("apart", kind="stable")
 
 
 def format_table(heads: pd.DataFrame, metrics: Mapping[str, float]) -> str:

@@ -4,32 +4,21 @@ import contextlib
 import errno
 import json
 import math
-import multiprocessing
 import os
 import shutil
-import signal
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import filelock
-import keras
 import numpy as np
 import numpy.typing as npt
 
-from person_attributes.data.batches import ImageBatches
-from person_attributes.errors import StoppedError, TrainingError
-from person_attributes.training.callbacks import BestWeights, Recorder
-from person_attributes.runtime.devices import is_across_hosts
+from person_attributes.errors import TrainingError
 
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None}
 """None: NumPy gives no number where it could write but a part of an array."""
-
-_KEPT = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
-"""What `EarlyStopping` and `ReduceLROnPlateau` remember between epochs."""
 
 
 @dataclass
@@ -208,152 +197,3 @@ class HelpersBackup(Backup):
 
     def write(self, progress: Progress) -> None:
         """Does nothing: the first process writes."""
-
-
-class Signals:
-    """Whether Ctrl-C or SIGTERM came; training looks at it between batches.
-
-    Attributes:
-        received: The signal, or None.
-    """
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._process = os.getpid()
-        self._is_over = multiprocessing.Value("b", False)
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Notes a first signal in the block; a second one ends at once."""
-        earlier = {
-            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
-            yield
-        finally:
-            self._is_over.value = 1
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
-
-    def stop_if_told(self, phase: str, where: str) -> None:
-        """Raises where a signal came.
-
-        Raises:
-            StoppedError: Says where the phase was stopped and how to go on.
-        """
-        if self.received is not None:
-            raise StoppedError(
-                f"{phase}: stopped by {signal.Signals(self.received).name} {where}, and backed up. "
-                "Run dvc repro to go on from there.",
-                self.received,
-            )
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:
-            # A worker inherits this handler and hears what a terminal tells the whole group. It
-            # works on: the batch that it makes is waited for. Its pool ends it by SIGTERM later.
-            if self._is_over.value:
-                os._exit(128 + number)
-            return
-        if self.received is not None:
-            raise KeyboardInterrupt(number)
-        self.received = number
-
-
-class Keeper(keras.callbacks.Callback):
-    """Takes a phase up where its backup left it, and backs it up. Stands last in the list."""
-
-    def __init__(
-        self,
-        network: keras.Model,
-        train: ImageBatches,
-        recorder: Recorder,
-        best: BestWeights,
-        schedules: Sequence[keras.callbacks.Callback],
-        backup: Backup,
-        progress: Progress,
-        epochs: int,
-        signals: Signals,
-    ) -> None:
-        super().__init__()
-        self._train = train
-        self._recorder = recorder
-        self._best = best
-        self._schedules = schedules
-        self._backup = backup
-        self._epochs = epochs
-        self._signals = signals
-        self._written = time.monotonic()
-        self.progress = progress
-        if progress.arrays:
-            _assign(network.variables, progress.arrays["network"])
-            _assign(network.optimizer.variables, progress.arrays["optimizer"])
-            recorder.history = list(progress.history)
-            if progress.best_epoch is not None:
-                loss = progress.history[progress.best_epoch]["val_loss"]
-                best.restore(progress.arrays["best"], progress.best_epoch, loss)
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        for schedule, state in zip(self._schedules, self.progress.callbacks, strict=False):
-            vars(schedule).update(state)
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        # Inside an epoch the means of its figures go on too; `fit` has just reset them.
-        if self._train.first_batch:
-            _assign(self.model.metrics_variables, self.progress.arrays["metrics"])
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if is_across_hosts():
-            return  # figures of a begun epoch lie on all hosts, and each has a clock of its own
-        done = self._train.first_batch + batch + 1
-        if done < self._train.batches and self._is_due():
-            self._note(epoch=self.progress.epoch, batch=done)
-            self._write()
-            self._leave_if_told()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._train.first_batch = 0
-        self._note(epoch=epoch + 1, batch=0)
-        self.progress.is_complete = self.model.stop_training or epoch + 1 == self._epochs
-        if self._is_due() or self.progress.is_complete:
-            self._write()
-        self._leave_if_told()
-
-    def _is_due(self) -> bool:
-        is_old = time.monotonic() - self._written >= 60 * self._backup.minutes
-        return is_old or self._signals.received is not None
-
-    def _note(self, epoch: int, batch: int) -> None:
-        self.progress.epoch, self.progress.batch = epoch, batch
-        self.progress.history = self._recorder.history
-        self.progress.best_epoch = self._best.epoch
-        if batch == 0:
-            self.progress.callbacks = [
-                {name: vars(schedule)[name] for name in _KEPT if name in vars(schedule)}
-                for schedule in self._schedules
-            ]
-
-    def _write(self) -> None:
-        self.progress.arrays = {
-            "network": _read(self.model.variables),
-            "optimizer": _read(self.model.optimizer.variables),
-            "metrics": _read(self.model.metrics_variables) if self.progress.batch else [],
-            "best": self._best.weights,
-        }
-        self._backup.write(self.progress)
-        self._written = time.monotonic()
-
-    def _leave_if_told(self) -> None:
-        where = f"after epoch {self.progress.epoch} of {self._epochs}"
-        if self.progress.batch:
-            where += f" and {self.progress.batch} of {self._train.batches} batches"
-        self._signals.stop_if_told(self._backup.phase, where)
-
-
-def _read(variables: Sequence[Any]) -> list[npt.NDArray[Any]]:
-    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
-
-
-def _assign(variables: Sequence[Any], values: Sequence[npt.NDArray[Any]]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)

@@ -1,4 +1,4 @@
-"""What is recorded, kept and shown while a phase trains."""
+"""What is recorded and kept while a phase trains."""
 
 import math
 import time
@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 import numpy.typing as npt
-from tqdm import tqdm
 
 from person_attributes.data.batches import ImageBatches
 from person_attributes.errors import UntrainableError
@@ -101,28 +100,3 @@ class BestWeights(keras.callbacks.Callback):
         if logs["loss"] < self._loss:
             self._loss = logs["loss"]
             self.weights, self.epoch = self.model.get_weights(), self._epoch
-
-
-class ProgressBar(keras.callbacks.Callback):
-    """Draws a bar inside each epoch, on terminals only."""
-
-    def __init__(self, train: ImageBatches, epochs: int) -> None:
-        super().__init__()
-        self._train = train
-        self._epochs = epochs
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._bar = tqdm(
-            total=self._train.rows,
-            initial=self._train.first_batch * self._train.batch_size,
-            desc=f"epoch {epoch + 1}/{self._epochs}",
-            unit="image",
-            leave=False,
-            disable=None,
-        )
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._bar.update(min(self._train.batch_size, self._train.rows - self._bar.n))
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._bar.close()

@@ -11,17 +11,15 @@ from person_attributes.config import Recipe
 from person_attributes.data.batches import ImageBatches
 from person_attributes.errors import TrainingError, UntrainableError
 from person_attributes.modeling.classifier import freeze
-from person_attributes.training.callbacks import (
-    BestWeights,
-    EpochListener,
-    ProgressBar,
-    Recorder,
-)
+from person_attributes.runtime.checkpoint import Backup, Progress
 from person_attributes.runtime.devices import count_devices, share_batch_norms, telling_lost_hosts
+from person_attributes.runtime.interrupts import Signals
+from person_attributes.runtime.progress_bar import ProgressBar
+from person_attributes.training.callbacks import BestWeights, EpochListener, Recorder
 from person_attributes.training.features import cache_features, split_off_towers
 from person_attributes.training.objective import PhaseNetwork, compile_network, make_losses
 from person_attributes.training.optimizer import make_optimizer
-from person_attributes.runtime.checkpoint import Backup, Keeper, Progress, Signals
+from person_attributes.training.resume import Keeper
 from person_attributes.training.schedules import make_plateau, make_schedule
 
 _OUT_OF_MEMORY = (

@@ -1,1 +1,5 @@
-"""A page on which a registered model is tried on a photograph; on this machine alone."""
+"""The command `demo`: a page to try a registered model on a photograph, on this machine alone."""
+
+from person_attributes.commands.demo.page import demo
+
+__all__ = ["demo"]

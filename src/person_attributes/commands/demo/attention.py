@@ -28,9 +28,9 @@ class Attention:
         """
         import keras
 
-        from person_attributes.reporting.gradcam import GradCam
         from person_attributes.modeling.classifier import Normalization, build_classifier
-        from person_attributes.registry.model import fetch_weights
+        from person_attributes.registry.weights import fetch_weights
+        from person_attributes.reporting.gradcam import GradCam
 
         with tempfile.TemporaryDirectory() as folder:
             weights = fetch_weights(model, Path(folder))

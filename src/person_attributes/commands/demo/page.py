@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from person_attributes.commands.demo.served import Answer, Served
 from person_attributes.config import Params
 from person_attributes.data.images import decode_image
-from person_attributes.commands.demo.served import Answer, Served
 from person_attributes.drawing.page import render_page
 from person_attributes.errors import RegistryError
+from person_attributes.registry.promotion import require_champion
 from person_attributes.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -38,13 +39,13 @@ _SECONDS_TO_KEEP = 60
 """An upload that was broken off; every other one is removed as it is read."""
 
 
-def open_demo(workspace: Workspace, params: Params, model: str, port: int | None) -> None:
+def demo(workspace: Workspace, params: Params, model: str, port: int | None) -> None:
     """Serves the page until it is interrupted.
 
     Args:
         workspace: The project, whose store holds the model.
         params: How large a file may be, and the accent.
-        model: Such as `models:/person-attributes@champion`.
+        model: Such as `models:/person-attributes@champion`; empty for the champion.
         port: To listen on; None takes the first free one from 7860.
 
     Raises:
@@ -56,6 +57,7 @@ def open_demo(workspace: Workspace, params: Params, model: str, port: int | None
             "installs it."
         )
     os.environ.update(_SWITCHED_OFF)
+    model = model or require_champion(workspace, params)
     served = Served(model, workspace)
     with tempfile.TemporaryDirectory(prefix="person-attributes-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # read while Gradio is imported

@@ -5,13 +5,13 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
-import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from person_attributes.commands.demo.attention import Attention
-from person_attributes.errors import RegistryError
+from person_attributes.errors import RegistryError, one_line
+from person_attributes.registry.model import load_model
 from person_attributes.tracking.connection import connect
 from person_attributes.workspace import Workspace
 
@@ -47,13 +47,7 @@ class Served:
         """
         connect(workspace)
         self._attention: Attention | None = None
-        try:
-            self._classifier = mlflow.pyfunc.load_model(model)
-        except MlflowException as error:
-            raise RegistryError(
-                f"{model}: cannot be loaded: {' '.join(error.message.split())[:200]} "
-                "Run person-attributes models, which lists what is registered."
-            ) from None
+        self._classifier = load_model(model)
         self._require_answers(model)
 
     def ask(self, content: bytes) -> Answer:
@@ -62,7 +56,7 @@ class Served:
         try:
             row = self._classifier.predict(pd.DataFrame({"image": [image]}), params=_PARAMS).iloc[0]
         except MlflowException as error:
-            return Answer({}, " ".join(error.message.split())[:300])
+            return Answer({}, one_line(error.message, 300))
         if row["error"]:
             return Answer({}, row["reason"])
         return Answer({head: row[head] for head in row.index if head not in _ABOUT_THE_ROW})

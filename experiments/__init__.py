@@ -1,0 +1,1 @@
+"""Accuracy: what each choice brings, and the results that docs/results/ shows."""

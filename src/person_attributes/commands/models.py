@@ -1,0 +1,11 @@
+"""The command `models`: lists the registered versions."""
+
+from person_attributes.config import Params
+from person_attributes.registry.promotion import open_registry
+from person_attributes.workspace import Workspace
+
+
+def models(workspace: Workspace, params: Params) -> None:
+    """Lists the registered versions: how good, who is champion since when, and by which gate."""
+    with open_registry(workspace, params.registry) as registry:
+        print(registry.format_versions())

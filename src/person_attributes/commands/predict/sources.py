@@ -1,0 +1,67 @@
+"""The images to label: where they are and what they are called."""
+
+import glob
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from person_attributes.config import LimitsParams
+from person_attributes.data.archive import FolderSource, Source, ZipSource
+from person_attributes.errors import SourceError
+
+_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+
+
+def open_images(images: str, column: str, limits: LimitsParams) -> tuple[Source, list[str]]:
+    """Opens the source of the images, and lists their names in it.
+
+    Raises:
+        SourceError: If there are none.
+    """
+    path = Path(images)
+    source: Source = FolderSource(Path.cwd())
+    if path.is_dir():
+        names = _filter(str(one) for one in path.rglob("*") if one.is_file())
+    elif path.suffix.lower() == ".zip" and path.is_file():
+        archive = ZipSource(path, limits)
+        source, names = archive, _filter(archive.names())
+    elif path.suffix.lower() == ".csv" and path.is_file():
+        source, names = FolderSource(path.parent), _read_paths(path, column)
+    elif path.is_file():
+        names = [str(path)]
+    else:
+        # Patterns may be absolute, which those of Path are not.
+        names = _filter(glob.glob(images, recursive=True))  # noqa: PTH207
+    if not names:
+        raise SourceError(
+            f"{images}: expected an image, a folder, a pattern, a CSV file of paths or a "
+            f".zip, with images ({', '.join(sorted(_SUFFIXES))}). Received: none. Correct the path."
+        )
+    return source, names
+
+
+def identify_source(images: str) -> list[str]:
+    """Tells a source from others with the same names in it: where it lies, its size and time."""
+    path = Path(images).resolve()
+    if not path.is_file():
+        return [str(path)]
+    status = path.stat()
+    return [str(path), str(status.st_size), str(status.st_mtime_ns)]
+
+
+def _filter(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if Path(name).suffix.lower() in _SUFFIXES)
+
+
+def _read_paths(path: Path, column: str) -> list[str]:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, UnicodeError) as error:  # pandas' errors of CSV files are of the first kind
+        raise SourceError(f"{path}: not a readable CSV file: {error}. Mend the file.") from None
+    if column not in table:
+        raise SourceError(
+            f"{path}: expected a column {column!r} of paths. Received: "
+            f"{', '.join(map(str, table.columns))}. Name one with --column."
+        )
+    return [str(name) for name in table[column]]

@@ -1,0 +1,48 @@
+"""The command `promote`: makes a version champion."""
+
+from person_attributes.config import Params
+from person_attributes.errors import RegistryError
+from person_attributes.evaluation.gate import format_conditions
+from person_attributes.registry.evaluations import find_evaluated
+from person_attributes.registry.promotion import check_against_champion, open_registry
+from person_attributes.workspace import Workspace
+
+
+def promote(workspace: Workspace, params: Params, version: str, because: str) -> None:
+    """Makes a version champion where the gate holds, or because somebody says why.
+
+    Args:
+        workspace: The project.
+        params: The gate.
+        version: Its number.
+        because: A reason that overrules the gate; empty for none.
+
+    Raises:
+        RegistryError: If a condition does not hold, and no reason was given.
+    """
+    name = params.registry.model_name
+    with open_registry(workspace, params.registry) as models, models.hold():
+        found, champion = models.find(version), models.find_champion()
+        if champion and champion.version == found.version:
+            print(f"{name} version {version} is {params.registry.alias} already")
+            return
+        if because:
+            models.crown(version, f"by hand: {because}")
+            print(f"{name} version {version} is {params.registry.alias} by hand: {because}")
+            return
+        if not models.is_sound(found):
+            raise RegistryError(
+                f"{name} {version}: {models.reason_of(found)}. Give a reason with --because to "
+                "promote it all the same."
+            )
+        evaluated = find_evaluated(workspace, f"models:/{name}/{version}")
+        progress = check_against_champion(models, evaluated.predictions, workspace, params)
+        failed = [condition for condition in progress if not condition.holds]
+        if failed:
+            print(format_conditions(progress))
+            raise RegistryError(
+                f"{name} {version}: {failed[0]}. Give a reason with --because to promote it all "
+                "the same."
+            )
+        models.crown(version, "every condition of the gate holds")
+        print(f"{name} version {version} is {params.registry.alias}: every condition holds")

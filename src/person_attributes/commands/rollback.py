@@ -1,0 +1,15 @@
+"""The command `rollback`: gives the alias back to the champion before."""
+
+from person_attributes.config import Params
+from person_attributes.registry.promotion import open_registry
+from person_attributes.workspace import Workspace
+
+
+def rollback(workspace: Workspace, params: Params) -> None:
+    """Makes the champion before the present one champion again."""
+    with open_registry(workspace, params.registry) as models, models.hold():
+        back = models.roll_back()
+    print(
+        f"{params.registry.model_name} version {back.version} is {params.registry.alias}: "
+        f"{back.reason}"
+    )

@@ -1,0 +1,50 @@
+"""The command `summarize`: the last evaluation, the champion, and what to type next."""
+
+import json
+import os
+import shlex
+
+import pandas as pd
+
+from person_attributes.config import Params
+from person_attributes.pipeline.content import digest_content
+from person_attributes.registry.promotion import open_registry
+from person_attributes.reporting.report import format_table
+from person_attributes.workspace import Workspace
+
+
+def summarize(workspace: Workspace, params: Params) -> None:
+    """Prints the last evaluation, the champion, and what to type next.
+
+    Raises:
+        RegistryError: If there is no champion to serve: says how to get one.
+    """
+    heads = pd.read_csv(workspace.heads, index_col="head")
+    metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
+    name, alias = params.registry.model_name, params.registry.alias
+    print(f"\n{format_table(heads, metrics)}\n", flush=True)
+    with open_registry(workspace, params.registry) as models:
+        champion = models.require_champion()
+        version = models.find_content(digest_content(workspace, params))
+        verdict = "is not registered: run dvc repro"
+        if version:
+            verdict = f"is version {version.version} and {models.word_verdict(version)}"
+    print(f"report            {workspace.relative(workspace.evaluation_page)}")
+    print(f"registered model  {name} version {champion.version}, alias {alias}")
+    if version is None or version.version != champion.version:
+        print(f"this network      {verdict}")
+    print()
+    environment = workspace.root / ".venv"
+    if environment.exists() and os.environ.get("VIRTUAL_ENV") != str(environment):
+        print("in this shell     source .venv/bin/activate")
+    print(f"compare runs      {_word_user_interface()}")
+    uri = shlex.quote(f"models:/{name}@{alias}")
+    print(f"serve the model   mlflow models serve -m {uri} --env-manager uv --port 5001")
+
+
+def _word_user_interface() -> str:
+    """Says where runs are compared: at the server, or in a user interface of one's own."""
+    server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if server.startswith("http"):
+        return server
+    return "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1"

@@ -1,0 +1,33 @@
+"""Sections on the evaluation: how the network is scored, and how figures look."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from person_attributes.config.fields import Between, Count, Identifier, Section
+
+
+class EvaluationParams(Section):
+    """How the final network is scored; intervals are bootstrapped over rows.
+
+    With `flips`, it answers with the mean over each image and its mirror image, served ones too.
+    """
+
+    phase: Identifier
+    batch_size: Count
+    flips: bool
+    confidence: Between
+    bootstrap_samples: Count
+    calibration_bins: Count
+    calibration_folds: Annotated[int, Field(ge=2)]
+    training_rows: Count
+    smallest_slice: Count
+    mistakes_per_head: Annotated[int, Field(ge=0)]
+    lucky_hits_per_head: Annotated[int, Field(ge=0)]
+    suspicious_per_head: Annotated[int, Field(ge=0)]
+
+
+class ReportParams(Section):
+    """How figures look."""
+
+    colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]

@@ -1,0 +1,47 @@
+"""Reads `params.yaml` and other YAML files."""
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from person_attributes.config.params import Params, check_params
+from person_attributes.errors import ParamsError
+
+
+def read_params(path: Path) -> Params:
+    """Reads and checks a parameter file.
+
+    Args:
+        path: A YAML 1.2 file.
+
+    Returns:
+        The checked parameters.
+
+    Raises:
+        ParamsError: If the file is missing, is no YAML, or has an unknown, missing or wrong value;
+            one line for each fault names the key, what was expected and what was received.
+    """
+    return check_params(read_yaml(path), path.name)
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads a YAML 1.2 file.
+
+    Raises:
+        ParamsError: If it is missing or is no YAML.
+    """
+    try:
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(
+            f"{path}: no such file. Run in the project's folder, or copy a file of recipes/ there."
+        ) from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ParamsError(
+            f"{path}:{line}: not valid YAML: {error.problem}. Mend the line."
+        ) from None
+    except (YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ParamsError(f"{path}: cannot be read: {error}") from None

@@ -1,0 +1,69 @@
+"""What pydantic finds wrong with `params.yaml`, in one line for each fault."""
+
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from person_attributes.errors import suggest
+
+
+def describe_fault(fault: Any, model: type[BaseModel]) -> str:
+    """Says one of pydantic's faults in one line: where, what, expected, received, what to do."""
+    keys, known = _locate(fault["loc"], model)
+    where = ".".join(keys)
+    if fault["type"] == "extra_forbidden":
+        hint = suggest(keys[-1], known)
+        return (
+            f"{where}: unknown key.{hint} Expected one of {', '.join(known)}. Rename or remove it."
+        )
+    if fault["type"] == "missing":
+        return f"{where}: missing. Add the key; recipes/ holds complete files."
+    if fault["type"] == "union_tag_not_found":
+        return f"{where}.kind: missing. Add the key; recipes/ holds complete files."
+    if fault["type"] == "union_tag_invalid":
+        expected = fault["ctx"]["expected_tags"].replace("'", "")
+        return f"{where}.kind: expected one of {expected}. Received: {fault['ctx']['tag']}"
+    if fault["type"] == "value_error":
+        return f"{where}: {fault['ctx']['error']}" if where else str(fault["ctx"]["error"])
+    expected = fault["msg"].removeprefix("Input should be ")
+    return f"{where}: expected {expected}. Received: {fault['input']!r}. Change the value."
+
+
+def _locate(location: tuple[Any, ...], model: type[BaseModel]) -> tuple[list[str], list[str]]:
+    """Gives the keys down to a fault, and the keys that are known beside the last one.
+
+    Pydantic puts the kind of a section between them where sections of several kinds may stand.
+    """
+    keys: list[str] = []
+    known: list[str] = []
+    here: Any = model
+    for part in location:
+        kinds = _kinds(here)
+        if kinds:
+            here = kinds.get(part)
+            continue
+        keys.append(str(part))
+        known = []
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            known = list(here.model_fields)
+            field = here.model_fields.get(str(part))
+            here = field.annotation if field else None
+        elif get_origin(here) is dict:
+            here = get_args(here)[1]
+        else:
+            here = None
+    return keys, known
+
+
+def _kinds(annotation: Any) -> dict[str, type[BaseModel]]:
+    """Lists the sections that a union tells apart by their `kind`; nothing of anything else."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) not in (Union, UnionType):
+        return {}
+    return {
+        get_args(section.model_fields["kind"].annotation)[0]: section
+        for section in get_args(annotation)
+        if isinstance(section, type) and issubclass(section, BaseModel)
+    }

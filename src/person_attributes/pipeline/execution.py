@@ -1,0 +1,72 @@
+"""Runs one stage: alone in this folder, or restored from DVC's run cache."""
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+
+import filelock
+
+from person_attributes.config import Params
+from person_attributes.errors import BusyError
+from person_attributes.pipeline.run_cache import RunCache
+from person_attributes.runtime.keras_import import import_keras
+from person_attributes.workspace import Workspace
+
+_NEED_KERAS = ("initialize", "train", "evaluate")
+
+
+def run_stage(stage: str, workspace: Workspace, params: Params, item: str | None) -> None:
+    """Runs a stage, or restores what it would write.
+
+    Args:
+        stage: Its name, which is that of its module too.
+        workspace: The project.
+        params: All parameters.
+        item: The phase or the image size of a stage that `dvc.yaml` repeats.
+    """
+    name = f"{stage}@{item}" if item else stage
+    items = (item,) if item else ()
+    with hold_stage(workspace, name):
+        run_cache = RunCache(workspace, name)
+        if run_cache.restore():
+            return
+        if stage == "ingest":
+            _check_policies(params)
+        if stage in _NEED_KERAS:
+            import_keras()
+        compute = getattr(importlib.import_module(f"person_attributes.pipeline.{stage}"), stage)
+        if stage == "train":
+            compute(workspace, params, *items, keep=run_cache.save)
+        else:
+            compute(workspace, params, *items)
+            run_cache.save()
+
+
+def _check_policies(params: Params) -> None:
+    """Refuses policies that cannot be made: hours may pass until a phase builds its own."""
+    from person_attributes.data.augment import check_policies
+
+    check_policies(params.augmentation, params.data.image_sizes)
+
+
+@contextlib.contextmanager
+def hold_stage(workspace: Workspace, stage: str) -> Iterator[None]:
+    """Keeps other processes of a stage out of this folder, such as one that a killed `dvc` left.
+
+    Raises:
+        BusyError: If there is one.
+    """
+    path = workspace.stage_lock(stage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise BusyError(
+            f"{stage}: another process runs this stage in {workspace.root}. Expected one at a "
+            "time. Wait for it, or end it, and run dvc repro."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

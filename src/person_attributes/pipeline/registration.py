@@ -1,0 +1,266 @@
+"""What the stage `register` does where the registry has no version of this content."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import pandas as pd
+
+from person_attributes.config import Params
+from person_attributes.data.archive import open_source
+from person_attributes.data.dataset import Dataset
+from person_attributes.digests import digest_path
+from person_attributes.evaluation.calibration import scale_heads
+from person_attributes.evaluation.gate import Condition, check_claims
+from person_attributes.evaluation.predictions import Predictions
+from person_attributes.labels import LabelMap
+from person_attributes.modeling.classifier import scale_temperatures
+from person_attributes.pipeline.content import list_content
+from person_attributes.pipeline.networks import load_scored_network
+from person_attributes.pipeline.provenance import read_starting_weights
+from person_attributes.registry.export import check_export, export_network
+from person_attributes.registry.model import check_served, log_model
+from person_attributes.registry.promotion import (
+    Registered,
+    Registry,
+    check_against_champion,
+    open_registry,
+)
+from person_attributes.registry.quantization import check_quantized, quantize_network
+from person_attributes.reporting.model_card import Facts, render_card, render_card_page
+from person_attributes.serving.requests import Limits
+from person_attributes.tracking.stages import open_stage_run
+from person_attributes.workspace import Workspace
+
+
+def register_network(workspace: Workspace, params: Params, content_digest: str) -> None:
+    """Exports and checks the network, registers it, and lets the gate decide."""
+    sections, reads = {"registry", "card"}, _list_inputs(workspace, params)
+    with (
+        open_stage_run("register", workspace, params, sections, reads, writes=[]) as run,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        for path in (workspace.predictions, workspace.params):
+            run.log_file(path)  # for comparisons with other versions
+        challenger = _prepare(workspace, params, Path(folder))
+        with open_registry(workspace, params.registry) as models:
+            number = _add_version(workspace, params, models, challenger, content_digest)
+            registered = _decide(workspace, params, models, challenger, number)
+        run.log_results(challenger.metrics)
+        run.set_tags({"registered_version": number, "gate.reason": registered.reason})
+        print(
+            f"register: {params.registry.model_name} version {number} "
+            f"{'is' if registered.is_champion else 'is not'} {params.registry.alias}: "
+            f"{registered.reason}"
+        )
+
+
+@dataclass(frozen=True)
+class _Challenger:
+    """A network to register, and what the gate judges it by.
+
+    Attributes:
+        dataset: Its records, split and images.
+        metrics: Of the evaluation.
+        predictions: Of the validation rows, as the network gives them.
+        labels: Heads that are served, and their classes.
+        exported: What is served.
+        card: The model card, as Markdown.
+    """
+
+    dataset: Dataset
+    metrics: dict[str, float]
+    predictions: Predictions
+    labels: LabelMap
+    exported: "_Exported"
+    card: str
+
+
+def _prepare(workspace: Workspace, params: Params, folder: Path) -> _Challenger:
+    """Exports the network of `evaluation.phase` into a folder, and writes its card."""
+    dataset = Dataset(workspace, params.phases[params.evaluation.phase].image_size)
+    metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
+    temperatures = json.loads(workspace.temperatures.read_text(encoding="utf-8"))
+    predictions = Predictions.read(workspace.predictions)
+    labels = dataset.label_map.without(params.registry.serving.heads_off)
+    classifier = scale_temperatures(load_scored_network(workspace, params), temperatures)
+    expected = _calibrate(predictions, temperatures, labels.heads)
+    return _Challenger(
+        dataset,
+        metrics,
+        predictions,
+        labels,
+        _export(dataset, params, classifier, expected, folder),
+        _write_card(dataset, params, classifier, metrics),
+    )
+
+
+def _add_version(
+    workspace: Workspace,
+    params: Params,
+    models: Registry,
+    challenger: _Challenger,
+    content_digest: str,
+) -> str:
+    """Registers a version, unless the store has one of this content, and gives its number."""
+    with models.hold():  # of two processes at once, one registers
+        version = models.find_content(content_digest)
+        if version is None:
+            version = models.add(_log_model(workspace, params, challenger), content_digest)
+    return str(version.version)
+
+
+def _decide(
+    workspace: Workspace,
+    params: Params,
+    models: Registry,
+    challenger: _Challenger,
+    number: str,
+) -> Registered:
+    """Lets the gate decide on a version."""
+    predictions, metrics = challenger.predictions, challenger.metrics
+    drawn = challenger.dataset.split
+    sound = [
+        *challenger.exported.conditions,
+        _check_served(workspace, params, number, challenger),
+        *check_claims(predictions, metrics, drawn.train, params.registry.gate),
+    ]
+    with models.hold():
+        registered = models.confirm(number)
+        if registered is None:
+            models.describe(number, metrics, drawn.validation_digest, challenger.card)
+            progress = check_against_champion(models, predictions, workspace, params)
+            registered = models.settle(number, sound, progress)
+    return registered
+
+
+def _list_inputs(workspace: Workspace, params: Params) -> list[Path]:
+    phase = params.evaluation.phase
+    return [
+        workspace.root / params.data.source,
+        workspace.pack(params.phases[phase].image_size),
+        *list_content(workspace, params),
+    ]
+
+
+def _log_model(workspace: Workspace, params: Params, challenger: _Challenger) -> str:
+    """Logs the servable model with its card, and gives its URI."""
+    network = challenger.exported.network
+    page, text = network.with_name("model_card.html"), network.with_name("model_card.md")
+    page.write_text(render_card_page(challenger.card, params.report.colour), encoding="utf-8")
+    text.write_text(challenger.card, encoding="utf-8")
+    label_map = network.with_name("label_map.json")
+    challenger.labels.write(label_map)
+    return log_model(
+        network,
+        label_map,
+        workspace.weights(params.evaluation.phase),
+        [text, page, workspace.normalization, workspace.params],
+        _read_limits(params),
+        params.data.black_bars,
+    )
+
+
+def _check_served(
+    workspace: Workspace, params: Params, number: str, challenger: _Challenger
+) -> Condition:
+    """Asks the registered model about original images, as its users will."""
+    section, predictions = params.registry, challenger.exported.predictions
+    source = open_source(workspace.root / params.data.source, params.data.limits)
+    rows = list(predictions.rows[: section.served_rows])
+    names = challenger.dataset.records["image"].loc[rows]
+    return check_served(
+        f"models:/{section.model_name}/{number}",
+        [source.read(name) for name in names],
+        {head: answers[: section.served_rows] for head, answers in predictions.y_prob.items()},
+        challenger.labels,
+        section.max_export_difference,
+    )
+
+
+@dataclass(frozen=True)
+class _Exported:
+    """What is served: the network, what it says of validation rows, and the conditions on it."""
+
+    network: Path
+    predictions: Predictions
+    conditions: list[Condition]
+
+
+def _export(
+    dataset: Dataset,
+    params: Params,
+    classifier: keras.Model,
+    predictions: Predictions,
+    folder: Path,
+) -> _Exported:
+    """Exports the heads that are served, in 8 bits where that is asked for and the gate lets it."""
+    section, network = params.registry, folder / "network.onnx"
+    images, positions = dataset.images, dataset.find(tuple(predictions.rows.tolist()))
+    export_network(classifier, network, section.serving.heads_off)
+    export = check_export(
+        network, images, positions, predictions.y_prob, section.max_export_difference
+    )
+    if not section.serving.int8:
+        return _Exported(network, predictions, [export])
+
+    rounded = folder / "network.int8.onnx"
+    rows = dataset.split.train[: section.serving.int8_rows]
+    quantize_network(network, images[dataset.find(rows)], rounded)
+    conditions, said = check_quantized(
+        rounded, images, positions, predictions, section.gate, params.evaluation, params.seed
+    )
+    failed = [one for one in conditions if not one.holds]
+    if failed:
+        print(f"register: not in 8 bits: {str(failed[0]).removeprefix('8 bits: ')}")
+        return _Exported(network, predictions, [export])
+    rounded.replace(network)
+    return _Exported(network, said, [export, *conditions])
+
+
+def _calibrate(
+    predictions: Predictions, temperatures: dict[str, float], heads: Sequence[str]
+) -> Predictions:
+    """Gives what the calibrated network says, of some heads."""
+    y_prob = scale_heads(predictions.y_prob, temperatures)
+    return replace(
+        predictions,
+        y_true={head: predictions.y_true[head] for head in heads},
+        y_prob={head: y_prob[head] for head in heads},
+    )
+
+
+def _read_limits(params: Params) -> Limits:
+    section = params.registry.serving
+    return Limits(
+        rows=section.max_rows,
+        request_megabytes=section.max_request_megabytes,
+        image_megabytes=section.max_image_megabytes,
+        image_megapixels=params.data.limits.image_megapixels,
+    )
+
+
+def _write_card(
+    dataset: Dataset, params: Params, classifier: keras.Model, metrics: dict[str, float]
+) -> str:
+    workspace, drawn, phase = dataset.workspace, dataset.split, params.evaluation.phase
+    facts = Facts(
+        name=params.registry.model_name,
+        backbone=params.model.backbone,
+        starting_weights=read_starting_weights(workspace, phase),
+        image_size=params.phases[phase].image_size,
+        phases=len(params.chain()),
+        weights=classifier.count_params(),
+        source=Path(params.data.source).name,
+        records=len(dataset.records),
+        records_digest=digest_path(workspace.records),
+        parts={name: len(rows) for name, rows in drawn.parts.items()},
+        split_digest=drawn.digest,
+        confidence=params.evaluation.confidence,
+    )
+    heads = pd.read_csv(workspace.heads, index_col="head")
+    slices = pd.read_csv(workspace.slices, keep_default_na=False, na_values=[""])
+    return render_card(facts, params.card, metrics, heads, slices)

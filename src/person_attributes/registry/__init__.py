@@ -1,0 +1,1 @@
+"""Registered models: export, checks, the gate's verdicts, and what versions carry."""

@@ -1,0 +1,79 @@
+"""The network as ONNX, held against Keras' answers."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from person_attributes.data.images import Images
+from person_attributes.errors import RegistryError
+from person_attributes.evaluation.gate import Condition
+from person_attributes.serving.network import Network
+
+_EXPORT_BATCH = 64
+
+
+def export_network(classifier: keras.Model, path: Path, heads_off: Collection[str]) -> None:
+    """Exports a network of `build_classifier` to ONNX.
+
+    Args:
+        classifier: The network with its weights; the backend must be TensorFlow.
+        path: The `.onnx` file to write.
+        heads_off: Heads to leave out: nobody can switch them on in what is served.
+    """
+    served = {head: out for head, out in classifier.output.items() if head not in heads_off}
+    classifier = keras.Model(classifier.input, served)
+    height, width, channels = classifier.input_shape[1:]
+    # Keras exports only what has been called.
+    classifier(np.zeros((1, height, width, channels), np.uint8))
+    classifier.export(path, format="onnx", verbose=False)
+
+
+def check_export(
+    network: Path,
+    images: Images,
+    positions: npt.NDArray[np.intp],
+    y_prob: Mapping[str, npt.NDArray[np.float32]],
+    max_difference: float,
+) -> Condition:
+    """Holds the exported network against Keras' answers on real rows.
+
+    Args:
+        network: The `.onnx` file.
+        images: A pack.
+        positions: The rows to compare.
+        y_prob: Keras' probabilities for those rows.
+        max_difference: Largest difference in probability to accept.
+
+    Returns:
+        A condition of the gate that holds.
+
+    Raises:
+        RegistryError: If probabilities differ by more; do not serve this export.
+    """
+    exported = Network(network)
+    largest = 0.0
+    for begin in range(0, len(positions), _EXPORT_BATCH):
+        part = positions[begin : begin + _EXPORT_BATCH]
+        answers = exported.predict(images[part])
+        if set(answers) != set(y_prob):
+            raise RegistryError(
+                f"export: the network's heads changed. Expected {', '.join(y_prob)}. "
+                f"Received: {', '.join(answers)}. Report this with Keras' and tf2onnx' versions."
+            )
+        for head, expected in y_prob.items():
+            difference = np.abs(answers[head] - expected[begin : begin + len(part)]).max()
+            largest = max(largest, float(difference))
+    if not largest <= max_difference:
+        raise RegistryError(
+            f"export: ONNX Runtime and Keras differ by {largest:.2e} in probability. Expected at "
+            f"most {max_difference:.0e} (registry.max_export_difference). Not registered."
+        )
+    return Condition(
+        "export",
+        f"probabilities of Keras, within {max_difference:.0e}",
+        f"{largest:.1e} apart on {len(positions)} rows",
+        holds=True,
+    )

@@ -1,0 +1,102 @@
+"""What the report of an evaluation shows: figures, examples with heat maps, label issues."""
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import pandas as pd
+
+from person_attributes.config import Params
+from person_attributes.evaluation import metrics, scores
+from person_attributes.evaluation.predictions import Predictions
+from person_attributes.evaluation.results import Evaluation
+from person_attributes.reporting import examples, plots
+from person_attributes.reporting.examples import Example
+from person_attributes.reporting.gradcam import GradCam
+from person_attributes.reporting.plots import lay_heat
+from person_attributes.reporting.report import Report, ShownExample, SuspiciousLabel
+
+
+def fill_report(
+    evaluation: Evaluation, classifier: keras.Model, curves: pd.DataFrame, params: Params
+) -> Report:
+    """Puts everything together that the report shows."""
+    section, found = params.evaluation, evaluation.validation
+    classes = evaluation.label_map.classes
+    calibrated = Predictions(found.rows, found.y_true, evaluation.calibrated)
+    mistakes, hits = (
+        {head: find(calibrated, head, classes[head], count) for head in classes}
+        for find, count in (
+            (examples.find_mistakes, section.mistakes_per_head),
+            (examples.find_lucky_hits, section.lucky_hits_per_head),
+        )
+    )
+    suspicious = {
+        head: examples.find_suspicious_labels(calibrated, head, classes[head]) for head in classes
+    }
+    return Report(
+        scores=evaluation.scores,
+        test_scores=evaluation.test_scores,
+        train_metrics=evaluation.train_metrics,
+        temperatures=evaluation.temperatures,
+        slices=scores.score_slices(found.y_true, found.y_prob, classes, section, params.seed),
+        figures=_draw_figures(evaluation, curves, params),
+        mistakes=_show_examples(evaluation, classifier, mistakes),
+        lucky_hits=_show_examples(evaluation, classifier, hits),
+        suspicious={
+            head: _show_labels(evaluation, table[: section.suspicious_per_head])
+            for head, table in suspicious.items()
+        },
+        suspicious_labels=pd.concat(suspicious.values()),
+        confidence=section.confidence,
+        colour=params.report.colour,
+    )
+
+
+def _draw_figures(evaluation: Evaluation, curves: pd.DataFrame, params: Params) -> dict[str, str]:
+    """Draws the figures of the report as SVG by title, in the order to show them."""
+    section, colour, found = params.evaluation, params.report.colour, evaluation.validation
+    classes = evaluation.label_map.classes
+    matrices = {
+        head: metrics.count_confusions(found.y_true[head], found.y_prob[head]) for head in classes
+    }
+    by_class = scores.score_classes(found.y_true, found.y_prob, classes, section, params.seed)
+    return {
+        "Accuracy of each head": plots.draw_head_accuracies(evaluation.scores.heads, colour),
+        "Learning curves": plots.draw_learning_curves(curves, colour),
+        "Classes": plots.draw_class_recalls(by_class, colour),
+        "Confusions": plots.draw_confusions(matrices, classes, colour),
+        "Reliability": plots.draw_reliability(
+            found.y_true, found.y_prob, evaluation.calibrated, section.calibration_bins, colour
+        ),
+    }
+
+
+def _show_examples(
+    evaluation: Evaluation, classifier: keras.Model, found: Mapping[str, list[Example]]
+) -> dict[str, list[ShownExample]]:
+    """Puts images and heat maps beside answers."""
+    looker = GradCam(classifier)
+    shown: dict[str, list[ShownExample]] = {}
+    for head, chosen in found.items():
+        shown[head] = []
+        if chosen:
+            positions = evaluation.positions[[example.position for example in chosen]]
+            images = np.asarray(evaluation.images[positions])
+            answers = np.array([example.answer_number for example in chosen])
+            heats = looker.explain(images, head, answers)
+            shown[head] = [
+                ShownExample(example, image, lay_heat(image, heat))
+                for example, image, heat in zip(chosen, images, heats, strict=True)
+            ]
+    return shown
+
+
+def _show_labels(evaluation: Evaluation, table: pd.DataFrame) -> list[SuspiciousLabel]:
+    position_of_row = dict(
+        zip(evaluation.validation.rows.tolist(), evaluation.positions, strict=True)
+    )
+    return [
+        SuspiciousLabel(label, np.asarray(evaluation.images[position_of_row[label["row"]]]))
+        for label in table.to_dict("records")
+    ]

@@ -1,0 +1,1 @@
+"""How the program runs here; nothing in this package changes a result."""

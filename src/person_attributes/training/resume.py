@@ -1,0 +1,117 @@
+"""Takes a phase up where it was stopped, and backs it up while it trains."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from person_attributes.data.batches import ImageBatches
+from person_attributes.runtime.checkpoint import Backup, Progress
+from person_attributes.runtime.devices import is_across_hosts
+from person_attributes.runtime.interrupts import Signals
+from person_attributes.training.callbacks import BestWeights, Recorder
+
+_KEPT = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
+"""What `EarlyStopping` and `ReduceLROnPlateau` remember between epochs."""
+
+
+class Keeper(keras.callbacks.Callback):
+    """Takes a phase up where its backup left it, and backs it up. Stands last in the list."""
+
+    def __init__(
+        self,
+        network: keras.Model,
+        train: ImageBatches,
+        recorder: Recorder,
+        best: BestWeights,
+        schedules: Sequence[keras.callbacks.Callback],
+        backup: Backup,
+        progress: Progress,
+        epochs: int,
+        signals: Signals,
+    ) -> None:
+        super().__init__()
+        self._train = train
+        self._recorder = recorder
+        self._best = best
+        self._schedules = schedules
+        self._backup = backup
+        self._epochs = epochs
+        self._signals = signals
+        self._written = time.monotonic()
+        self.progress = progress
+        if progress.arrays:
+            _assign(network.variables, progress.arrays["network"])
+            _assign(network.optimizer.variables, progress.arrays["optimizer"])
+            recorder.history = list(progress.history)
+            if progress.best_epoch is not None:
+                loss = progress.history[progress.best_epoch]["val_loss"]
+                best.restore(progress.arrays["best"], progress.best_epoch, loss)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        for schedule, state in zip(self._schedules, self.progress.callbacks, strict=False):
+            vars(schedule).update(state)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        # Inside an epoch the means of its figures go on too; `fit` has just reset them.
+        if self._train.first_batch:
+            _assign(self.model.metrics_variables, self.progress.arrays["metrics"])
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if is_across_hosts():
+            return  # figures of a begun epoch lie on all hosts, and each has a clock of its own
+        done = self._train.first_batch + batch + 1
+        if done < self._train.batches and self._is_due():
+            self._note(epoch=self.progress.epoch, batch=done)
+            self._write()
+            self._leave_if_told()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._train.first_batch = 0
+        self._note(epoch=epoch + 1, batch=0)
+        self.progress.is_complete = self.model.stop_training or epoch + 1 == self._epochs
+        if self._is_due() or self.progress.is_complete:
+            self._write()
+        self._leave_if_told()
+
+    def _is_due(self) -> bool:
+        is_old = time.monotonic() - self._written >= 60 * self._backup.minutes
+        return is_old or self._signals.received is not None
+
+    def _note(self, epoch: int, batch: int) -> None:
+        self.progress.epoch, self.progress.batch = epoch, batch
+        self.progress.history = self._recorder.history
+        self.progress.best_epoch = self._best.epoch
+        if batch == 0:
+            self.progress.callbacks = [
+                {name: vars(schedule)[name] for name in _KEPT if name in vars(schedule)}
+                for schedule in self._schedules
+            ]
+
+    def _write(self) -> None:
+        self.progress.arrays = {
+            "network": _read(self.model.variables),
+            "optimizer": _read(self.model.optimizer.variables),
+            "metrics": _read(self.model.metrics_variables) if self.progress.batch else [],
+            "best": self._best.weights,
+        }
+        self._backup.write(self.progress)
+        self._written = time.monotonic()
+
+    def _leave_if_told(self) -> None:
+        where = f"after epoch {self.progress.epoch} of {self._epochs}"
+        if self.progress.batch:
+            where += f" and {self.progress.batch} of {self._train.batches} batches"
+        self._signals.stop_if_told(self._backup.phase, where)
+
+
+def _read(variables: Sequence[Any]) -> list[npt.NDArray[Any]]:
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def _assign(variables: Sequence[Any], values: Sequence[npt.NDArray[Any]]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
