@@ -4,9 +4,9 @@
     python -m experiments.ablation levers table               # of the runs that are done
 
 `levers` is a plan, `experiments/ablation_levers.yaml`: what is added to the article's recipe;
-`best` takes away from ours. Everything lies in a folder `ablation/PLAN-DIGEST/`, another one where the
-recipe is another; every run is a run in its `mlflow.db` too. The test rows that are scored chose
-nothing: validation rows lower the rate and choose the epoch.
+`best` takes away from ours. Everything lies in a folder `ablation/PLAN-DIGEST/`, another one where
+the recipe is another; every run is a run in its `mlflow.db` too. The test rows that are scored
+chose nothing: validation rows lower the rate and choose the epoch.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from person_attributes.data.batches import ImageBatches
 from person_attributes.data.dataset import Dataset
 from person_attributes.data.split import TEST, TRAIN, Split
 from person_attributes.digests import combine
-from person_attributes.evaluation.metrics import shares_loss, sum_up
+from person_attributes.evaluation.metrics import SMALLEST_PROBABILITY, shares_loss, sum_up
 from person_attributes.evaluation.predictions import predict_batches
 from person_attributes.files import writing
 from person_attributes.pipeline.encode import encode
@@ -225,7 +225,7 @@ def _score_rows(y_true: _ByHead, y_prob: _ByHead) -> npt.NDArray[np.float64]:
     losses, hits = [], []
     for head, truth in y_true.items():
         is_labelled = truth.any(axis=1)
-        picked = np.clip((truth * y_prob[head]).sum(axis=1), 1e-7, 1)
+        picked = np.clip((truth * y_prob[head]).sum(axis=1), SMALLEST_PROBABILITY, 1)
         losses.append(np.where(is_labelled, -np.log(picked), 0))
         is_hit = truth.argmax(axis=1) == y_prob[head].argmax(axis=1)
         hits.append(np.where(is_labelled, is_hit, np.nan))

@@ -5,8 +5,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from person_attributes.config import Params
-from person_attributes.config.params import EvaluationParams
+from person_attributes.config import EvaluationParams, Params
 from person_attributes.evaluation.scores import (
     HEAD_FIGURES,
     Scores,

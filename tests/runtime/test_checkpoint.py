@@ -77,7 +77,7 @@ def test_a_phase_killed_at_random_moments_ends_as_one_that_was_not(
 ) -> None:
     """Kills before the first batch, inside and between epochs, and while a backup is written."""
     moments = random.Random(7)
-    writing, journal = ".writing-state.npy", "points.jsonl"
+    writing, journal = ".writing-*-state.npy", "points.jsonl"
     for awaited, seconds in [(journal, 8.0), (writing, 0.02), (writing, 0.4)]:
         process = project.start(*TRAIN)
         _wait_for(project, awaited, process)
@@ -91,7 +91,7 @@ def test_a_phase_killed_at_random_moments_ends_as_one_that_was_not(
 
 
 def _wait_for(project: Project, name: str, process: "subprocess.Popen[str]") -> None:
-    """Waits until the process has written a file of that name."""
+    """Waits until the process has written a file of that name, which may be a pattern."""
     began = time.time()
     while process.poll() is None:
         for path in project.root.rglob(name):

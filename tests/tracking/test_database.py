@@ -161,8 +161,8 @@ def _start(root: Path) -> "subprocess.Popen[str]":
 def test_first_starts_after_a_kill_and_at_once_leave_a_whole_store(
     tmp_path: Path, shell: None
 ) -> None:
-    draft = tmp_path / "mlflow.db.new"
     killed = _start(tmp_path)
+    draft = tmp_path / f".writing-{killed.pid}-mlflow.db"
     while killed.poll() is None and not (draft.exists() and draft.stat().st_size):
         time.sleep(0.001)
     killed.kill()
@@ -174,7 +174,7 @@ def test_first_starts_after_a_kill_and_at_once_leave_a_whole_store(
         _, said = process.communicate()
         assert process.returncode == 0, said
     connect(Workspace(tmp_path)).create_experiment("whole")
-    assert not list(tmp_path.glob("mlflow.db.new*"))
+    assert not list(tmp_path.glob(".writing-*"))
 
 
 def _write_garbage(database: Path) -> None:

@@ -8,14 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from person_attributes.data.images import BAR_TOLERANCE, find_inside
+
 THUMBNAIL_SIZE = 64
 """Height and width of a thumbnail, in pixels."""
-
-_PADDING_TOLERANCE = 24
-"""Grey levels; compressed padding is not quite even."""
-
-_PADDING_NOISE = 0.02
-"""Share of the pixels of a line of padding that may stand out."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +74,8 @@ def trim_padding(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         The part inside; all of it where the image is even everywhere.
     """
     corner = int(grey[0, 0])
-    stands_out = np.abs(grey.astype(np.int16) - corner) > _PADDING_TOLERANCE
-    rows = np.flatnonzero(stands_out.mean(axis=1) > _PADDING_NOISE)
-    columns = np.flatnonzero(stands_out.mean(axis=0) > _PADDING_NOISE)
-    if not len(rows) or not len(columns):
+    inside = find_inside(np.abs(grey.astype(np.int16) - corner) > BAR_TOLERANCE)
+    if inside is None:
         return grey
-    return np.ascontiguousarray(grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    left, top, right, bottom = inside
+    return np.ascontiguousarray(grey[top:bottom, left:right])

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from person_attributes.errors import ImageError
+from person_attributes.errors import ImageError, one_line
 from person_attributes.framing import BlackBars, height_and_width
 
 Images = npt.NDArray[np.uint8]
@@ -18,8 +18,8 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 _BACKGROUND = (255, 255, 255)
 """Shows through transparent pixels, whose own colours nobody ever saw."""
 
-_BLACK = 24
-"""Of 255: what a JPEG leaves of black."""
+BAR_TOLERANCE = 24
+"""Grey levels of 255: a JPEG leaves bars not quite even, and black not quite black."""
 
 _SPECKS = 0.02
 """Share of a bar's row or column that may be brighter: ringing beside the picture."""
@@ -59,7 +59,7 @@ def decode_image(content: bytes, max_megapixels: float) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"more than {max_megapixels:g} million pixels") from None
     except Exception as error:  # Pillow's decoders raise whatever the bytes drive them to
-        raise ImageError(f"cannot be decoded: {' '.join(str(error).split())}") from None
+        raise ImageError(f"cannot be decoded: {one_line(error, 300)}") from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -94,9 +94,20 @@ def resize_image(
 
 def _find_picture(image: Image.Image) -> tuple[int, int, int, int] | None:
     """Finds what lies between black bars: left, top, right and bottom; None where all is black."""
-    is_lit = np.asarray(image).max(axis=2) > _BLACK
-    columns = np.flatnonzero(is_lit.mean(axis=0) > _SPECKS)
-    rows = np.flatnonzero(is_lit.mean(axis=1) > _SPECKS)
+    return find_inside(np.asarray(image).max(axis=2) > BAR_TOLERANCE)
+
+
+def find_inside(is_content: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+    """Finds what lies between the bars of an image.
+
+    Args:
+        is_content: (height, width) whether a pixel stands out from the bars.
+
+    Returns:
+        Left, top, right and bottom; None where nothing stands out.
+    """
+    columns = np.flatnonzero(is_content.mean(axis=0) > _SPECKS)
+    rows = np.flatnonzero(is_content.mean(axis=1) > _SPECKS)
     if not len(columns) or not len(rows):
         return None
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -7,9 +7,8 @@ moves no answer: accuracies stay as they are.
 import numpy as np
 import numpy.typing as npt
 
-from person_attributes.evaluation.metrics import OneHot, cross_entropy
+from person_attributes.evaluation.metrics import SMALLEST_PROBABILITY, OneHot, cross_entropy
 
-_SMALLEST_PROBABILITY = 1e-7
 _LOG_BOUNDS = (-3.0, 3.0)
 """Temperatures from .05 to 20; the best one lies at an end only where there is nothing to fit."""
 
@@ -34,7 +33,7 @@ def _fit(y_true: npt.NDArray[np.float32], y_prob: npt.NDArray[np.float32]) -> fl
 
 def scale(y_prob: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float32]:
     """Gives the probabilities of one head, (n, classes), as they are at a temperature."""
-    logits = np.log(np.maximum(y_prob.astype(np.float64), _SMALLEST_PROBABILITY)) / temperature
+    logits = np.log(np.maximum(y_prob.astype(np.float64), SMALLEST_PROBABILITY)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     scaled: npt.NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(
         np.float32

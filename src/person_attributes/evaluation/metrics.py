@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_SMALLEST_PROBABILITY = 1e-7
+SMALLEST_PROBABILITY = 1e-7
 """Keras' own clip, so that its losses and ours agree."""
 
 Floats = npt.NDArray[np.float64]
@@ -114,7 +114,7 @@ def cross_entropy(
     weights: Floats | None = None,
 ) -> Floats:
     """Mean categorical cross-entropy of one head over its labels, in nats."""
-    probabilities = np.clip(y_prob.astype(np.float64), _SMALLEST_PROBABILITY, 1)
+    probabilities = np.clip(y_prob.astype(np.float64), SMALLEST_PROBABILITY, 1)
     losses = -(y_true * np.log(probabilities)).sum(axis=1)
     return _mean_over_rows(np.where(y_true.any(axis=1), losses, np.nan), weights)
 

@@ -167,7 +167,7 @@ def scale_temperatures(network: keras.Model, temperatures: Mapping[str, float]) 
     images = keras.Input(network.input.shape[1:], dtype="uint8", name="image")
     outputs = {}
     for head, answers in network(images).items():
-        logits = ops.log(ops.maximum(answers, 1e-7)) / temperatures[head]
+        logits = ops.log(ops.maximum(answers, keras.config.epsilon())) / temperatures[head]
         outputs[head] = layers.Softmax(dtype="float32", name=head)(logits)
     return keras.Model(images, outputs, name="calibrated")
 

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.pyfunc import PyFuncModel
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Object, Property
 from PIL import Image
@@ -31,7 +30,7 @@ _SERVING_PACKAGES = ("mlflow-skinny", "numpy", "onnxruntime", "pandas", "pillow"
 """All that serving needs; the rest of MLflow is for tracking and its user interface."""
 
 
-def load_model(uri: str) -> PyFuncModel:
+def load_model(uri: str) -> Any:
     """Loads a registered model.
 
     Raises:

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import json
 import math
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from person_attributes.errors import TrainingError
+from person_attributes.files import writing
 
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None}
 """None: NumPy gives no number where it could write but a part of an array."""
@@ -128,17 +128,12 @@ class Backup:
         content = {name: getattr(progress, name) for name in vars(progress)}
         content["arrays"] = {group: len(arrays) for group, arrays in progress.arrays.items()}
         arrays = [array for group in progress.arrays.values() for array in group]
-        temporary = self.folder / f".writing-{self._state.name}"
         try:
-            with temporary.open("wb") as file:
+            with writing(self._state, durable=True) as path, path.open("wb") as file:
                 file.write(json.dumps(content).encode() + b"\n")
                 for array in arrays:
                     np.save(file, array, allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._state)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             if error.errno not in _DISK_IS_FULL:
                 raise
             megabytes = sum(array.nbytes for array in arrays) / 1e6
@@ -154,12 +149,8 @@ class Backup:
         Args:
             outputs: Digests of what the stage wrote, by name.
         """
-        temporary = self._finished.with_suffix(".writing")
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(dict(outputs), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._finished)
+        with writing(self._finished, durable=True) as path:
+            path.write_text(json.dumps(dict(outputs)), encoding="utf-8")
         shutil.rmtree(self.folder)
 
     def finished_outputs(self) -> dict[str, str] | None:

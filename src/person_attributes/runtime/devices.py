@@ -16,7 +16,7 @@ from typing import Any
 import keras
 
 from person_attributes.config.training import Devices
-from person_attributes.errors import TrainingError
+from person_attributes.errors import TrainingError, one_line
 
 _CLUSTER = "TF_CONFIG"
 
@@ -193,7 +193,7 @@ def telling_lost_hosts(phase: str) -> Iterator[None]:
         # A pool of threads that TensorFlow leaves there would complain when Python ends.
         traceback.clear_frames(error.__traceback__)
         gc.collect()
-        reason = " ".join(error.message.split())[:160]
+        reason = one_line(error.message, 160)
         raise TrainingError(
             f"{phase}: a host was lost ({reason}). Start its person-attributes join again, or take "
             "it out of TF_CONFIG, and run dvc repro, which goes on from the last epoch that was "

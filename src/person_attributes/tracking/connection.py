@@ -12,7 +12,7 @@ from requests.exceptions import RequestException
 from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from person_attributes.errors import TrackingError
+from person_attributes.errors import TrackingError, one_line
 from person_attributes.tracking.client import RetryingClient
 from person_attributes.tracking.database import (
     EXPERIMENT,
@@ -139,7 +139,7 @@ def telling_in_one_line(*more: type[Exception]) -> Iterator[None]:
         store = mlflow.get_tracking_uri()
         if store.startswith("sqlite"):
             store = str(make_url(store).database)
-        said = " ".join(str(error).partition("[SQL:")[0].split())[:300].rstrip(".")
+        said = one_line(str(error).partition("[SQL:")[0], 300).rstrip(".")
         raise TrackingError(
             f"MLflow at {store}: {said}. {_advise(error)}, and run it again."
         ) from None

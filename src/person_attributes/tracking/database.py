@@ -13,6 +13,7 @@ from sqlalchemy import URL, Connection, create_engine, func, literal, make_url, 
 from sqlalchemy.pool import NullPool
 
 from person_attributes.errors import TrackingError
+from person_attributes.files import writing
 from person_attributes.tracking.processes import PLACE, name_place
 
 EXPERIMENT = "person-attributes"
@@ -91,11 +92,10 @@ def _is_ready(database: Path) -> bool:
 
 def _create(database: Path) -> None:
     """Makes the store beside its place and renames it: one that is there is whole."""
-    draft = database.with_name(f"{database.name}.new")
-    for rest in database.parent.glob(f"{draft.name}*"):
-        rest.unlink()
-    _open(draft, database).engine.dispose()
-    draft.replace(database)
+    with writing(database) as draft:
+        for rest in database.parent.glob(f".writing-*-{database.name}-*"):
+            rest.unlink()  # what SQLite had beside the draft of a killed process
+        _open(draft, database).engine.dispose()
 
 
 def _find_roots(connection: Connection) -> set[str]:

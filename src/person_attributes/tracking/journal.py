@@ -20,7 +20,8 @@ from mlflow.protos.databricks_pb2 import (
 )
 from mlflow.tracking import MlflowClient
 
-from person_attributes.errors import TrackingError
+from person_attributes.errors import TrackingError, one_line
+from person_attributes.files import writing
 
 Addressee = Literal["stage", "execution"]
 
@@ -86,9 +87,8 @@ class Journal:
 
     def _write(self) -> None:
         lines = [json.dumps(asdict(point)) + "\n" for point in self.points]
-        temporary = self._path.with_name(f".writing-{self._path.name}")
-        temporary.write_text("".join(lines), encoding="utf-8")
-        temporary.replace(self._path)
+        with writing(self._path) as path:
+            path.write_text("".join(lines), encoding="utf-8")
 
 
 class Outbox:
@@ -131,7 +131,7 @@ class Outbox:
             advice = "start the server, or correct MLFLOW_TRACKING_URI"
             raise TrackingError(
                 f"MLflow did not take {self._queue.unfinished_tasks} points. "
-                f"It said: {self._last_error[:200]} Nothing is lost: "
+                f"It said: {self._last_error} Nothing is lost: "
                 f"{'correct that' if self._is_refused else advice}, and run dvc repro; what was "
                 "trained is kept."
             )
@@ -156,7 +156,7 @@ class Outbox:
         try:
             self._client.log_batch(self._run_ids[point.addressee], metrics=metrics)
         except (MlflowException, OSError) as error:
-            self._last_error = " ".join(str(error).split())
+            self._last_error = one_line(error, 200)
             self._is_refused = getattr(error, "error_code", None) in _HOPELESS
             return False
         return True

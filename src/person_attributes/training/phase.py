@@ -192,12 +192,12 @@ def check_pairing(network: PhaseNetwork, batches: ImageBatches) -> None:
     images, y_true, weights = batches[0]
     with _eagerly(network):
         said = network.test_on_batch(images, y_true, weights, return_dict=True)
-    y_prob = network(images, training=False)
+    y_prob, epsilon = network(images, training=False), keras.config.epsilon()
     for head, truth in y_true.items():
-        probability = np.clip(keras.ops.convert_to_numpy(y_prob[head]), 1e-7, 1)
+        probability = np.clip(keras.ops.convert_to_numpy(y_prob[head]), epsilon, 1)
         hits = probability.argmax(axis=1) == truth.argmax(axis=1)
         cross_entropies = -(truth * np.log(probability)).sum(axis=1)
-        total = max(weights[head].sum(), 1e-7)
+        total = max(weights[head].sum(), epsilon)
         expected = {
             f"{head}_loss": (weights[head] * cross_entropies).sum() / total,
             f"{head}_accuracy": (weights[head] * hits).sum() / total,
