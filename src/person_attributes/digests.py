@@ -8,6 +8,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+_PROJECT = Path(__file__).parents[2]
+"""The project whose code runs: that of the folder, as `__main__` sees to."""
+
 
 def digest_paths(root: Path, paths: Sequence[Path]) -> dict[str, str]:
     """Digests files and folders, so that they can be held against `dvc.lock`.
@@ -27,15 +30,15 @@ def digest_paths(root: Path, paths: Sequence[Path]) -> dict[str, str]:
     return digests
 
 
-def digest_path(path: Path, pattern: str = "*") -> str:
-    """Digests a file, or those files of a folder whose names fit a pattern.
+def digest_path(path: Path) -> str:
+    """Digests a file, or all files of a folder.
 
     Compiled Python is left out, as `.dvcignore` does.
     """
     if path.is_dir():
         entries = [
             {"md5": digest_path(file), "relpath": file.relative_to(path).as_posix()}
-            for file in path.rglob(pattern)
+            for file in path.rglob("*")
             if file.is_file() and file.parent.name != "__pycache__"
         ]
         entries.sort(key=lambda entry: entry["relpath"])
@@ -62,8 +65,14 @@ def recorded_outputs(lock: Mapping[str, Any], stage: str) -> dict[str, str]:
     return {out["path"]: out["md5"] for out in lock.get(stage, {}).get("outs", [])}
 
 
-def read_stage(path: Path, stage: str) -> dict[str, Any]:
-    """Reads a stage as `dvc.yaml` declares it, with its templates not filled in."""
-    stages = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"]
-    declared: dict[str, Any] = stages[stage]
-    return declared
+def read_stage(stage: str) -> dict[str, Any]:
+    """Reads a stage as the `dvc.yaml` beside this code declares it, templates not filled in."""
+    content = YAML(typ="safe").load((_PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
+    declared: dict[str, Any] = content["stages"][stage]
+    return declared.get("do", declared)
+
+
+def digest_code(stage: str) -> dict[str, str]:
+    """Digests the code that a stage depends on: what `dvc.yaml` lists of it, as it runs here."""
+    listed = [name for name in read_stage(stage)["deps"] if name.startswith("src/")]
+    return digest_paths(_PROJECT, [_PROJECT / name for name in listed])

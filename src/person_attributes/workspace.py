@@ -21,10 +21,6 @@ class Workspace:
         return self.root / "params.yaml"
 
     @property
-    def dvc_yaml(self) -> Path:
-        return self.root / "dvc.yaml"
-
-    @property
     def dvc_lock(self) -> Path:
         return self.root / "dvc.lock"
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from person_attributes.config import Params
-from person_attributes.digests import combine, digest_paths, read_stage
+from person_attributes.digests import combine, digest_code, digest_paths, read_stage
 from person_attributes.tracking.executions import flatten
 from person_attributes.workspace import Workspace
 
@@ -13,15 +13,14 @@ def digest_content(workspace: Workspace, params: Params) -> str:
 
     Images are not read again: the predictions depend on them.
     """
-    declared = read_stage(workspace.dvc_yaml, "register")
-    code = [workspace.root / name for name in declared["deps"] if name.startswith("src/")]
-    files = digest_paths(workspace.root, [*list_content(workspace, params), *code])
+    names = read_stage("register")["params"]
     used = {
         key: value
         for key, value in flatten(params.model_dump(mode="json"))
-        if any(f"{key}.".startswith(f"{name}.") for name in declared["params"])
+        if any(f"{key}.".startswith(f"{name}.") for name in names)
     }
-    return combine({"files": files, "params": used})
+    files = digest_paths(workspace.root, list_content(workspace, params))
+    return combine({"files": files | digest_code("register"), "params": used})
 
 
 def list_content(workspace: Workspace, params: Params) -> list[Path]:

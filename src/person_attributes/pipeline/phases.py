@@ -7,14 +7,13 @@ from typing import Any
 import keras
 import numpy as np
 
-import person_attributes
 from person_attributes.config import Params
 from person_attributes.data.augment import Augmenter, check_policies
 from person_attributes.data.batches import ImageBatches
 from person_attributes.data.dataset import Dataset
 from person_attributes.data.mixing import Mixer
 from person_attributes.data.split import TRAIN, VALIDATION
-from person_attributes.digests import combine, digest_path, digest_paths
+from person_attributes.digests import combine, digest_code, digest_paths
 from person_attributes.errors import UntrainableError
 from person_attributes.pipeline.networks import build_network
 from person_attributes.pipeline.provenance import refuse_other_split
@@ -66,13 +65,11 @@ def list_outputs(workspace: Workspace, phase: str) -> list[Path]:
 
 def fingerprint_phase(params: dict[str, Any], inputs: dict[str, str]) -> str:
     """Names everything that a phase's result depends on: numbers, inputs, code and libraries."""
-    package = Path(person_attributes.__file__).parent
-    code = ("training", "modeling", "data/augment.py", "data/batches.py", "data/mixing.py")
     return combine(
         {
             "params": params,
             "inputs": inputs,
-            "code": {name: digest_path(package / name, "*.py") for name in code},
+            "code": digest_code("train"),
             "libraries": [keras.backend.backend(), keras.__version__, np.__version__],
         }
     )
