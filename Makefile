@@ -14,7 +14,7 @@ help:
 	@echo "make demo    a page to try the champion on a photograph; on this machine alone"
 	@echo "make server  a team's MLflow on PostgreSQL and S3, in containers; on this machine alone"
 	@echo "make move-tracking  copies mlflow.db into that server, while it is empty"
-	@echo "make test    environment, ruff, mypy, pytest"
+	@echo "make test    environment, ruff, import-linter, mypy, pytest"
 	@echo "make check   ruff, mypy and the tests that need no pipeline: two minutes"
 	@echo "make env     the environment alone; make gpu adds CUDA to it, make shared what teams need"
 	@echo "make lock    resolve the versions anew; make platforms asks whether every machine has them"
@@ -86,6 +86,7 @@ test: lint
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 # The inner loop: no test here needs a pipeline, Spark or PostgreSQL.

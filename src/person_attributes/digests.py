@@ -68,8 +68,9 @@ def recorded_outputs(lock: Mapping[str, Any], stage: str) -> dict[str, str]:
 def read_stage(stage: str) -> dict[str, Any]:
     """Reads a stage as the `dvc.yaml` beside this code declares it, templates not filled in."""
     content = YAML(typ="safe").load((_PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
-    declared: dict[str, Any] = content["stages"][stage]
-    return declared.get("do", declared)
+    entry = content["stages"][stage]
+    declared: dict[str, Any] = entry.get("do", entry)
+    return declared
 
 
 def digest_code(stage: str) -> dict[str, str]:

@@ -1,97 +1,12 @@
-"""The house in order: what may import what, what must be equal, what must be declared."""
+"""What must be equal in two files, and what must be declared."""
 
-import ast
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, read_yaml
 
 from person_attributes import errors
-
-SOURCE = ROOT / "src" / "person_attributes"
-
-FLOORS = [
-    {"errors", "framing"},
-    {"config", "digests", "keras_import", "labels", "workspace"},
-    {"data", "modeling"},
-    {"drawing"},
-    {"training", "evaluation", "inspection"},
-    {"tracking", "serving"},
-    {"registry", "quantization", "scoring", "served_model", "lr_finder", "comparing", "promotion"},
-    {"stages"},
-    {"sweeping", "demo"},
-    {"cli"},
-    {"__main__"},
-]
-"""Rooms from the ground up; a room imports from floors below it."""
-
-MAY_IMPORT_MLFLOW = {
-    "tracking",
-    "serving",
-    "served_model",
-    "registry",
-    "promotion",
-    "scoring",
-    "comparing",
-    "demo",
-}
-
-
-def _room(path: Path) -> str:
-    return path.relative_to(SOURCE).with_suffix("").parts[0]
-
-
-def _imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
-
-
-MODULES = [path for path in sorted(SOURCE.rglob("*.py")) if path.stem != "__init__"]
-
-
-def _floor(room: str) -> int:
-    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())
-def test_imports_point_down(path: Path) -> None:
-    room = _room(path)
-    names = [name.split(".") for name in _imports(path)]
-    rooms = {parts[1] for parts in names if parts[0] == "person_attributes" and len(parts) > 1}
-    for other in rooms - {room}:
-        assert _floor(other) < _floor(room), f"{room} imports {other}"
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())
-def test_mlflow_has_its_rooms(path: Path) -> None:
-    if _room(path) not in MAY_IMPORT_MLFLOW:
-        assert not {name for name in _imports(path) if name.split(".")[0] == "mlflow"}
-
-
-def test_the_served_model_needs_what_its_environment_brings_and_no_more() -> None:
-    """What `served_model` imports, directly or not, is in the registered model's requirements."""
-    brought = {"PIL", "mlflow", "numpy", "onnxruntime", "pandas", "person_attributes"}
-    queue, seen = ["person_attributes.serving.served_model"], set()
-    while queue:
-        name = queue.pop()
-        path = SOURCE.parent / Path(*name.split("."))
-        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if name in seen or not file.exists():
-            continue
-        seen.add(name)
-        for imported in _imports(file):
-            top = imported.split(".")[0]
-            assert top in brought | sys.stdlib_module_names, f"{name} imports {imported}"
-            if top == "person_attributes":
-                queue.append(imported)
-    assert {"person_attributes.data.images", "person_attributes.labels"} <= seen
 
 
 def test_photographs_and_their_labels_stay_out_of_git(tmp_path: Path) -> None:
@@ -179,16 +94,3 @@ def test_mlproject_names_the_conda_file_and_known_commands() -> None:
         with pytest.raises(SystemExit) as ended:
             main([name, "--help"])
         assert ended.value.code == 0
-
-
-def test_cheap_commands_import_neither_tensorflow_nor_mlflow() -> None:
-    import subprocess
-
-    code = (
-        "import sys; from person_attributes import cli, stages; "
-        "print({'tensorflow', 'keras', 'mlflow', 'sklearn'} & set(sys.modules))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert done.stdout.strip() == "set()"
