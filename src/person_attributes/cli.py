@@ -9,8 +9,10 @@ import sys
 import warnings
 from collections.abc import Collection, Sequence
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from person_attributes.config import Params, read_params
 from person_attributes.errors import ParamsError, PersonAttributesError
@@ -97,10 +99,22 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt(number)
 
 
+class _ShowVersion(argparse.Action):
+    """Prints the version of the installed package and exits; argparse's own needs it earlier."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        try:
+            print(f"person-attributes {version('person-attributes')}")
+        except PackageNotFoundError:
+            parser.exit(2, "--version: person-attributes is not installed. Run make env.\n")
+        parser.exit()
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "person-attributes", description="Run from the folder that holds params.yaml."
     )
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
