@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 PIP = VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env gpu shared repro demo server move-tracking test check lint lock platforms \
-	benchmarks fuzz spark postgres backends
+.PHONY: help env gpu shared repro demo server move-tracking test check lint fast-tests slow-tests \
+	lock platforms benchmarks fuzz spark postgres backends
 
 help:
 	@echo "make repro   environment, the whole pipeline, the results"
@@ -24,7 +24,7 @@ help:
 	@echo "make postgres    two pipelines and sweeps on a team's server; needs PostgreSQL"
 	@echo "make backends    the training tests on Keras' JAX and PyTorch backends"
 
-env: $(VENV)/installed
+env: $(VENV)/installed-package
 
 # A .venv that was moved or copied names its old place, so it is built anew.
 ifneq ($(shell cat $(VENV)/installed 2>/dev/null),$(CURDIR))
@@ -34,8 +34,13 @@ endif
 $(VENV)/installed: requirements.lock
 	@scripts/environment.sh
 
+# The installed package has the version and the commands of pyproject.toml.
+$(VENV)/installed-package: $(VENV)/installed pyproject.toml
+	$(PIP) --no-deps --editable .
+	touch $@
+
 # What is beyond running the pipeline: extras of pyproject.toml, and all that tests need.
-$(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
+$(VENV)/installed-dev: $(VENV)/installed-package requirements-dev.lock
 	$(PIP) --requirements requirements-dev.lock
 	touch $@
 
@@ -90,8 +95,14 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 # The inner loop: no test here needs a pipeline, Spark or PostgreSQL.
-check: lint
+check: lint fast-tests
+
+# CI runs lint and these two in parallel.
+fast-tests: $(VENV)/installed-dev
 	$(BIN)/pytest $(PARALLEL) -m "not pipeline and not spark and not postgres"
+
+slow-tests: $(VENV)/installed-dev
+	$(BIN)/pytest $(PARALLEL) -m "pipeline and not spark and not postgres"
 
 benchmarks: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks $(NAMES)

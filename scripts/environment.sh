@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds .venv from requirements.lock: `make env` runs it where there is none, or where the lock
-# file or the place of the checkout changed. PYTHON names the Python to use.
+# Builds .venv from requirements.lock, without the package: `make env` runs it where there is none,
+# or where the lock file or the place of the checkout changed. PYTHON names the Python to use.
 set -euo pipefail
 
 fail() {
@@ -22,7 +22,9 @@ if ! uv=$(command -v uv); then
       "(https://docs.astral.sh/uv)."
   bootstrap=$(mktemp -d)
   trap 'rm -rf "$bootstrap"' EXIT
-  "$python" -m venv "$bootstrap" > "$bootstrap/log" 2>&1 ||
+  [[ $python = /* ]] || python=$PWD/$python
+  # From there, since pyenv would insist on the Python in .python-version.
+  (cd "$bootstrap" && "$python" -m venv .) > "$bootstrap/log" 2>&1 ||
     fail "$python -m venv failed. On Debian and Ubuntu: apt-get install python3-venv. Otherwise" \
       "install uv (https://docs.astral.sh/uv)."
   "$bootstrap/bin/python" -m pip install --quiet --disable-pip-version-check \
@@ -43,5 +45,4 @@ said=$("$uv" venv --no-project --python "$python" .venv 2>&1) ||
 
 export VIRTUAL_ENV=.venv
 "$uv" pip sync --quiet --compile-bytecode requirements.lock
-"$uv" pip install --quiet --no-deps --editable .
 pwd -P > .venv/installed

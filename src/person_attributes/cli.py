@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -133,10 +134,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _ShowVersion(argparse.Action):
+    """Prints the version of the installed package and exits; argparse's own needs it earlier."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        try:
+            print(f"person-attributes {version('person-attributes')}")
+        except PackageNotFoundError:
+            parser.exit(2, "--version: person-attributes is not installed. Run make env.\n")
+        parser.exit()
+
+
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "person-attributes", description="Run from the folder that holds params.yaml."
     )
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         added = commands.add_parser(name, help=command.help, description=command.help)

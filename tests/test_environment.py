@@ -24,7 +24,7 @@ def tools(tmp_path: Path) -> Path:
 
 
 def _check_out(place: Path) -> Path:
-    for name in ("Makefile", "requirements.lock", "requirements-dev.lock"):
+    for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-dev.lock"):
         place.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, place)
     shutil.copytree(ROOT / "scripts", place / "scripts")
@@ -61,6 +61,22 @@ def test_a_machine_without_python_and_uv_is_told_what_to_install(
         "make env: found neither python3 nor uv. Install Python 3.11, 3.12 or 3.13, or uv "
         "(https://docs.astral.sh/uv)."
     )
+
+
+def test_pyenv_may_lack_the_python_of_the_version_file(tmp_path: Path, tools: Path) -> None:
+    place = _check_out(tmp_path / "here")
+    shutil.copy(ROOT / ".python-version", place)
+    mkdir, chmod = shutil.which("mkdir"), shutil.which("chmod")
+    # pyenv's python3 fails beside a .python-version; elsewhere it makes an environment without pip.
+    shim = tools / "python3"
+    shim.write_text(
+        f"#!{shutil.which('bash')}\n[ ! -e .python-version ] || exit 127\n"
+        f"{mkdir} bin; echo exit 1 > bin/python; {chmod} +x bin/python\n",
+        encoding="utf-8",
+    )
+    shim.chmod(0o755)
+    ended = _make(place, tools, "env")
+    assert "make env: pip could not install uv" in ended.stderr
 
 
 @pytest.mark.parametrize("name", ["a$b", "a'b", 'a"b', "a`b", "a:b"])
