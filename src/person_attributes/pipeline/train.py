@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from person_attributes.config import Params
+from person_attributes.data.batches import ImageBatches
 from person_attributes.data.dataset import Dataset
 from person_attributes.digests import digest_paths
 from person_attributes.evaluation.metrics import shares_loss
@@ -31,7 +32,7 @@ from person_attributes.runtime.hosts import announcing, require_first_host
 from person_attributes.tracking.journal import Journal
 from person_attributes.tracking.runs import Continuation, Run, open_run
 from person_attributes.training.callbacks import EpochListener
-from person_attributes.training.phase import has_constant_features, train_phase
+from person_attributes.training.phase import TrainedPhase, has_constant_features, train_phase
 from person_attributes.workspace import Workspace
 
 _SHOWN_IMAGES = 6
@@ -97,19 +98,7 @@ def _train(
     dataset = Dataset(workspace, section.image_size)
     classifier, train_batches, validation_batches = prepare_phase(dataset, params, phase)
     require_even_batches(phase, devices, train_batches, validation_batches)
-    is_cached = has_constant_features(params.recipe(phase), train_batches)
-    if is_cached:
-        print(f"{phase}: the backbone is frozen, nothing augmented: features are computed once")
-    run.set_tags(
-        {
-            "split.digest": dataset.split.digest,
-            f"{phase}.features_once": str(is_cached).lower(),
-        }
-    )
-    policy = params.augmentation[section.augmentation]
-    if not policy.is_identity:
-        shown = train_batches.images[train_batches.positions[:_SHOWN_IMAGES]]
-        run.log_bytes(draw_policy(shown, policy), "augmentation.png")
+    _log_start(dataset, params, phase, train_batches, run)
     trained = train_phase(
         classifier,
         train_batches,
@@ -127,16 +116,46 @@ def _train(
     run.log_metrics({"best_epoch": trained.best_epoch + 1})
     run.flush()
     _write_weights(run, workspace, phase, classifier)
+    _write_history(workspace, phase, trained)
+    given = read_starting_weights(workspace, section.starts_from)
+    write_provenance(workspace, phase, dataset.split, section.image_size, given)
+    print(
+        f"{phase}: kept epoch {trained.best_epoch + 1} of {len(trained.history)}, validation loss "
+        f"{best['val_loss']:.3f}, mean accuracy {best['val_mean_accuracy']:.3f}"
+    )
+    _report_idle_heads(params, phase, train_batches, validation_batches, best, run)
+
+
+def _log_start(
+    dataset: Dataset, params: Params, phase: str, train_batches: ImageBatches, run: Run
+) -> None:
+    """Logs the split, whether features are computed once, and what augmentation does."""
+    is_cached = has_constant_features(params.recipe(phase), train_batches)
+    if is_cached:
+        print(f"{phase}: the backbone is frozen, nothing augmented: features are computed once")
+    tags = {"split.digest": dataset.split.digest}
+    run.set_tags(tags | {f"{phase}.features_once": str(is_cached).lower()})
+    policy = params.augmentation[params.phases[phase].augmentation]
+    if not policy.is_identity:
+        shown = train_batches.images[train_batches.positions[:_SHOWN_IMAGES]]
+        run.log_bytes(draw_policy(shown, policy), "augmentation.png")
+
+
+def _write_history(workspace: Workspace, phase: str, trained: TrainedPhase) -> None:
     history = pd.DataFrame(trained.history)
     history.insert(0, "epoch", range(1, len(history) + 1))
     with writing(workspace.history(phase)) as path:
         history.to_csv(path, index=False, lineterminator="\n")
-    given = read_starting_weights(workspace, section.starts_from)
-    write_provenance(workspace, phase, dataset.split, section.image_size, given)
-    print(
-        f"{phase}: kept epoch {trained.best_epoch + 1} of {len(history)}, validation loss "
-        f"{best['val_loss']:.3f}, mean accuracy {best['val_mean_accuracy']:.3f}"
-    )
+
+
+def _report_idle_heads(
+    params: Params,
+    phase: str,
+    train_batches: ImageBatches,
+    validation_batches: ImageBatches,
+    best: dict[str, float],
+    run: Run,
+) -> None:
     idle = _find_idle_heads(
         train_batches.targets,
         train_batches.positions,
