@@ -149,7 +149,13 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "person-attributes", description="Run from the folder that holds params.yaml."
     )
-    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
+    parser.add_argument(
+        "--version",
+        action=_ShowVersion,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="show the version and exit",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         added = commands.add_parser(name, help=command.help, description=command.help)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from test_phase import _batches, _build, _recipe
+from tiny_phase import build_tiny, make_batches, make_recipe
 
 from person_attributes.commands.lr_find import (
     RangeTest,
@@ -41,8 +41,8 @@ def test_a_range_test_trains_at_rates_that_rise_and_ends_where_it_diverges(
             "lr_finder.batches": 60,
         }
     )
-    train, recipe = _batches(1), _recipe(small)
-    network = make_network(_build(small), train, recipe)
+    train, recipe = make_batches(1), make_recipe(small)
+    network = make_network(build_tiny(small), train, recipe)
     test = find_learning_rate(network, train, recipe, small.lr_finder)
     assert 3 < len(test.rates) < 60, "it ends before the highest rate"
     np.testing.assert_allclose(np.diff(np.log(test.rates)), np.log(1e11) / 59, rtol=1e-6)
@@ -62,8 +62,8 @@ def test_a_first_rate_that_is_too_high_is_one_line(params: Params) -> None:
             "lr_finder.highest": 1.0e21,
         }
     )
-    train, recipe = _batches(1), _recipe(small, optimizer="sgd")
-    network = make_network(_build(small), train, recipe)
+    train, recipe = make_batches(1), make_recipe(small, optimizer="sgd")
+    network = make_network(build_tiny(small), train, recipe)
     with pytest.raises(
         TrainingError, match=r"diverges within \d batches\. Lower lr_finder\.lowest"
     ):

@@ -6,15 +6,15 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from tiny_phase import CLASSES, ROWS, build_tiny, make_batches, make_recipe
 
-from person_attributes.config import Params, Recipe
+from person_attributes.config import Params
 from person_attributes.data.augment import Augmenter
 from person_attributes.data.batches import ImageBatches
 from person_attributes.data.mixing import Mixer
 from person_attributes.errors import TrainingError
 from person_attributes.evaluation.metrics import cross_entropy
 from person_attributes.evaluation.predictions import predict_batches
-from person_attributes.modeling.classifier import Normalization, build_classifier
 from person_attributes.runtime.checkpoint import Backup, Progress
 from person_attributes.training.callbacks import EpochListener
 from person_attributes.training.objective import PhaseNetwork, compile_network
@@ -26,9 +26,6 @@ from person_attributes.training.phase import (
 )
 from person_attributes.training.precision import configure_runtime
 
-ROWS = 24
-CLASSES = {"left": 3, "right": 3}
-
 
 @pytest.fixture
 def small(params: Params) -> Params:
@@ -36,35 +33,6 @@ def small(params: Params) -> Params:
         name: phase.model_copy(update={"batch_size": 8}) for name, phase in params.phases.items()
     }
     return params.model_copy(update={"phases": phases})
-
-
-def _build(params: Params, classes: dict[str, int] = CLASSES) -> keras.Model:
-    """Builds a network of the fewest layers: what takes time here is to trace them."""
-    keras.utils.set_random_seed(3)
-    model = params.model.model_copy(update={"blocks": (0, 0, 0, 0)})
-    return build_classifier(32, classes, model, Normalization([128.0] * 3, [64.0] * 3))
-
-
-def _batches(
-    seed: int | None,
-    augmenter: Augmenter | None = None,
-    mixer: Mixer | None = None,
-    workers: int = 0,
-) -> ImageBatches:
-    random = np.random.default_rng(5)
-    images = random.integers(0, 256, (ROWS, 32, 32, 3), dtype=np.uint8)
-    targets = {head: np.eye(3, dtype=np.float32)[random.integers(0, 3, ROWS)] for head in CLASSES}
-    positions = np.arange(ROWS)
-    return ImageBatches(
-        images,
-        targets,
-        positions,
-        8,
-        augmenter=augmenter,
-        mixer=mixer,
-        seed=seed,
-        workers=workers,
-    )
 
 
 def _train(
@@ -76,16 +44,16 @@ def _train(
     listeners: Sequence[EpochListener] = (),
     **changes: object,
 ) -> tuple[keras.Model, TrainedPhase]:
-    recipe = _recipe(params, **{"epochs": 2, **changes})
-    classifier = _build(params)
+    recipe = make_recipe(params, **{"epochs": 2, **changes})
+    classifier = build_tiny(params)
     augmenter = Augmenter(recipe.augmentation) if recipe.augmentation.augmenters else None
     mixer = Mixer(recipe.augmentation) if recipe.augmentation.mixes else None
     backup = Backup(folder, "p1", "0" * 64, backup_minutes)
     with backup.hold():
         trained = train_phase(
             classifier,
-            _batches(1, augmenter, mixer, workers),
-            _batches(None),
+            make_batches(1, augmenter, mixer, workers),
+            make_batches(None),
             recipe,
             backup,
             listeners,
@@ -93,14 +61,9 @@ def _train(
     return classifier, trained
 
 
-def _recipe(params: Params, **changes: object) -> Recipe:
-    phase = params.phases["p1"].model_copy(update=changes)
-    return params.model_copy(update={"phases": params.phases | {"p1": phase}}).recipe("p1")
-
-
 def _compile(params: Params, classifier: keras.Model, train: ImageBatches) -> PhaseNetwork:
     """A network of the first phase, with plain gradient descent at a rate of 1."""
-    network = make_network(classifier, train, _recipe(params))
+    network = make_network(classifier, train, make_recipe(params))
     compile_network(network, keras.optimizers.SGD(1.0), jit_compile=False)
     return network
 
@@ -112,7 +75,7 @@ def _assert_same(ours: keras.Model, theirs: keras.Model) -> None:
 
 def test_keras_pairs_losses_and_accuracies_with_their_heads(small: Params) -> None:
     """Some releases of Keras do not, and nothing raises where shapes agree."""
-    classifier, batches = _build(small), _batches(None)
+    classifier, batches = build_tiny(small), make_batches(None)
     network = _compile(small, classifier, batches)
     said = network.evaluate(batches, return_dict=True, verbose=0)
     y_prob = predict_batches(classifier, batches)
@@ -134,8 +97,8 @@ def _mask(batches: ImageBatches, head: str, rows: Sequence[int]) -> ImageBatches
 
 def test_losses_and_accuracies_are_means_over_the_labels_alone(small: Params) -> None:
     """However the missing ones fall into batches: here one batch of three has no label at all."""
-    classifier, missing = _build(small), [*range(8), 9, 20]
-    batches = _mask(_batches(None), "left", missing)
+    classifier, missing = build_tiny(small), [*range(8), 9, 20]
+    batches = _mask(make_batches(None), "left", missing)
     network = _compile(small, classifier, batches)
     check_pairing(network, batches)
     said = network.evaluate(batches, return_dict=True, verbose=0)
@@ -152,8 +115,8 @@ def test_losses_and_accuracies_are_means_over_the_labels_alone(small: Params) ->
 def test_a_missing_label_adds_nothing_to_the_gradient(small: Params) -> None:
     """One step of plain gradient descent, held against the gradient of the labelled rows."""
     model = small.model.model_copy(update={"dropout": 0.0})
-    classifier = _build(small.model_copy(update={"model": model}))
-    batches = _mask(_batches(None), "left", [0, 3, 5])
+    classifier = build_tiny(small.model_copy(update={"model": model}))
+    batches = _mask(make_batches(None), "left", [0, 3, 5])
     images, y_true, weights = batches[0]
     for head in CLASSES:
         layer = classifier.get_layer(head)
@@ -173,11 +136,11 @@ def test_a_missing_label_adds_nothing_to_the_gradient(small: Params) -> None:
 
 
 def test_a_head_without_labels_keeps_its_weights(small: Params, tmp_path: Path) -> None:
-    before, classifier = _build(small), _build(small)
-    batches = _mask(_batches(None), "left", range(ROWS))
+    before, classifier = build_tiny(small), build_tiny(small)
+    batches = _mask(make_batches(None), "left", range(ROWS))
     backup = Backup(tmp_path, "p1", "0" * 64, 60)
     with backup.hold():
-        train_phase(classifier, batches, batches, _recipe(small, epochs=1), backup, [])
+        train_phase(classifier, batches, batches, make_recipe(small, epochs=1), backup, [])
     for name, is_same in (("left", True), ("left_dense", True), ("right", False)):
         pairs = zip(
             classifier.get_layer(name).get_weights(),
@@ -191,34 +154,36 @@ def test_heads_that_are_paired_wrongly_are_refused(
     small: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As broken releases of Keras did: each head's loss under the other's name."""
-    classifier = _build(small)
+    classifier = build_tiny(small)
     kernel, _ = classifier.get_layer("left").get_weights()
     classifier.get_layer("left").set_weights([kernel, np.array([5.0, 0.0, -5.0])])
-    network = _compile(small, classifier, _batches(None))
-    said = network.test_on_batch(*_batches(None)[0], return_dict=True)
+    network = _compile(small, classifier, make_batches(None))
+    said = network.test_on_batch(*make_batches(None)[0], return_dict=True)
     crossed = said | {"left_loss": said["right_loss"], "right_loss": said["left_loss"]}
     monkeypatch.setattr(network, "test_on_batch", lambda *_, **__: crossed)
     with pytest.raises(TrainingError, match=r"left_loss: Keras .* pairs heads wrongly"):
-        check_pairing(network, _batches(None))
+        check_pairing(network, make_batches(None))
 
 
 def test_sure_and_wrong_heads_are_not_taken_for_crossed_ones(small: Params) -> None:
     """As after few steps, when running statistics lag: probabilities of zero, losses of 60."""
-    classifier = _build(small)
+    classifier = build_tiny(small)
     for head in CLASSES:
         kernel, _ = classifier.get_layer(head).get_weights()
         classifier.get_layer(head).set_weights([kernel, np.array([60.0, 0.0, -60.0])])
-    check_pairing(_compile(small, classifier, _batches(None)), _batches(None))
+    check_pairing(_compile(small, classifier, make_batches(None)), make_batches(None))
 
 
 def test_a_single_head_trains_too(small: Params, tmp_path: Path) -> None:
-    classifier = _build(small, {"only": 3})
+    classifier = build_tiny(small, {"only": 3})
     images = np.zeros((8, 32, 32, 3), np.uint8)
     targets = {"only": np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2, 0, 1]]}
     batches = ImageBatches(images, targets, np.arange(8), 8, augmenter=None, seed=None)
     backup = Backup(tmp_path, "p1", "0" * 64, 60)
     with backup.hold():
-        trained = train_phase(classifier, batches, batches, _recipe(small, epochs=1), backup, [])
+        trained = train_phase(
+            classifier, batches, batches, make_recipe(small, epochs=1), backup, []
+        )
     assert {"only_accuracy", "val_only_loss", "val_mean_accuracy"} <= set(trained.history[0])
 
 
@@ -233,8 +198,8 @@ def test_the_weights_of_the_least_validation_loss_are_kept(small: Params, tmp_pa
     best, trained = _train(small, tmp_path / "a", epochs=4, learning_rate=0.05)
     losses = [epoch["val_loss"] for epoch in trained.history]
     assert trained.best_epoch == int(np.argmin(losses))
-    said = _compile(small, best, _batches(None)).evaluate(
-        _batches(None), return_dict=True, verbose=0
+    said = _compile(small, best, make_batches(None)).evaluate(
+        make_batches(None), return_dict=True, verbose=0
     )
     assert said["loss"] == pytest.approx(min(losses), rel=1e-4)
 
@@ -354,7 +319,7 @@ def test_features_computed_once_train_the_same_heads(
 
 
 def test_a_frozen_backbone_is_left_as_it_was(small: Params, tmp_path: Path) -> None:
-    before = _build(small).get_layer("backbone").get_weights()
+    before = build_tiny(small).get_layer("backbone").get_weights()
     for augmentation in ("none", "aggressive"):
         folder = tmp_path / augmentation
         trained, _ = _train(small, folder, trainable="heads", augmentation=augmentation)
@@ -369,7 +334,7 @@ def test_averaged_weights_are_validated_and_kept_and_training_goes_on_without_th
     slow = small.change({"optimizers.adamw.ema_momentum": 0.9999})
     changes: dict[str, Any] = {"epochs": 3, "optimizer": "adamw", "schedule": "constant"}
     kept, trained = _train(slow, tmp_path / "a", **changes)
-    start = _build(slow)
+    start = build_tiny(slow)
     raw = small.change({"optimizers.adamw.ema_momentum": 0.0})
     plain, without = _train(raw, tmp_path / "b", **changes)
 
@@ -381,8 +346,8 @@ def test_averaged_weights_are_validated_and_kept_and_training_goes_on_without_th
     for ours, theirs in zip(trained.history, without.history, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3), "training is the same"
     assert trained.history[-1]["val_loss"] != pytest.approx(without.history[-1]["val_loss"])
-    said = _compile(slow, kept, _batches(None)).evaluate(
-        _batches(None), return_dict=True, verbose=0
+    said = _compile(slow, kept, make_batches(None)).evaluate(
+        make_batches(None), return_dict=True, verbose=0
     )
     assert said["loss"] == pytest.approx(min(epoch["val_loss"] for epoch in trained.history))
 
@@ -442,5 +407,7 @@ def test_out_of_memory_is_one_line_that_says_what_to_lower(
         backup.hold(),
         pytest.raises(TrainingError, match=r"p1: out of memory with batches of 8 .* Lower") as told,
     ):
-        train_phase(_build(small), _batches(1), _batches(None), _recipe(small), backup, [])
+        train_phase(
+            build_tiny(small), make_batches(1), make_batches(None), make_recipe(small), backup, []
+        )
     assert "\n" not in str(told.value)
