@@ -18,6 +18,7 @@ from person_attributes.config.model import (
     SMALLEST_SIZES,
     ModelParams,
     NormalizationParams,
+    ResidualParams,
     StartingWeightsParams,
 )
 from person_attributes.config.params import (
@@ -67,6 +68,7 @@ __all__ = [
     "Recipe",
     "RegistryParams",
     "ReportParams",
+    "ResidualParams",
     "RuntimeParams",
     "SampleParams",
     "ScheduleParams",
