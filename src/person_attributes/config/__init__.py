@@ -19,6 +19,7 @@ from person_attributes.config.model import (
     SMALLEST_SIZES,
     ModelParams,
     NormalizationParams,
+    ResidualParams,
     StartingWeightsParams,
 )
 from person_attributes.config.params import INITIAL, Params
@@ -62,6 +63,7 @@ __all__ = [
     "Recipe",
     "RegistryParams",
     "ReportParams",
+    "ResidualParams",
     "RuntimeParams",
     "SampleParams",
     "ScheduleParams",

@@ -1,9 +1,9 @@
 """Sections on the network: backbone, normalisation, neck, towers, starting weights."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import field_validator
+from pydantic import Field, field_validator, model_validator
 
 from person_attributes.config.fields import (
     FROM_LIST,
@@ -34,6 +34,7 @@ SMALLEST_SIZES: Mapping[str, int] = {
     "efficientnet_v2_b0": 32,
     "efficientnet_v2_s": 32,
     "convnext_tiny": 32,
+    "residual": 32,
 }
 """Every backbone, and the least height and width of an image that it takes, in pixels."""
 
@@ -66,6 +67,30 @@ class StartingWeightsParams(Section):
     part: Literal["all", "backbone"]
 
 
+class ResidualParams(Section):
+    """The backbone `residual`, which alone reads it: `blocks` of each of `widths`.
+
+    The stem brings images to a quarter of their sides: `space_to_depth` moves squares of 4 x 4
+    pixels into channels in front of a 3 x 3 convolution; `convolution` is 7 x 7 with stride 2 and
+    a maximum over 3 x 3. `stochastic_depth` is the probability that training skips the last block
+    for an image; it rises evenly from the first block on.
+    """
+
+    widths: Annotated[tuple[Count, ...], FROM_LIST, Field(min_length=1)]
+    blocks: Annotated[tuple[Count, ...], FROM_LIST, Field(min_length=1)]
+    stem: Literal["space_to_depth", "convolution"]
+    stochastic_depth: BelowOne
+
+    @model_validator(mode="after")
+    def _blocks_for_each_width(self) -> Self:
+        if len(self.blocks) != len(self.widths):
+            raise ValueError(
+                f"expected as many blocks as widths. Received: {len(self.widths)} widths, "
+                f"{len(self.blocks)} blocks"
+            )
+        return self
+
+
 class ModelParams(Section):
     """The network: `normalisation → backbone → neck → a tower and a softmax per head`.
 
@@ -79,6 +104,7 @@ class ModelParams(Section):
 
     backbone: str
     blocks: Annotated[tuple[Count, Count, Count, Count], FROM_LIST]
+    residual: ResidualParams
     normalization: NormalizationParams
     initializer: Literal[
         "own",

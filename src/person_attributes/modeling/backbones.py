@@ -11,6 +11,7 @@ from keras.src.applications.densenet import DenseNet
 
 from person_attributes.config import ModelParams
 from person_attributes.modeling.inception_v4 import build_inception_v4
+from person_attributes.modeling.residual import build_residual
 from person_attributes.modeling.resnext import build_resnext50
 
 _BUILT_IN_PREPROCESSING = (keras.layers.Rescaling, keras.layers.Normalization)
@@ -80,5 +81,6 @@ BACKBONES: Mapping[str, Callable[[ModelParams], keras.Model]] = {
     "efficientnet_v2_b0": _without_preprocessing(applications.EfficientNetV2B0),
     "efficientnet_v2_s": _without_preprocessing(applications.EfficientNetV2S),
     "convnext_tiny": _without_preprocessing(applications.ConvNeXtTiny),
+    "residual": lambda model: build_residual(model.residual),
 }
 """Builders by name; `config` has the least size of an image for each."""

@@ -154,7 +154,11 @@ def _share_of_batch(y: Mapping[str, Any], dtype: Any) -> Any:
 def compile_network(
     network: PhaseNetwork, optimizer: keras.optimizers.Optimizer, *, jit_compile: bool
 ) -> None:
-    """Gives every head a cross-entropy and an accuracy to report, and the network its optimizer."""
+    """Gives every head a cross-entropy and an accuracy to report, and the network its optimizer.
+
+    JAX always compiles the step: without, it would compile and start every operation by itself.
+    """
+    is_jax = keras.backend.backend() == "jax"
     network.compile(
         optimizer=optimizer,
         weighted_metrics={
@@ -164,5 +168,5 @@ def compile_network(
             ]
             for head in network.heads
         },
-        jit_compile=jit_compile,
+        jit_compile=jit_compile or is_jax,
     )

@@ -178,8 +178,7 @@ def check_pairing(network: PhaseNetwork, batches: ImageBatches) -> None:
 
     Some releases of Keras pair losses or metrics with the wrong head, and nothing raises where
     heads have as many classes. It also lets Keras build its metrics and its optimizer, so that
-    `fit` traces the training step once instead of twice. The batch is computed eagerly: tracing
-    a network to run it once takes five times as long.
+    `fit` traces the training step once instead of twice.
 
     Args:
         network: Compiled.
@@ -192,9 +191,10 @@ def check_pairing(network: PhaseNetwork, batches: ImageBatches) -> None:
     images, y_true, weights = batches[0]
     with _eagerly(network):
         said = network.test_on_batch(images, y_true, weights, return_dict=True)
-    y_prob, epsilon = network(images, training=False), keras.config.epsilon()
+        y_prob = network.predict_on_batch(images)
+    epsilon = keras.config.epsilon()
     for head, truth in y_true.items():
-        probability = np.clip(keras.ops.convert_to_numpy(y_prob[head]), epsilon, 1)
+        probability = np.clip(y_prob[head], epsilon, 1)
         hits = probability.argmax(axis=1) == truth.argmax(axis=1)
         cross_entropies = -(truth * np.log(probability)).sum(axis=1)
         total = max(weights[head].sum(), epsilon)
@@ -217,13 +217,20 @@ def check_pairing(network: PhaseNetwork, batches: ImageBatches) -> None:
 
 @contextlib.contextmanager
 def _eagerly(network: keras.Model) -> Iterator[None]:
-    """Runs the network operation by operation in the block."""
+    """Runs the network operation by operation in the block, unless JAX computes it.
+
+    TensorFlow takes five times as long to trace a network as to run it once. JAX would compile
+    every operation by itself: a residual network of 8 blocks takes 92 s on an H100.
+    """
+    if keras.backend.backend() == "jax":
+        yield
+        return
     network.run_eagerly = True
     try:
         yield
     finally:
         network.run_eagerly = False
-        network.test_function = None  # Keras would keep the eager one
+        network.test_function = network.predict_function = None  # Keras would keep the eager ones
 
 
 @contextlib.contextmanager

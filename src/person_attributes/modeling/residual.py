@@ -1,0 +1,139 @@
+"""A residual network of any widths and depths (He et al. 2016, https://arxiv.org/abs/1512.03385)."""
+
+import random
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from person_attributes.config import ResidualParams
+
+_STEM_STRIDE = 4
+"""Pixels of a side that the stem makes one position of, as in the paper's ResNets."""
+
+
+@keras.saving.register_keras_serializable("person_attributes")
+class SpaceToDepth(layers.Layer):
+    """Moves squares of pixels into channels (Shi et al. 2016), filling up with zeros at the end."""
+
+    def __init__(self, size: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.size = size
+
+    def call(self, inputs: Any) -> Any:
+        _, height, width, channels = ops.shape(inputs)
+        size = self.size
+        rows, columns = -(-height // size), -(-width // size)
+        missing = [[0, rows * size - height], [0, columns * size - width]]
+        padded = ops.pad(inputs, [[0, 0], *missing, [0, 0]])
+        squares = ops.reshape(padded, (-1, rows, size, columns, size * channels))
+        stacked = ops.transpose(squares, (0, 1, 3, 2, 4))
+        return ops.reshape(stacked, (-1, rows, columns, size * size * channels))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        count, height, width, channels = input_shape
+        assert channels is not None, "the number of channels is known"
+        return (
+            count,
+            None if height is None else -(-height // self.size),
+            None if width is None else -(-width // self.size),
+            channels * self.size**2,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self.size}
+
+
+def build_residual(residual: ResidualParams) -> keras.Model:
+    """Builds the trunk, of basic blocks: two 3 x 3 convolutions and a shortcut.
+
+    The widths 64, 128, 256, 512 with two blocks each make a ResNet-18, but for shortcuts that pool
+    before they widen (ResNet-D of He et al. 2019, https://arxiv.org/abs/1812.01187).
+
+    Args:
+        residual: Widths, blocks, stem and stochastic depth.
+
+    Returns:
+        A model from images (n, height, width, 3) float32 to features (n, height / s, width / s,
+        channels) float32, where s is 4 for one width and twice that for each further one.
+    """
+    images = keras.Input((None, None, 3))
+    x = _add_stem(images, residual)
+    total, built = sum(residual.blocks), 0
+    for stage, (width, blocks) in enumerate(
+        zip(residual.widths, residual.blocks, strict=True), start=1
+    ):
+        for block in range(1, blocks + 1):
+            built += 1
+            strides = 2 if block == 1 and stage > 1 else 1
+            x = _add_block(
+                x,
+                width,
+                strides,
+                dropped=residual.stochastic_depth * built / total,
+                name=f"stage{stage}_block{block}",
+            )
+    return keras.Model(images, x)
+
+
+def _add_stem(images: keras.KerasTensor, residual: ResidualParams) -> keras.KerasTensor:
+    """Brings images to a quarter of their height and width."""
+    width = residual.widths[0]
+    if residual.stem == "space_to_depth":
+        squares = SpaceToDepth(_STEM_STRIDE, name="stem_squares")(images)
+        return _conv_norm_relu(squares, width, name="stem")
+    x = _conv_norm_relu(images, width, kernel=7, strides=2, name="stem")
+    return layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
+
+
+def _add_block(
+    x: keras.KerasTensor, width: int, strides: int, *, dropped: float, name: str
+) -> keras.KerasTensor:
+    """Adds one residual block, which training skips with the probability `dropped`."""
+    rest = _conv_norm_relu(x, width, strides=strides, name=f"{name}_1")
+    rest = _conv(rest, width, name=f"{name}_2_conv")
+    rest = layers.BatchNormalization(epsilon=1e-5, name=f"{name}_2_norm")(rest)
+    if dropped:
+        # Huang et al. 2016, an image at a time. The seed is drawn as those of the towers' dropout.
+        rest = layers.Dropout(
+            dropped,
+            noise_shape=(None, 1, 1, 1),
+            seed=random.randint(1, 10**9),
+            name=f"{name}_stochastic_depth",
+        )(rest)
+    shortcut = _add_shortcut(x, width, strides, name=f"{name}_shortcut")
+    return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([rest, shortcut]))
+
+
+def _add_shortcut(
+    x: keras.KerasTensor, width: int, strides: int, *, name: str
+) -> keras.KerasTensor:
+    """Brings the input of a block to the size of its output, where that differs."""
+    if strides > 1:
+        x = layers.AveragePooling2D(strides, padding="same", name=f"{name}_pool")(x)
+    if x.shape[-1] == width:
+        return x
+    x = _conv(x, width, kernel=1, name=f"{name}_conv")
+    return layers.BatchNormalization(epsilon=1e-5, name=f"{name}_norm")(x)
+
+
+def _conv_norm_relu(
+    x: keras.KerasTensor, width: int, kernel: int = 3, strides: int = 1, *, name: str
+) -> keras.KerasTensor:
+    x = _conv(x, width, kernel, strides, name=f"{name}_conv")
+    x = layers.BatchNormalization(epsilon=1e-5, name=f"{name}_norm")(x)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def _conv(
+    x: keras.KerasTensor, width: int, kernel: int = 3, strides: int = 1, *, name: str
+) -> keras.KerasTensor:
+    return layers.Conv2D(
+        width,
+        kernel,
+        strides=strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=name,
+    )(x)
