@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "person_attributes"
 
 FLOORS = [
     {"errors", "framing"},
-    {"config", "digests", "keras_import", "labels", "workspace"},
+    {"config", "digests", "dvc_processes", "keras_import", "labels", "workspace"},
     {"data", "modeling"},
     {"drawing"},
     {"training", "evaluation", "inspection"},

@@ -202,7 +202,7 @@ def _run_stage(options: argparse.Namespace, workspace: Workspace, params: Params
         if options.command in _NEEDS_KERAS:
             import_keras()
         if options.command == "train":
-            compute(keep=run_cache.save)
+            compute(restore=run_cache.restore, keep=run_cache.save)
         else:
             compute()
             run_cache.save()

@@ -47,7 +47,8 @@ def register(workspace: Workspace, params: Params) -> None:
     with _open_registry(workspace, params) as models:
         version = models.find_content(content_digest)
         if version and models.is_settled(version):
-            _report_registered(workspace, params, models, str(version.version))
+            reason, verdict = models.reason_of(version), models.word_verdict(version)
+            _report_registered(workspace, params, str(version.version), reason, verdict)
             return
     import_keras()
     _register(workspace, params, content_digest)
@@ -72,19 +73,18 @@ def _digest_content(workspace: Workspace, params: Params) -> str:
 
 
 def _report_registered(
-    workspace: Workspace, params: Params, models: "Registry", number: str
+    workspace: Workspace, params: Params, number: str, reason: str, verdict: str
 ) -> None:
     """Says which version has this content, also on the run of the execution."""
     from person_attributes.tracking.runs import log_up_to_date
 
-    version = models.find(number)
     metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
-    tags = {"registered_version": number, "gate.reason": models.reason_of(version)}
+    tags = {"registered_version": number, "gate.reason": reason}
     reads = _list_content(workspace, params)
     log_up_to_date(workspace, params.model_dump(), reads, metrics, tags)
     print(
         f"register: {params.registry.model_name} version {number} has this content already and "
-        f"{models.word_verdict(version)}"
+        f"{verdict}"
     )
 
 
