@@ -20,8 +20,8 @@ NAME, ALIAS = "person-attributes", "champion"
 
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
-    """A copy of a finished project, to be changed."""
-    return finished.copy(tmp_path / "project")
+    """A copy of a finished project, to be changed, in a folder that addresses have to quote."""
+    return finished.copy(tmp_path / "what? 50% #1" / "project")
 
 
 def _client(project: Project) -> MlflowClient:

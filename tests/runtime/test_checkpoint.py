@@ -134,6 +134,21 @@ def test_one_process_trains_a_phase_and_a_changed_parameter_starts_anew(project:
     assert "p1 1/" in project.cli("train", "p1").stdout
 
 
+def test_an_experiment_takes_over_the_phase_that_it_waited_for(project: Project) -> None:
+    first = project.start(*TRAIN)
+    _wait_for(project, "state.npy", first)
+    os.killpg(first.pid, signal.SIGSTOP)
+    second = project.start("dvc", "exp", "run", "--temp", "train@p1")
+    read_until("p1: another process is training this phase; waits for it", second)
+    os.killpg(first.pid, signal.SIGCONT)
+    first.communicate(timeout=COMMAND_SECONDS)
+    assert first.returncode == 0
+    said, _ = second.communicate(timeout=COMMAND_SECONDS)
+    assert second.returncode == 0, said
+    assert "train@p1: restored from DVC's run cache" in said
+    assert "p1 1/" not in said
+
+
 def test_a_finished_phase_is_restored_not_trained_again(
     project: Project, uninterrupted: dict[str, bytes]
 ) -> None:

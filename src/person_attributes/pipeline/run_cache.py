@@ -13,12 +13,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import psutil
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage.cache import StageCache
 
 from person_attributes.digests import digest_path
+from person_attributes.dvc_processes import find_dvc_processes
 from person_attributes.files import writing
 from person_attributes.workspace import Workspace
 
@@ -42,7 +42,7 @@ class RunCache:
         """
         _quieten_dvc()
         self._name = name
-        self._options = _read_dvc_options()
+        self._options = [word for _, command in find_dvc_processes() for word in command]
         self._stage: Any = None
         self._is_unchanged = False
         with contextlib.suppress(DvcException):
@@ -157,17 +157,6 @@ def _copy(files: dict[str, Path], target: Path) -> None:
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, path)
-
-
-def _read_dvc_options() -> list[str]:
-    """Reads the command lines of the `dvc` processes that this one runs below."""
-    words = []
-    for process in psutil.Process().parents():
-        with contextlib.suppress(psutil.Error):
-            command = process.cmdline()
-            if any(Path(word).name == "dvc" for word in command[:3]):
-                words += command
-    return words
 
 
 def _quieten_dvc() -> None:

@@ -44,6 +44,7 @@ def train(
     params: Params,
     phase: str,
     listeners: Sequence[EpochListener] = (),
+    restore: Callable[[], bool] = lambda: False,
     keep: Callable[[], None] = lambda: None,
 ) -> None:
     """Trains one phase from the best weights of the one that it starts from.
@@ -53,6 +54,8 @@ def train(
         params: All parameters.
         phase: A key of its phases.
         listeners: Told after each epoch, beside MLflow and the terminal.
+        restore: Writes the outputs, and says so, where another process has trained the phase
+            while this one waited for it.
         keep: Called when the outputs are complete, before the checkpoint is cleared.
     """
     require_first_host(params, phase)
@@ -61,6 +64,9 @@ def train(
     fingerprint = fingerprint_phase(shown, inputs)
     backup = Backup(workspace.backups, phase, fingerprint, params.runtime.backup_minutes)
     with backup.hold(waits=workspace.is_copy):
+        if restore():
+            backup.folder.rmdir()
+            return
         continuation = Continuation(
             fingerprint, Journal(backup.journal), params.runtime.tracking_minutes
         )

@@ -83,6 +83,7 @@ class Backup:
 
         Args:
             waits: Whether to wait for a process that trains it, as experiments of one queue do.
+                It may have finished the phase then.
 
         Raises:
             TrainingError: If another process trains it, and this one does not wait.
@@ -90,12 +91,15 @@ class Backup:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.folder.with_suffix(".lock"))
         try:
-            lock.acquire(timeout=-1 if waits else 0)
+            lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise TrainingError(
-                f"{self.phase}: another process is training this phase. Wait for it, or end it "
-                "and run dvc repro, which goes on from its backup."
-            ) from None
+            if not waits:
+                raise TrainingError(
+                    f"{self.phase}: another process is training this phase. Wait for it, or end it "
+                    "and run dvc repro, which goes on from its backup."
+                ) from None
+            print(f"{self.phase}: another process is training this phase; waits for it", flush=True)
+            lock.acquire()
         with lock:
             self.folder.mkdir(exist_ok=True)
             yield

@@ -187,6 +187,8 @@ def telling_lost_hosts(phase: str) -> Iterator[None]:
         return
     import tensorflow
 
+    # Else Keras leaves TensorFlow's own frames out, and what they hold could not be cleared.
+    keras.config.disable_traceback_filtering()
     try:
         yield
     except tensorflow.errors.OpError as error:

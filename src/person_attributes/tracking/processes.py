@@ -12,6 +12,8 @@ from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from person_attributes.dvc_processes import find_dvc_processes
+
 PROCESS = "pipeline.process"
 PLACE = "pipeline.place"
 """Host and folder: on a shared server, what was stopped is resumed only where it was begun."""
@@ -69,12 +71,7 @@ def _is_alive(number: int, identity: str) -> bool:
 
 def find_execution_process() -> psutil.Process:
     """Finds the process that all stages of one execution stand below: `dvc`, or this one."""
-    process = psutil.Process()
-    for ancestor in process.parents():
-        with contextlib.suppress(psutil.Error):
-            if any(Path(word).name == "dvc" for word in ancestor.cmdline()[:3]):
-                return ancestor
-    return process
+    return next((process for process, _ in find_dvc_processes()), psutil.Process())
 
 
 def name_place(folder: Path) -> str:
