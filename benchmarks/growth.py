@@ -199,7 +199,7 @@ def _draw_split(workspace: Workspace, params: Params) -> None:
 
 def _settle(workspace: Workspace, params: Params) -> None:
     """Moves rows that are said to be near-duplicates, a pair of a hundred rows, into training."""
-    from person_attributes.data.leakage import describe_pairs, name_pairs, settle_leaks
+    from person_attributes.data.leakage import describe_pairs, name_pairs, resolve_leaks
     from person_attributes.data.records import read_records
     from person_attributes.data.split import Split, find_groups
 
@@ -208,7 +208,7 @@ def _settle(workspace: Workspace, params: Params) -> None:
     pairs = pd.DataFrame(np.sort(chosen.reshape(-1, 2)), columns=["first", "second"])
     named = name_pairs(pairs.assign(similarity=1.0), records)
     groups = find_groups(records, params.split.group_by)
-    settled = settle_leaks(drawn, named, groups, params.split.near_duplicates)
+    settled = resolve_leaks(drawn, named, groups, params.split.near_duplicates)
     described = describe_pairs(named, records, drawn, settled)
     described.to_csv(workspace.near_duplicates, index=False)
 

@@ -80,7 +80,7 @@ def register_network(
     from person_attributes.serving.requests import Limits
 
     exported, labels = folder / "n.onnx", folder / "labels.json"
-    export_network(network, exported, heads_off=[])
+    export_network(network, exported, excluded_heads=[])
     label_map.write(labels)
     limits = Limits(rows=256, request_megabytes=128, image_megabytes=16, image_megapixels=64)
     with mlflow.start_run():

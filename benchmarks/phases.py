@@ -1,6 +1,6 @@
 """The five phases of `recipes/hvc.yaml` on few images and epochs, against the notebook's way.
 
-Ours are five processes, as `dvc repro` runs them, each with imports, tracing, backups and MLflow;
+Ours are five processes, as `dvc repro` runs them, each with imports, tracing, checkpoints and MLflow;
 the rival is one process that compiles anew for each phase, as the notebook does.
 """
 

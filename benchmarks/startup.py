@@ -41,7 +41,7 @@ def _run(way: str) -> None:
 
     from benchmarks.people import RECIPE, build_network
     from person_attributes.data.batches import ImageBatches
-    from person_attributes.runtime.checkpoint import Backup
+    from person_attributes.runtime.checkpoint import Checkpoint
     from person_attributes.training.callbacks import Recorder
     from person_attributes.training.phase import train_phase
 
@@ -68,14 +68,14 @@ def _run(way: str) -> None:
         classifier.fit(batches, shuffle=False, verbose=0, callbacks=[FirstStep()])
     Recorder.on_train_batch_end = FirstStep.on_train_batch_end  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
-        backup = Backup(Path(folder), "p1", "benchmark", minutes=60)
-        with backup.hold():
+        checkpoint = Checkpoint(Path(folder), "p1", "benchmark", minutes=60)
+        with checkpoint.hold():
             train_phase(
                 classifier,
                 batches,
                 batches,
                 RECIPE.recipe("p1"),
-                backup,
+                checkpoint,
                 listeners=[],
             )
 

@@ -1,9 +1,9 @@
-"""Each lever alone against one recipe: same rows, same budget, several seeds.
+"""Each variant alone against one recipe: same rows, same budget, several seeds.
 
-    python -m experiments.ablation levers run hvc_data.zip    # again after a stop; several at once
-    python -m experiments.ablation levers table               # of the runs that are done
+    python -m experiments.ablation hyperparameters run hvc_data.zip    # again after a stop; several at once
+    python -m experiments.ablation hyperparameters table               # of the runs that are done
 
-`levers` is a plan, `experiments/ablation_levers.yaml`: what is added to the article's recipe;
+`hyperparameters` is a plan, `experiments/ablation_hyperparameters.yaml`: what is added to the article's recipe;
 `best` takes away from ours. Everything lies in a folder `ablation/PLAN-DIGEST/`, another one where
 the recipe is another; every run is a run in its `mlflow.db` too. The test rows that are scored
 chose nothing: validation rows lower the rate and choose the epoch.
@@ -29,7 +29,7 @@ from person_attributes.data.batches import ImageBatches
 from person_attributes.data.dataset import Dataset
 from person_attributes.data.split import TEST, TRAIN, Split
 from person_attributes.digests import combine
-from person_attributes.evaluation.metrics import SMALLEST_PROBABILITY, shares_loss, sum_up
+from person_attributes.evaluation.metrics import SMALLEST_PROBABILITY, prior_loss, sum_up
 from person_attributes.evaluation.predictions import predict_batches
 from person_attributes.files import writing
 from person_attributes.pipeline.encode import encode
@@ -51,7 +51,7 @@ class Plan:
 
     name: str
     params: Params
-    levers: dict[str, dict[str, Any]]
+    variants: dict[str, dict[str, Any]]
     seeds: list[int]
 
     @property
@@ -62,9 +62,9 @@ class Plan:
         )
         return Workspace(Path("ablation", f"{self.name}-{combine(recipe)[:8]}").resolve())
 
-    def answers(self, lever: str, seed: int) -> Path:
-        """Where the probabilities of one run lie; elsewhere where the lever means another thing."""
-        name = f"{lever.replace(' ', '_')}-{combine(self.levers[lever])[:8]}-{seed}.npz"
+    def answers(self, variant: str, seed: int) -> Path:
+        """Where the probabilities of one run lie; elsewhere where the variant means another thing."""
+        name = f"{variant.replace(' ', '_')}-{combine(self.variants[variant])[:8]}-{seed}.npz"
         return self.workspace.root / "answers" / name
 
 
@@ -72,20 +72,20 @@ def _read_plan(name: str, source: str = "") -> Plan:
     content = read_yaml(Path(__file__).with_name(f"ablation_{name}.yaml"))
     changes = {"data.source": source, "sweep.name": name} | content["changes"]
     params = read_params(_ROOT / content["recipe"]).change(changes)
-    plan = Plan(name, params, content["levers"], content["seeds"])
+    plan = Plan(name, params, content["variants"], content["seeds"])
     _refuse_shared_packs(plan)
     return plan
 
 
 def _refuse_shared_packs(plan: Plan) -> None:
-    """Packs are named by their size alone: two levers may not fill one in two ways."""
+    """Packs are named by their size alone: two variants may not fill one in two ways."""
     black_bars: dict[int | str, str] = {}
-    for lever, changes in plan.levers.items():
+    for variant, changes in plan.variants.items():
         changed = plan.params.change(changes)
         size, told = changed.phases[changed.evaluation.phase].image_size, changed.data.black_bars
         if black_bars.setdefault(size, told) != told:
             raise SystemExit(
-                f"{plan.name}: {lever}: images of {size} stand in another lever with other black "
+                f"{plan.name}: {variant}: images of {size} stand in another variant with other black "
                 "bars. Give one of them another size."
             )
 
@@ -95,7 +95,7 @@ def run(plan: Plan) -> None:
     workspace = plan.workspace
     # In the plan's order: channels are measured on the first.
     sizes = dict.fromkeys(
-        size for changes in plan.levers.values() for size in _sizes(plan, changes)
+        size for changes in plan.variants.values() for size in _sizes(plan, changes)
     )
     everything = plan.params.change({"data.image_sizes": list(sizes)})
     workspace.root.mkdir(parents=True, exist_ok=True)
@@ -103,23 +103,23 @@ def run(plan: Plan) -> None:
         if not workspace.one_hot.exists():
             ingest(workspace, everything)
             encode(workspace, everything)
-        for changes in plan.levers.values():
+        for changes in plan.variants.values():
             for size in _sizes(plan, changes):
                 if not workspace.pack(size).exists():
                     pack(workspace, everything.change(changes), size)
         if not workspace.split.exists():
             split(workspace, everything)
     alone = filelock.FileLock(workspace.root / "run.lock")
-    with open_sweep_run(workspace, plan.name, {"levers": list(plan.levers)}, alone) as run_id:
-        for lever, changes in plan.levers.items():
+    with open_sweep_run(workspace, plan.name, {"variants": list(plan.variants)}, alone) as run_id:
+        for variant, changes in plan.variants.items():
             for seed in plan.seeds:
                 changed = everything.change({"seed": seed, **changes})
-                with _claim(plan.answers(lever, seed)) as path:
+                with _claim(plan.answers(variant, seed)) as path:
                     if path is not None:
-                        y_prob = _train(plan, everything, changed, lever, run_id)
+                        y_prob = _train(plan, everything, changed, variant, run_id)
                         with writing(path) as temporary, temporary.open("wb") as file:
                             np.savez(file, allow_pickle=False, **y_prob)
-                        print(f"{lever}, seed {seed}: done", flush=True)
+                        print(f"{variant}, seed {seed}: done", flush=True)
 
 
 def _sizes(plan: Plan, changes: dict[str, Any]) -> list[int | str]:
@@ -141,11 +141,11 @@ def _claim(path: Path) -> Iterator[Path | None]:
         yield None if path.exists() else path
 
 
-def _train(plan: Plan, params: Params, changed: Params, lever: str, sweep_run_id: str) -> _ByHead:
+def _train(plan: Plan, params: Params, changed: Params, variant: str, sweep_run_id: str) -> _ByHead:
     """Trains one variant; gives its probabilities for the test rows."""
     workspace = plan.workspace
-    place = workspace.trial(plan.name, f"{lever.replace(' ', '_')}-{changed.seed}")
-    name = f"{lever}, seed {changed.seed}"
+    place = workspace.trial(plan.name, f"{variant.replace(' ', '_')}-{changed.seed}")
+    name = f"{variant}, seed {changed.seed}"
     with open_trial_run(workspace, plan.name, sweep_run_id, name, None) as trial:
         run_trial(workspace, place, params, changed, trial, lambda epoch, figures: None)
         network = load_scored_network(place, changed)
@@ -169,11 +169,11 @@ def _test_rows(plan: Plan) -> tuple[int, ...]:
 def table(plan: Plan) -> str:
     """Words what is done so far as Markdown, the largest gain first."""
     answers = {}
-    for lever in plan.levers:
-        paths = [plan.answers(lever, seed) for seed in plan.seeds]
+    for variant in plan.variants:
+        paths = [plan.answers(variant, seed) for seed in plan.seeds]
         if all(path.exists() for path in paths):
-            answers[lever] = [dict(np.load(path)) for path in paths]
-    name = next(iter(plan.levers))
+            answers[variant] = [dict(np.load(path)) for path in paths]
+    name = next(iter(plan.variants))
     if name not in answers:
         raise SystemExit(f"{plan.name}: {name}: not done with all seeds. Run the plan first")
     dataset = Dataset(plan.workspace, plan.params.data.image_sizes[0])
@@ -181,12 +181,12 @@ def table(plan: Plan) -> str:
     random = np.random.default_rng(0)
     draws = random.integers(0, len(rows), (_BOOTSTRAP_SAMPLES, len(rows)))
     scored = {
-        lever: np.stack([_score_rows(y_true, y_prob) for y_prob in of_seeds])
-        for lever, of_seeds in answers.items()
+        variant: np.stack([_score_rows(y_true, y_prob) for y_prob in of_seeds])
+        for variant, of_seeds in answers.items()
     }
     base = scored.pop(name)
     y_train = dataset.part(TRAIN).targets
-    floor = sum(shares_loss(y_true[head], y_train[head]) for head in y_true)
+    floor = sum(prior_loss(y_true[head], y_train[head]) for head in y_true)
     losses, accuracies = base.mean(axis=(0, 2))
     lines = [
         f"{len(rows)} test rows, seeds {plan.seeds}, {plan.params.phases['p1'].epochs} epochs. "
@@ -196,8 +196,8 @@ def table(plan: Plan) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
         f"| {name} | {losses:.3f} | | | {accuracies:.3f} | | |",
     ]
-    for lever, scores in sorted(scored.items(), key=lambda entry: entry[1][:, 0].mean()):
-        cells = [lever]
+    for variant, scores in sorted(scored.items(), key=lambda entry: entry[1][:, 0].mean()):
+        cells = [variant]
         for figure, sign in ((0, -1), (1, 1)):
             gains = float(sign) * (scores[:, figure] - base[:, figure])
             cells.append(f"{scores[:, figure].mean():.3f}")
@@ -235,7 +235,7 @@ def _score_rows(y_true: _ByHead, y_prob: _ByHead) -> npt.NDArray[np.float64]:
 def main() -> None:
     """Runs, or prints the table."""
     parser = argparse.ArgumentParser("python -m experiments.ablation")
-    parser.add_argument("plan", choices=["levers", "best"])
+    parser.add_argument("plan", choices=["hyperparameters", "best"])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run").add_argument("source", type=Path)
     commands.add_parser("table")

@@ -31,7 +31,7 @@ from person_attributes.evaluation.scores import (
     score_classes,
     score_slices,
 )
-from person_attributes.tracking.connection import connect, telling_in_one_line
+from person_attributes.tracking.connection import connect, translate_mlflow_errors
 from person_attributes.tracking.executions import find_stage
 from person_attributes.workspace import Workspace
 
@@ -271,7 +271,7 @@ def _draw_curves(recipes: Sequence[Recipe]) -> bytes:
         for number, one in enumerate(recipe.seeds):
             label = recipe.name if number == 0 else None
             axis.plot(range(1, len(one.curve) + 1), one.curve, color=colour, lw=1, label=label)
-    floor = recipes[0].seeds[0].figures["shares_loss"]
+    floor = recipes[0].seeds[0].figures["prior_loss"]
     axis.axhline(floor, color=GREY, ls=":", label="always the class shares")
     for (name, published), style in zip(_PUBLISHED.items(), ("--", "-."), strict=True):
         if _LOSS in published:
@@ -449,7 +449,7 @@ def main() -> None:
     if len(options.recipes) > len(_COLOURS):
         parser.error(f"{len(options.recipes)} recipes. Expected {len(_COLOURS)} at most.")
     try:
-        with telling_in_one_line():
+        with translate_mlflow_errors():
             client = connect(Workspace(_ROOT))
             recipes = [read_recipe(client, named) for named in options.recipes]
         refuse_other_splits(recipes)

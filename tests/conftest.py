@@ -168,7 +168,7 @@ class Project:
 
     def forget_runs(self) -> None:
         """Begins with an empty tracking store, and without what phases remember."""
-        for name in ("mlflow.db", "mlruns", "backups"):
+        for name in ("mlflow.db", "mlruns", "checkpoints"):
             remove(self.root / name)
 
     def execute(self, *stages: str) -> None:
@@ -259,9 +259,9 @@ SHRUNK: dict[str, Any] = {
     "model.blocks": [1, 1, 1, 1],
     "runtime.tracking_minutes": 1.0,
     "evaluation.bootstrap_samples": 50,
-    "evaluation.mistakes_per_head": 1,
-    "evaluation.lucky_hits_per_head": 1,
-    "evaluation.suspicious_per_head": 1,
+    "evaluation.most_confident_errors_per_head": 1,
+    "evaluation.least_confident_correct_per_head": 1,
+    "evaluation.label_issues_per_head": 1,
     **{f"phases.{phase}.epochs": 1 for phase in ("p1", "p2", "p3", "p4", "p5")},
     **{f"phases.{phase}.image_size": 32 for phase in ("p1", "p2", "p3")},
     **{f"phases.{phase}.image_size": 40 for phase in ("p4", "p5")},

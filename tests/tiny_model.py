@@ -72,7 +72,7 @@ def register_tiny_model(root: Path) -> Registered:
         warnings.simplefilter("ignore")
         from person_attributes.registry.export import export_network
 
-        export_network(network, files[0], heads_off=[])
+        export_network(network, files[0], excluded_heads=[])
         _register(workspace, [*files, workspace.normalization, workspace.params])
     return Registered(root)
 

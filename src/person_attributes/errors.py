@@ -10,7 +10,7 @@ PersonAttributesError
 │   └── SplitError         a split does not fit its records, or rows would leak
 ├── TrainingError          a phase cannot start or went astray
 │   ├── UntrainableError   its numbers cannot be trained: the loss diverges, memory does not suffice
-│   ├── StoppedError       a signal ended a phase, after a backup
+│   ├── StoppedError       a signal ended a phase, after a checkpoint
 │   └── SurpassedError     a sweep ended a trial that fell behind
 ├── BusyError              another process runs the same stage
 ├── ComparisonError        two evaluations cannot be found or compared
@@ -87,7 +87,7 @@ class UntrainableError(TrainingError):
 
 
 class StoppedError(TrainingError):
-    """A signal ended a phase, after a backup; the exit code is 128 more, as shells have it."""
+    """A signal ended a phase, after a checkpoint; the exit code is 128 more, as shells have it."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)

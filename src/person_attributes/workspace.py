@@ -50,18 +50,18 @@ class Workspace:
         return self.home / "mlflow.lock"
 
     @property
-    def backups(self) -> Path:
+    def checkpoints(self) -> Path:
         """Where interrupted phases go on from; no output of a stage."""
-        return (self.root if self.project else self.home) / "backups"
+        return (self.root if self.project else self.home) / "checkpoints"
 
     def stage_lock(self, stage: str) -> Path:
         """Held while a stage writes into this folder; no output of a stage."""
-        return self.root / "backups" / f"{stage}.lock"
+        return self.root / "checkpoints" / f"{stage}.lock"
 
     @property
     def announcement(self) -> Path:
         """What the first of several hosts trains, for the others to join."""
-        return self.backups / "announcement.json"
+        return self.checkpoints / "announcement.json"
 
     @property
     def sweeps(self) -> Path:
@@ -138,9 +138,9 @@ class Workspace:
         return self.evaluation / "slices.csv"
 
     @property
-    def suspicious_labels(self) -> Path:
+    def label_issues(self) -> Path:
         """Labels that look wrong."""
-        return self.evaluation / "suspicious_labels.csv"
+        return self.evaluation / "label_issues.csv"
 
     @property
     def figures(self) -> Path:

@@ -106,7 +106,7 @@ def test_a_trial_repeats_what_the_pipeline_computes(whole: Project, tmp_path: Pa
 
 def test_a_killed_trial_is_given_back_and_others_go_on(project: Project) -> None:
     changes = {"sweep.name": "killed", "sweep.trials": 2, "phases.p2.epochs": 60}
-    changes |= {"runtime.backup_minutes": 0.0}
+    changes |= {"runtime.checkpoint_minutes": 0.0}
     change_params(project.params_file, changes)
     first = project.start(*SWEEP)
     read_until("p2 3/60", first)
@@ -114,11 +114,11 @@ def test_a_killed_trial_is_given_back_and_others_go_on(project: Project) -> None
     (trial,) = _study(project, "killed").trials
     assert trial.state == optuna.trial.TrialState.RUNNING
     _let_two_minutes_pass(project)
-    change_params(project.params_file, {"runtime.backup_minutes": 5.0})
+    change_params(project.params_file, {"runtime.checkpoint_minutes": 5.0})
     both = [project.start(*SWEEP) for _ in range(2)]
     said = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    assert sum("goes on from its backup, after epoch" in text for text in said) == 1
+    assert sum("goes on from its checkpoint, after epoch" in text for text in said) == 1
     trials = _study(project, "killed").trials
     states = [trial.state.name for trial in trials]
     assert states[0] == "FAIL"
@@ -158,7 +158,7 @@ def test_ctrl_c_ends_a_sweep_and_the_next_start_goes_on(project: Project) -> Non
     _, runs = _runs(project, "stopped")
     assert [run.info.status for run in runs] == ["KILLED"]
     done = project.cli("sweep").stdout
-    assert "goes on from its backup, after epoch" in done
+    assert "goes on from its checkpoint, after epoch" in done
     assert "sweep stopped: 1 trials, and 0 that fell behind" in done
     _, runs = _runs(project, "stopped")
     assert [run.info.status for run in runs] == ["FINISHED"]

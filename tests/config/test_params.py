@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 import textwrap
@@ -112,7 +113,7 @@ def test_every_number_is_required() -> None:
         ({"model.backbone": "resnet5"}, r"model\.backbone: unknown .* Did you mean 'resnet50'"),
         ({"model.backbone": "xception"}, r"data\.image_sizes: xception takes images of 71 px"),
         ({"lr_finder.lowest": 2.0}, r"lr_finder: lowest is not below highest"),
-        ({"sweep.figure": "val_hat_loss"}, r"sweep\.figure: expected one of val_loss"),
+        ({"sweep.metric": "val_hat_loss"}, r"sweep\.metric: expected one of val_loss"),
         (
             {"sweep.search": {"model.drop": {"kind": "choice", "choices": [0]}}},
             r"sweep\.search: no such parameter 'model\.drop'\. Did you mean 'dropout'",
@@ -193,3 +194,17 @@ def test_params_cannot_be_changed(params_file: Path) -> None:
     params = read_params(params_file)
     with pytest.raises(ValueError, match="frozen"):
         params.seed = 1
+
+
+@pytest.mark.parametrize(
+    ("section", "old", "new"),
+    [("runtime", "backup_minutes", "checkpoint_minutes"), ("sweep", "figure", "metric")],
+)
+def test_a_key_of_an_earlier_version_is_refused_with_its_new_name(
+    params_file: Path, section: str, old: str, new: str
+) -> None:
+    content = read_yaml(params_file)
+    content[section][old] = content[section].pop(new)
+    params_file.write_text(json.dumps(content), encoding="utf-8")  # JSON is YAML
+    with pytest.raises(ParamsError, match=rf"{section}\.{old}: renamed .* Rename it to {new}\."):
+        read_params(params_file)

@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance
 
 from person_attributes.config import NearDuplicateParams, Params
 from person_attributes.data.appearance import describe_image, trim_padding
-from person_attributes.data.leakage import describe_pairs, name_pairs, settle_leaks
+from person_attributes.data.leakage import describe_pairs, name_pairs, resolve_leaks
 from person_attributes.data.near_duplicates import find_near_duplicates
 from person_attributes.data.sample import draw_sample
 from person_attributes.data.split import Split
@@ -97,7 +97,7 @@ def _settle(params: Params, across_parts: str, groups: list[int], *pairs: tuple[
     section: NearDuplicateParams = params.split.near_duplicates
     named = name_pairs(_pairs(*pairs), RECORDS)
     names = pd.Series(groups, index=RECORDS.index).astype(str)
-    return settle_leaks(
+    return resolve_leaks(
         SPLIT, named, names, section.model_copy(update={"across_parts": across_parts})
     )
 

@@ -243,7 +243,7 @@ def test_sweeps_of_two_machines_share_one_study(
     address = f"postgresql+psycopg://127.0.0.1:{postgres.port}/optuna"
     changes = {
         "phases.p1.epochs": 60,
-        "runtime.backup_minutes": 0.0,
+        "runtime.checkpoint_minutes": 0.0,
         "sweep.name": "shared",
         "sweep.sampler": "random",
         "sweep.pruner": "none",

@@ -128,7 +128,7 @@ def test_a_tie_is_no_step_back(predictions: Predictions, gate: GateParams, param
 def test_a_gain_within_chance_fails_where_more_is_asked(
     predictions: Predictions, gate: GateParams, params: Params
 ) -> None:
-    strict = gate.model_copy(update={"beyond_chance": True, "minimum_gain": 0.001})
+    strict = gate.model_copy(update={"require_significance": True, "min_gain": 0.001})
     champion = _worsen(predictions, "a", 1)
     conditions = check_progress(champion, predictions, strict, params.evaluation, seed=0)
     assert _failed(conditions) == ["gain in mean accuracy"]

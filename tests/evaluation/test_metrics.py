@@ -103,7 +103,7 @@ def test_floors_are_what_the_training_rows_teach() -> None:
     y_true, y_train = one_hot([0, 0, 1, 1], 2), one_hot([1, 1, 1, 0], 2)
     assert metrics.majority_accuracy(y_true, y_train) == 0.5
     expected = -np.log([0.25, 0.25, 0.75, 0.75]).mean()
-    assert metrics.shares_loss(y_true, y_train) == pytest.approx(expected, rel=1e-5)
+    assert metrics.prior_loss(y_true, y_train) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_certain_mistake_has_a_finite_loss() -> None:

@@ -109,7 +109,7 @@ def test_a_slice_is_the_head_on_the_rows_of_a_class(section: EvaluationParams) -
 
 
 def test_small_slices_are_marked(section: EvaluationParams) -> None:
-    b = _one_hot([0] * (section.smallest_slice - 1) + [1] * 50 + [2] * 50, 3)
+    b = _one_hot([0] * (section.min_slice_rows - 1) + [1] * 50 + [2] * 50, 3)
     a = _one_hot([0] * len(b), 2)
     classes = {"a": ["x", "y"], "b": ["few", "many", "others"]}
     slices = score_slices({"a": a, "b": b}, {"a": a, "b": b}, classes, section, seed=0)

@@ -58,7 +58,7 @@ def _log_execution(client: MlflowClient, experiment: str, folder: Path, seed: in
             client.log_artifact(run_id, str(test))
             client.log_artifact(run_id, str(params_file))
             figures = {"loss": 7.0, "mean_accuracy": 1 - RIGHT[seed], "train_loss": 6.0}
-            figures |= {"shares_loss": 8.0, "test_shares_loss": 8.0, "test_mean_majority": 0.5}
+            figures |= {"prior_loss": 8.0, "test_shares_loss": 8.0, "test_mean_majority": 0.5}
             figures |= {f"test_{head}_majority": 0.5 for head in params.heads}
             figures |= {f"test_mean_accuracy{end}": RIGHT[seed] for end in ("", "_low", "_high")}
             figures |= {"test_loss": 7.0, "test_calibrated_loss": 6.9, "test_rows": ROWS}

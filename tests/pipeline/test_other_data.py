@@ -1,4 +1,4 @@
-"""Other data, other heads, other phases and other levers, by changing `params.yaml` alone."""
+"""Other data, other heads, other phases and other hyperparameters, by changing `params.yaml` alone."""
 
 import json
 from collections.abc import Callable

@@ -220,7 +220,7 @@ def test_what_cannot_be_compared_is_one_line(finished: Project) -> None:
 
 
 def test_a_challenger_that_gains_too_little_waits_for_a_reason(project: Project) -> None:
-    change_params(project.params_file, {"registry.gate.minimum_gain": 0.9})
+    change_params(project.params_file, {"registry.gate.min_gain": 0.9})
     project.cli("register")
     assert _champion(project) == "1"
     challenger = _client(project).get_model_version("person-attributes", "2")
@@ -347,7 +347,7 @@ def test_a_split_drawn_anew_between_phases_is_refused(project: Project) -> None:
 
 
 def test_a_killed_execution_goes_on_in_its_runs(project: Project) -> None:
-    change_params(project.params_file, {"phases.p5.epochs": 2, "runtime.backup_minutes": 0.0})
+    change_params(project.params_file, {"phases.p5.epochs": 2, "runtime.checkpoint_minutes": 0.0})
     known = {run.info.run_id for run in _runs(project)}
     dvc = project.start("dvc", "repro")
     read_until("p5 1/", dvc)
@@ -365,7 +365,7 @@ def test_a_killed_execution_goes_on_in_its_runs(project: Project) -> None:
 
 
 def _find_backups(project: Project) -> list[Path]:
-    return sorted((project.root / "backups").rglob("state.npy"))
+    return sorted((project.root / "checkpoints").rglob("state.npy"))
 
 
 def test_mlflow_run_nests_the_stages_under_its_own_run(project: Project) -> None:
@@ -429,7 +429,7 @@ def test_a_folder_is_labelled_as_the_server_does(
 
 
 def test_a_head_that_is_switched_off_is_in_no_answer(project: Project) -> None:
-    change_params(project.params_file, {"registry.serving.heads_off": ["emotion", "weight"]})
+    change_params(project.params_file, {"registry.serving.excluded_heads": ["emotion", "weight"]})
     project.cli("register")
     said = project.run(
         sys.executable,
@@ -447,8 +447,8 @@ def test_a_head_that_is_switched_off_is_in_no_answer(project: Project) -> None:
 
 def test_eight_bits_are_served_where_the_gate_lets_them(project: Project) -> None:
     gate = "registry.gate"
-    lenient = {f"{gate}.minimum_gain": -1.0, f"{gate}.largest_head_drop": 1.0}
-    lenient[f"{gate}.largest_calibration_drop"] = 1.0
+    lenient = {f"{gate}.min_gain": -1.0, f"{gate}.max_head_drop": 1.0}
+    lenient[f"{gate}.max_calibration_increase"] = 1.0
     change_params(project.params_file, {"registry.serving.int8": True, **lenient})
     said = project.cli("register").stdout
     assert "every condition of the gate holds" in said
@@ -456,7 +456,7 @@ def test_eight_bits_are_served_where_the_gate_lets_them(project: Project) -> Non
     described = str(_client(project).get_model_version("person-attributes", "2").description)
     assert "8 bits: gain in mean accuracy" in described
 
-    change_params(project.params_file, {f"{gate}.minimum_gain": 1.0})
+    change_params(project.params_file, {f"{gate}.min_gain": 1.0})
     assert "not in 8 bits: gain in mean accuracy: expected at least +1" in (
         project.cli("register").stdout
     )

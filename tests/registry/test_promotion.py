@@ -62,7 +62,7 @@ def test_a_version_that_got_the_alias_before_a_kill_is_not_judged_again(
     assert registry.confirm("2") is None
     assert registry.confirm("1") == Registered("1", True, "there was no champion")
     assert registry.is_settled(registry.find("1"))
-    assert len(registry.reigns()) == 1
+    assert len(registry.list_champion_periods()) == 1
 
 
 def test_a_champion_without_its_files_serves_nobody(registry: Registry, tmp_path: Path) -> None:
@@ -85,15 +85,15 @@ def test_a_first_version_needs_sound_figures(registry: Registry) -> None:
 
 def test_rollback_gives_the_alias_back(registry: Registry) -> None:
     for number in ("1", "2", "3"):
-        registry.crown(number, "better")
+        registry.set_alias(number, "better")
     assert registry.roll_back().version == _champion(registry) == "2"
-    assert [reign.version for reign in registry.reigns()] == ["1", "2", "3", "2"]
-    assert registry.reigns()[-1].reason == "rolled back from version 3"
+    assert [period.version for period in registry.list_champion_periods()] == ["1", "2", "3", "2"]
+    assert registry.list_champion_periods()[-1].reason == "rolled back from version 3"
 
 
 def test_a_second_rollback_goes_further_back(registry: Registry) -> None:
     for number in ("1", "2", "3"):
-        registry.crown(number, "better")
+        registry.set_alias(number, "better")
     assert [registry.roll_back().version for _ in range(2)] == ["2", "1"]
     with pytest.raises(RegistryError, match="no earlier champion"):
         registry.roll_back()
@@ -114,7 +114,7 @@ def test_a_long_card_leaves_room_for_the_verdict(registry: Registry, client: Mlf
 def test_an_alias_that_was_moved_elsewhere_is_still_shown(
     registry: Registry, client: MlflowClient
 ) -> None:
-    registry.crown("1", "better")
+    registry.set_alias("1", "better")
     client.set_registered_model_alias(NAME, "champion", "2")
     lines = registry.format_versions().splitlines()
     number = next(n for n, line in enumerate(lines) if line.startswith("2 "))
@@ -124,7 +124,7 @@ def test_an_alias_that_was_moved_elsewhere_is_still_shown(
 def test_there_may_be_nothing_to_go_back_to(registry: Registry) -> None:
     with pytest.raises(RegistryError, match="no earlier champion"):
         registry.roll_back()
-    registry.crown("1", "better")
+    registry.set_alias("1", "better")
     with pytest.raises(RegistryError, match="no earlier champion"):
         registry.roll_back()
     assert _champion(registry) == "1"
@@ -136,7 +136,10 @@ def test_the_list_names_the_champion_its_time_and_its_reason(registry: Registry)
     registry.settle("2", [HOLDS], [])
     text = registry.format_versions()
     assert "0.812   3.500  0.040  there was no champion" in text
-    assert f"champion since {registry.reigns()[0].since[:16]} UTC: there was no champion" in text
+    assert (
+        f"champion since {registry.list_champion_periods()[0].since[:16]} UTC: there was no champion"
+        in text
+    )
     assert text.index("\n3 ") < text.index("\n2 ") < text.index("\n1 ")
 
 
@@ -160,7 +163,7 @@ def _promote(root: Path, params: Params, number: str, times: int) -> None:
     for _ in range(times):
         with registry.hold():
             seen = _champion(registry)
-            registry.crown(number, f"after {seen}")
+            registry.set_alias(number, f"after {seen}")
 
 
 def test_two_promotions_at_once_follow_one_another(
@@ -177,10 +180,10 @@ def test_two_promotions_at_once_follow_one_another(
     for process in both:
         process.join()
         assert process.exitcode == 0
-    reigns = registry.reigns()
-    assert len(reigns) == 10
+    list_champion_periods = registry.list_champion_periods()
+    assert len(list_champion_periods) == 10
     before = ""
-    for reign in reigns:
-        assert reign.reason == f"after {before}"
-        before = reign.version
+    for period in list_champion_periods:
+        assert period.reason == f"after {before}"
+        before = period.version
     assert _champion(registry) == before

@@ -6,9 +6,9 @@ import pytest
 
 from person_attributes.evaluation.predictions import Predictions
 from person_attributes.reporting.examples import (
-    find_lucky_hits,
-    find_mistakes,
-    find_suspicious_labels,
+    find_label_issues,
+    find_least_confident_correct,
+    find_most_confident_errors,
 )
 
 _CLASSES = ["x", "y"]
@@ -26,11 +26,14 @@ def _predict(labels: list[int], said: list[float], rows: list[int] | None = None
 
 def test_mistakes_come_surest_first_and_hits_least_sure_first() -> None:
     predictions = _predict([0, 0, 1, 1, 0, -1], [0.9, 0.6, 0.7, 0.51, 0.1, 0.99])
-    mistakes = find_mistakes(predictions, "a", _CLASSES, 5)
+    mistakes = find_most_confident_errors(predictions, "a", _CLASSES, 5)
     assert [mistake.row for mistake in mistakes] == [100, 101]
     assert (mistakes[0].label, mistakes[0].answer, mistakes[0].position) == ("x", "y", 0)
     assert mistakes[0].probability == pytest.approx(0.9)
-    assert [hit.row for hit in find_lucky_hits(predictions, "a", _CLASSES, 2)] == [103, 102]
+    assert [hit.row for hit in find_least_confident_correct(predictions, "a", _CLASSES, 2)] == [
+        103,
+        102,
+    ]
 
 
 def test_labels_that_were_exchanged_are_found(random: np.random.Generator) -> None:
@@ -40,7 +43,7 @@ def test_labels_that_were_exchanged_are_found(random: np.random.Generator) -> No
     labels = truth.copy()
     exchanged = [5, 50, 150, 250]
     labels[exchanged] = 1 - labels[exchanged]
-    table = find_suspicious_labels(_predict(labels.tolist(), said.tolist()), "a", _CLASSES)
+    table = find_label_issues(_predict(labels.tolist(), said.tolist()), "a", _CLASSES)
     assert 3 <= len(table) <= 4  # as many as it believes there are
     assert set(table["row"]) <= {100 + position for position in exchanged}
     first = table.iloc[0]
@@ -50,7 +53,7 @@ def test_labels_that_were_exchanged_are_found(random: np.random.Generator) -> No
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [-1, -1, -1], [0, -1, 1]])
 def test_few_labels_or_one_class_are_no_fault(labels: list[int]) -> None:
-    table = find_suspicious_labels(_predict(labels, [0.2, 0.4, 0.9]), "a", _CLASSES)
+    table = find_label_issues(_predict(labels, [0.2, 0.4, 0.9]), "a", _CLASSES)
     assert len(table) == 0
 
 

@@ -6,7 +6,7 @@ import pytest
 from person_attributes.config import Params
 from person_attributes.modeling.classifier import Normalization, build_classifier
 from person_attributes.reporting.gradcam import GradCam
-from person_attributes.reporting.plots import lay_heat
+from person_attributes.reporting.plots import overlay_heatmap
 
 _CLASSES = {"colour": 3, "shape": 2}
 
@@ -67,6 +67,6 @@ def test_a_map_is_laid_over_its_image() -> None:
     image = np.full((40, 40, 3), 90, np.uint8)
     heat = np.zeros((2, 2), np.float32)
     heat[0, 0] = 1
-    shown = lay_heat(image, heat).astype(int)
+    shown = overlay_heatmap(image, heat).astype(int)
     assert shown.shape == image.shape
     assert shown[2, 2].sum() > shown[38, 38].sum() + 150

@@ -16,7 +16,7 @@ from person_attributes.config import Params, Recipe, read_params
 from person_attributes.data.augment import Augmenter
 from person_attributes.data.batches import ImageBatches
 from person_attributes.modeling.classifier import Normalization, build_classifier
-from person_attributes.runtime.checkpoint import Backup
+from person_attributes.runtime.checkpoint import Checkpoint
 from person_attributes.runtime.devices import gather_devices, read_cluster
 from person_attributes.training.phase import train_phase
 
@@ -95,10 +95,10 @@ def _train(params: Params, recipe: Recipe, out: Path, number: int) -> list[float
     normalization = Normalization([128.0] * 3, [64.0] * 3)
     classifier = build_classifier(32, CLASSES, model, normalization)
     with tempfile.TemporaryDirectory() as folder:
-        backup = Backup(Path(folder), "p1", "0" * 64, 60)
-        with backup.hold():
+        checkpoint = Checkpoint(Path(folder), "p1", "0" * 64, 60)
+        with checkpoint.hold():
             trained = train_phase(
-                classifier, make_batches(1), make_batches(None), recipe, backup, []
+                classifier, make_batches(1), make_batches(None), recipe, checkpoint, []
             )
     if number == 0:
         np.savez(out, *classifier.get_weights())

@@ -33,7 +33,7 @@ def prepared(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Pro
         "phases.p1.batch_size": 8,
         "schedules.plateau.patience": 1,
         "schedules.plateau.min_delta": 9.0,
-        "runtime.backup_minutes": 0.0,
+        "runtime.checkpoint_minutes": 0.0,
     }
     change_params(project.params_file, changes)
     return project
@@ -75,7 +75,7 @@ def _store(project: Project) -> MlflowClient:
 def test_a_phase_killed_at_random_moments_ends_as_one_that_was_not(
     project: Project, uninterrupted: dict[str, bytes]
 ) -> None:
-    """Kills before the first batch, inside and between epochs, and while a backup is written."""
+    """Kills before the first batch, inside and between epochs, and while a checkpoint is written."""
     moments = random.Random(7)
     writing, journal = ".writing-*-state.npy", "points.jsonl"
     for awaited, seconds in [(journal, 8.0), (writing, 0.02), (writing, 0.4)]:
@@ -106,7 +106,7 @@ def test_a_signal_backs_up_and_says_how_to_go_on(
     project: Project, uninterrupted: dict[str, bytes], number: signal.Signals, workers: int
 ) -> None:
     """Told to the whole group, workers included, as a terminal and a supervisor do."""
-    runtime = {"runtime.backup_minutes": 60.0, "runtime.workers": workers}
+    runtime = {"runtime.checkpoint_minutes": 60.0, "runtime.workers": workers}
     change_params(project.params_file, runtime)
     process = project.start(*TRAIN)
     read_until("p1 1/", process)
@@ -117,7 +117,7 @@ def test_a_signal_backs_up_and_says_how_to_go_on(
     assert said.splitlines()[-1].endswith("Run dvc repro to go on from there.")
     assert "Traceback" not in said
     done = project.run(*TRAIN)
-    assert "p1: goes on from its backup, after epoch " in done.stdout
+    assert "p1: goes on from its checkpoint, after epoch " in done.stdout
     assert "p1 1/" not in done.stdout
     assert _read_outputs(project) == uninterrupted
     _check_runs(_store(project))
@@ -174,7 +174,7 @@ def test_a_finished_phase_that_could_not_be_kept_trains_nothing_again(
     assert f"p1 {EPOCHS}/{EPOCHS}" in failed.stdout
     runs.unlink()
     done = project.cli("train", "p1")
-    assert f"p1: goes on from its backup, after epoch {EPOCHS} " in done.stdout
+    assert f"p1: goes on from its checkpoint, after epoch {EPOCHS} " in done.stdout
     assert f"p1 {EPOCHS}/{EPOCHS}" not in done.stdout
     assert _read_outputs(project) == uninterrupted
     _check_runs(_store(project))

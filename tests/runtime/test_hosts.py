@@ -33,7 +33,7 @@ def prepared(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Pro
         "phases.p1.learning_rate": 0.003,
         "phases.p1.augmentation": "standard",
         "model.dropout": 0.0,  # each device would drop something else
-        "runtime.backup_minutes": 0.0,
+        "runtime.checkpoint_minutes": 0.0,
     }
     change_params(project.params_file, changes)
     project.execute("initialize")
@@ -114,7 +114,7 @@ def test_a_lost_host_ends_the_phase_and_fewer_go_on(project: Project, alone: Pat
     assert "Traceback" not in printed
     change_params(project.params_file, {"runtime.devices": "one"})
     went_on = project.cli("train", "p1").stdout
-    assert "p1: goes on from its backup, after epoch" in went_on
+    assert "p1: goes on from its checkpoint, after epoch" in went_on
     project.cli("train", "p2")
     _assert_same_weights(project.root, alone)
 
@@ -144,7 +144,7 @@ def _make_clusters() -> list[str]:
 
 def _wait_for_backup(project: Project, process: "subprocess.Popen[str]") -> None:
     deadline = time.monotonic() + COMMAND_SECONDS
-    while not list((project.root / "backups").glob("p1/*/state.npy")):
+    while not list((project.root / "checkpoints").glob("p1/*/state.npy")):
         assert process.poll() is None, process.communicate()[0][-3000:]
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -3,7 +3,7 @@
 import pytest
 
 from person_attributes.errors import TrackingError
-from person_attributes.tracking.connection import connect, telling_in_one_line
+from person_attributes.tracking.connection import connect, translate_mlflow_errors
 from person_attributes.workspace import Workspace
 
 
@@ -23,7 +23,7 @@ def test_a_server_that_does_not_answer_is_to_be_started(
 def test_an_error_that_no_server_causes_does_not_ask_to_start_one(workspace: Workspace) -> None:
     client = connect(workspace)
     words = pytest.raises(TrackingError, match=r"shop/colours.*Correct that")
-    with words as told, telling_in_one_line():
+    with words as told, translate_mlflow_errors():
         client.create_registered_model("shop/colours")
     assert "Start that server" not in str(told.value)
     assert str(told.value).startswith(f"MLflow at {workspace.tracking_database}: ")
@@ -43,6 +43,6 @@ def test_a_store_that_cannot_be_written_is_one_line(
     with client._tracking_client.store.engine.connect() as connection:
         connection.exec_driver_sql(f"PRAGMA {pragma}")
     refused = pytest.raises(TrackingError, match=words)
-    with refused as told, telling_in_one_line():
+    with refused as told, translate_mlflow_errors():
         client.create_experiment("another", tags={f"{n}": "x" * 4000 for n in range(500)})
     assert "\n" not in str(told.value)

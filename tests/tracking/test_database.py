@@ -32,7 +32,7 @@ CONNECT = (
 def _track(workspace: Workspace, text: str) -> Run:
     """Logs a run with an artifact, as a stage does, and gives it."""
     client = connect(workspace)
-    tags = {PLACE: name_place(workspace.backups)}
+    tags = {PLACE: name_place(workspace.checkpoints)}
     experiment = choose_experiment(client, workspace)
     with mlflow.start_run(experiment_id=experiment, tags=tags) as run:
         client.log_text(run.info.run_id, text, "text.txt")
@@ -81,7 +81,8 @@ def test_artifacts_of_an_experiment_in_a_copy_lie_in_the_project(
     shutil.rmtree(copy)
     places = {str(workspace.root), workspace.root.as_uri()}
     assert {
-        place.partition("/mlruns/")[0].partition("/backups")[0] for place in _list_places(workspace)
+        place.partition("/mlruns/")[0].partition("/checkpoints")[0]
+        for place in _list_places(workspace)
     } == places
     assert len(list(workspace.root.rglob("text.txt"))) == 2
 

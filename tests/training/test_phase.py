@@ -15,7 +15,7 @@ from person_attributes.data.mixing import Mixer
 from person_attributes.errors import TrainingError
 from person_attributes.evaluation.metrics import cross_entropy
 from person_attributes.evaluation.predictions import predict_batches
-from person_attributes.runtime.checkpoint import Backup, Progress
+from person_attributes.runtime.checkpoint import Checkpoint, Progress
 from person_attributes.training.callbacks import EpochListener
 from person_attributes.training.objective import PhaseNetwork, compile_network
 from person_attributes.training.phase import (
@@ -40,7 +40,7 @@ def _train(
     folder: Path,
     *,
     workers: int = 0,
-    backup_minutes: float = 60,
+    checkpoint_minutes: float = 60,
     listeners: Sequence[EpochListener] = (),
     **changes: object,
 ) -> tuple[keras.Model, TrainedPhase]:
@@ -48,14 +48,14 @@ def _train(
     classifier = build_tiny(params)
     augmenter = Augmenter(recipe.augmentation) if recipe.augmentation.augmenters else None
     mixer = Mixer(recipe.augmentation) if recipe.augmentation.mixes else None
-    backup = Backup(folder, "p1", "0" * 64, backup_minutes)
-    with backup.hold():
+    checkpoint = Checkpoint(folder, "p1", "0" * 64, checkpoint_minutes)
+    with checkpoint.hold():
         trained = train_phase(
             classifier,
             make_batches(1, augmenter, mixer, workers),
             make_batches(None),
             recipe,
-            backup,
+            checkpoint,
             listeners,
         )
     return classifier, trained
@@ -138,9 +138,9 @@ def test_a_missing_label_adds_nothing_to_the_gradient(small: Params) -> None:
 def test_a_head_without_labels_keeps_its_weights(small: Params, tmp_path: Path) -> None:
     before, classifier = build_tiny(small), build_tiny(small)
     batches = _mask(make_batches(None), "left", range(ROWS))
-    backup = Backup(tmp_path, "p1", "0" * 64, 60)
-    with backup.hold():
-        train_phase(classifier, batches, batches, make_recipe(small, epochs=1), backup, [])
+    checkpoint = Checkpoint(tmp_path, "p1", "0" * 64, 60)
+    with checkpoint.hold():
+        train_phase(classifier, batches, batches, make_recipe(small, epochs=1), checkpoint, [])
     for name, is_same in (("left", True), ("left_dense", True), ("right", False)):
         pairs = zip(
             classifier.get_layer(name).get_weights(),
@@ -179,10 +179,10 @@ def test_a_single_head_trains_too(small: Params, tmp_path: Path) -> None:
     images = np.zeros((8, 32, 32, 3), np.uint8)
     targets = {"only": np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2, 0, 1]]}
     batches = ImageBatches(images, targets, np.arange(8), 8, augmenter=None, seed=None)
-    backup = Backup(tmp_path, "p1", "0" * 64, 60)
-    with backup.hold():
+    checkpoint = Checkpoint(tmp_path, "p1", "0" * 64, 60)
+    with checkpoint.hold():
         trained = train_phase(
-            classifier, batches, batches, make_recipe(small, epochs=1), backup, []
+            classifier, batches, batches, make_recipe(small, epochs=1), checkpoint, []
         )
     assert {"only_accuracy", "val_only_loss", "val_mean_accuracy"} <= set(trained.history[0])
 
@@ -264,7 +264,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 def test_resumed_phase_equals_uninterrupted_phase(
     small: Params, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    """The backup lies inside the second epoch, and again inside the third."""
+    """The checkpoint lies inside the second epoch, and again inside the third."""
     params = small.change(
         {
             "schedules.plateau.patience": 1,
@@ -281,7 +281,7 @@ def test_resumed_phase_equals_uninterrupted_phase(
             _train(
                 params,
                 tmp_path / "parts",
-                backup_minutes=0,
+                checkpoint_minutes=0,
                 listeners=[_stop_after(epochs)],
                 **changes,
             )
@@ -369,29 +369,31 @@ def test_lower_precision_trains_float32_weights(
 
 
 def test_a_full_disk_is_one_line_and_the_last_backup_stays(tmp_path: Path) -> None:
-    backup = Backup(tmp_path, "p1", "0" * 64, 60)
-    with backup.hold():
-        backup.write(Progress(epoch=3, arrays={"network": [np.ones(10, np.float32)]}))
+    checkpoint = Checkpoint(tmp_path, "p1", "0" * 64, 60)
+    with checkpoint.hold():
+        checkpoint.write(Progress(epoch=3, arrays={"network": [np.ones(10, np.float32)]}))
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
         try:
-            with pytest.raises(TrainingError, match=r"p1: no room for a backup of 4 MB in .*Free"):
-                backup.write(Progress(epoch=4, arrays={"network": [np.ones(1_000_000, "f4")]}))
+            with pytest.raises(
+                TrainingError, match=r"p1: no room for a checkpoint of 4 MB in .*Free"
+            ):
+                checkpoint.write(Progress(epoch=4, arrays={"network": [np.ones(1_000_000, "f4")]}))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert backup.read().epoch == 3
-        assert [path.name for path in backup.folder.iterdir()] == ["state.npy"]
+        assert checkpoint.read().epoch == 3
+        assert [path.name for path in checkpoint.folder.iterdir()] == ["state.npy"]
 
 
 def test_a_broken_backup_is_a_fresh_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    backup = Backup(tmp_path, "p1", "0" * 64, 60)
-    with backup.hold():
-        backup.write(Progress(epoch=3, arrays={"network": [np.ones(10, np.float32)]}))
-        state = backup.folder / "state.npy"
+    checkpoint = Checkpoint(tmp_path, "p1", "0" * 64, 60)
+    with checkpoint.hold():
+        checkpoint.write(Progress(epoch=3, arrays={"network": [np.ones(10, np.float32)]}))
+        state = checkpoint.folder / "state.npy"
         state.write_bytes(state.read_bytes()[:100])
-        assert backup.read() == Progress()
+        assert checkpoint.read() == Progress()
     assert "is broken; starts anew" in capsys.readouterr().out
 
 
@@ -402,12 +404,17 @@ def test_out_of_memory_is_one_line_that_says_what_to_lower(
         keras.ops.ones((1 << 22, 1 << 20))
 
     monkeypatch.setattr(PhaseNetwork, "test_step", ask_for_more_than_there_is)
-    backup = Backup(tmp_path, "p1", "0" * 64, 60)
+    checkpoint = Checkpoint(tmp_path, "p1", "0" * 64, 60)
     with (
-        backup.hold(),
+        checkpoint.hold(),
         pytest.raises(TrainingError, match=r"p1: out of memory with batches of 8 .* Lower") as told,
     ):
         train_phase(
-            build_tiny(small), make_batches(1), make_batches(None), make_recipe(small), backup, []
+            build_tiny(small),
+            make_batches(1),
+            make_batches(None),
+            make_recipe(small),
+            checkpoint,
+            [],
         )
     assert "\n" not in str(told.value)

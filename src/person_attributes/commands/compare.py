@@ -3,7 +3,7 @@
 from person_attributes.config import Params
 from person_attributes.evaluation.comparison import compare_predictions, format_comparison
 from person_attributes.registry.evaluations import find_evaluated
-from person_attributes.tracking.connection import telling_in_one_line
+from person_attributes.tracking.connection import translate_mlflow_errors
 from person_attributes.workspace import Workspace
 
 
@@ -20,7 +20,7 @@ def compare(workspace: Workspace, params: Params, first: str, second: str) -> No
     Raises:
         ComparisonError: If one cannot be found, or the two were not scored on the same rows.
     """
-    with telling_in_one_line():
+    with translate_mlflow_errors():
         before, after = find_evaluated(workspace, first), find_evaluated(workspace, second)
     comparison = compare_predictions(
         before.predictions, after.predictions, params.evaluation, params.seed

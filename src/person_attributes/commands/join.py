@@ -9,7 +9,7 @@ from person_attributes.config import Params
 from person_attributes.data.dataset import Dataset
 from person_attributes.errors import TrainingError
 from person_attributes.pipeline.phases import identify_phase, prepare_phase
-from person_attributes.runtime.checkpoint import HelpersBackup
+from person_attributes.runtime.checkpoint import WorkerCheckpoint
 from person_attributes.runtime.devices import gather_devices, read_cluster, require_agreement
 from person_attributes.runtime.hosts import watch_announcements
 from person_attributes.training.phase import train_phase
@@ -55,5 +55,5 @@ def _help(workspace: Workspace, params: Params, phase: str) -> None:
         require_agreement(phase, fingerprint)
         dataset = Dataset(workspace, params.phases[phase].image_size)
         classifier, train, validation = prepare_phase(dataset, params, phase)
-        backup = HelpersBackup(workspace.backups, phase, fingerprint, Path(folder))
-        train_phase(classifier, train, validation, params.recipe(phase), backup, listeners=[])
+        checkpoint = WorkerCheckpoint(workspace.checkpoints, phase, fingerprint, Path(folder))
+        train_phase(classifier, train, validation, params.recipe(phase), checkpoint, listeners=[])

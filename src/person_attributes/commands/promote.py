@@ -27,7 +27,7 @@ def promote(workspace: Workspace, params: Params, version: str, because: str) ->
             print(f"{name} version {version} is {params.registry.alias} already")
             return
         if because:
-            models.crown(version, f"by hand: {because}")
+            models.set_alias(version, f"by hand: {because}")
             print(f"{name} version {version} is {params.registry.alias} by hand: {because}")
             return
         if not models.is_sound(found):
@@ -44,5 +44,5 @@ def promote(workspace: Workspace, params: Params, version: str, because: str) ->
                 f"{name} {version}: {failed[0]}. Give a reason with --because to promote it all "
                 "the same."
             )
-        models.crown(version, "every condition of the gate holds")
+        models.set_alias(version, "every condition of the gate holds")
         print(f"{name} version {version} is {params.registry.alias}: every condition holds")

@@ -21,10 +21,10 @@ class EvaluationParams(Section):
     calibration_bins: Count
     calibration_folds: Annotated[int, Field(ge=2)]
     training_rows: Count
-    smallest_slice: Count
-    mistakes_per_head: Annotated[int, Field(ge=0)]
-    lucky_hits_per_head: Annotated[int, Field(ge=0)]
-    suspicious_per_head: Annotated[int, Field(ge=0)]
+    min_slice_rows: Count
+    most_confident_errors_per_head: Annotated[int, Field(ge=0)]
+    least_confident_correct_per_head: Annotated[int, Field(ge=0)]
+    label_issues_per_head: Annotated[int, Field(ge=0)]
 
 
 class ReportParams(Section):

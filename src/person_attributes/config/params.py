@@ -88,13 +88,13 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _a_head_is_served(self) -> Self:
-        off = self.registry.serving.heads_off
+        off = self.registry.serving.excluded_heads
         for name in off:
             if name not in self.heads:
                 hint = suggest(name, list(self.heads))
-                raise ValueError(f"registry.serving.heads_off: no head {name!r}.{hint}")
+                raise ValueError(f"registry.serving.excluded_heads: no head {name!r}.{hint}")
         if set(self.heads) <= set(off):
-            raise ValueError("registry.serving.heads_off: no head is left. Leave one on.")
+            raise ValueError("registry.serving.excluded_heads: no head is left. Leave one on.")
         return self
 
     @model_validator(mode="after")
@@ -168,7 +168,7 @@ class Params(Section):
     @model_validator(mode="after")
     def _sweep_searches_what_is_there(self) -> Self:
         heads = [f"val_{head}_{name}" for head in self.heads for name in ("loss", "accuracy")]
-        require_known("sweep.figure", self.sweep.figure, ["val_loss", "val_mean_accuracy", *heads])
+        require_known("sweep.metric", self.sweep.metric, ["val_loss", "val_mean_accuracy", *heads])
         content = self.model_dump(mode="json", exclude={"sweep"})
         for key in self.sweep.search:
             section = content

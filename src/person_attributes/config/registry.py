@@ -22,22 +22,22 @@ _LONGEST_NAME = 255
 class GateParams(Section):
     """When a challenger becomes the champion; all of it must hold, on the same rows."""
 
-    minimum_gain: Annotated[float, Field(ge=-1, le=1)]
-    beyond_chance: bool
-    largest_head_drop: Share
-    largest_calibration_drop: Share
-    largest_validation_lead: Share
+    min_gain: Annotated[float, Field(ge=-1, le=1)]
+    require_significance: bool
+    max_head_drop: Share
+    max_calibration_increase: Share
+    max_validation_lead: Share
     when_rows_differ: Annotated[str, Field(pattern="^(promote|keep)$")]
 
 
 class ServingParams(Section):
     """What a served version answers, and how much a request may hold.
 
-    `heads_off` are heads that it does not answer: they are left out of the exported network. With
+    `excluded_heads` are heads that it does not answer: they are left out of the exported network. With
     `int8` the network is rounded to 8 bits by so many training rows, where the gate lets it.
     """
 
-    heads_off: Annotated[tuple[Identifier, ...], FROM_LIST]
+    excluded_heads: Annotated[tuple[Identifier, ...], FROM_LIST]
     int8: bool
     int8_rows: Count
     max_rows: Count

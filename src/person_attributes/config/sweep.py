@@ -52,7 +52,7 @@ SearchParams = Annotated[
 class SweepParams(Section):
     """A search over parameters by Optuna.
 
-    Trials of one `name` belong together, also those of several processes. `figure` is one of the
+    Trials of one `name` belong together, also those of several processes. `metric` is one of the
     last phase's, of its best epoch, such as `val_loss` or `val_pose_accuracy`. `pruner` ends trials
     that fall behind: `median` those below the median, `hyperband` by successive halving. The first
     `startup_trials` are drawn at random by `tpe`, and not ended by `median`. The sweep ends after
@@ -61,7 +61,7 @@ class SweepParams(Section):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_. -]{0,99}$")]
-    figure: str
+    metric: str
     direction: Literal["minimize", "maximize"]
     sampler: Literal["tpe", "random", "grid"]
     pruner: Literal["none", "median", "hyperband"]

@@ -203,13 +203,13 @@ class TrainingParams(Section):
 
     `precision` is what layers compute in; weights stay float32. `jit_compile` and `deterministic`
     are for GPUs: XLA, and operations that repeat to the bit. A head whose validation loss ends less
-    than `least_progress` of it below the loss of the class shares is said to have learned nothing.
+    than `min_prior_improvement` of it below the loss of the class shares is said to have learned nothing.
     """
 
     precision: Literal["float32", "bfloat16", "float16"]
     jit_compile: bool
     deterministic: bool
-    least_progress: Share
+    min_prior_improvement: Share
     early_stopping: EarlyStoppingParams
 
 
@@ -283,5 +283,5 @@ class RuntimeParams(Section):
 
     devices: Devices
     workers: Annotated[int, Field(ge=0, le=1024)]
-    backup_minutes: NotNegative
+    checkpoint_minutes: NotNegative
     tracking_minutes: NotNegative

@@ -7,12 +7,32 @@ from pydantic import BaseModel
 
 from person_attributes.errors import suggest
 
+RENAMED = {
+    "backup_minutes": "checkpoint_minutes",
+    "beyond_chance": "require_significance",
+    "figure": "metric",
+    "heads_off": "excluded_heads",
+    "largest_calibration_drop": "max_calibration_increase",
+    "largest_head_drop": "max_head_drop",
+    "largest_validation_lead": "max_validation_lead",
+    "least_progress": "min_prior_improvement",
+    "lucky_hits_per_head": "least_confident_correct_per_head",
+    "minimum_gain": "min_gain",
+    "mistakes_per_head": "most_confident_errors_per_head",
+    "smallest_slice": "min_slice_rows",
+    "suspicious_per_head": "label_issues_per_head",
+}
+"""Keys of version 0.1, and what they are called now."""
+
 
 def describe_fault(fault: Any, model: type[BaseModel]) -> str:
     """Says one of pydantic's faults in one line: where, what, expected, received, what to do."""
     keys, known = _locate(fault["loc"], model)
     where = ".".join(keys)
     if fault["type"] == "extra_forbidden":
+        renamed = RENAMED.get(keys[-1])
+        if renamed in known:
+            return f"{where}: renamed in version 0.2. Rename it to {renamed}."
         hint = suggest(keys[-1], known)
         return (
             f"{where}: unknown key.{hint} Expected one of {', '.join(known)}. Rename or remove it."

@@ -17,7 +17,7 @@ def describe_pairs(
         pairs: As `name_pairs` gives them.
         records: Checked records.
         drawn: The split as it was drawn.
-        settled: What `settle_leaks` made of it.
+        settled: What `resolve_leaks` made of it.
 
     Returns:
         A pair in each row: `first` and `second` (row numbers), `first_image`, `second_image`,
@@ -50,7 +50,7 @@ def _are_apart(pairs: pd.DataFrame, split: Split) -> pd.Series:
     return pd.Series(first != second, index=pairs.index, dtype=bool)
 
 
-def settle_leaks(
+def resolve_leaks(
     split: Split, pairs: pd.DataFrame, groups: pd.Series, params: NearDuplicateParams
 ) -> Split:
     """Does what the parameters say about near-duplicates in different parts.

@@ -65,9 +65,9 @@ def check_claims(
         _check_loss(predictions, claimed),
         Condition(
             "validation loss below that of training rows",
-            f"by at most {gate.largest_validation_lead:.0%}",
+            f"by at most {gate.max_validation_lead:.0%}",
             f"{claimed['loss']:.3f} against {claimed['train_loss']:.3f}",
-            lead <= gate.largest_validation_lead,
+            lead <= gate.max_validation_lead,
         ),
     ]
 
@@ -121,26 +121,26 @@ def check_progress(
     before, after = (
         _mean_calibrated_error(one, evaluation, seed) for one in (champion, challenger)
     )
-    least = low if gate.beyond_chance else gain
-    what = "the low end of its interval at" if gate.beyond_chance else "at"
+    least = low if gate.require_significance else gain
+    what = "the low end of its interval at" if gate.require_significance else "at"
     return [
         Condition(
             "gain in mean accuracy",
-            f"{what} least {gate.minimum_gain:+.3f}",
+            f"{what} least {gate.min_gain:+.3f}",
             f"{gain:+.4f} ({low:+.4f} to {high:+.4f})",
-            least >= gate.minimum_gain - _TOLERANCE,
+            least >= gate.min_gain - _TOLERANCE,
         ),
         Condition(
             "largest drop of a head",
-            f"at most {gate.largest_head_drop:.3f}",
+            f"at most {gate.max_head_drop:.3f}",
             f"{drop:.4f} ({worst})" if drop > 0 else "none",
-            drop <= gate.largest_head_drop + _TOLERANCE,
+            drop <= gate.max_head_drop + _TOLERANCE,
         ),
         Condition(
             "mean calibration error",
-            f"at most {gate.largest_calibration_drop:.3f} more",
+            f"at most {gate.max_calibration_increase:.3f} more",
             f"{after:.4f} after {before:.4f}",
-            after - before <= gate.largest_calibration_drop + _TOLERANCE,
+            after - before <= gate.max_calibration_increase + _TOLERANCE,
         ),
     ]
 

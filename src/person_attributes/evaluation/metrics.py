@@ -157,7 +157,7 @@ def find_bins(y_prob: npt.NDArray[np.float32], bins: int) -> npt.NDArray[np.intp
     return clipped
 
 
-def shares_loss(y_true: npt.NDArray[np.float32], y_train: npt.NDArray[np.float32]) -> float:
+def prior_loss(y_true: npt.NDArray[np.float32], y_train: npt.NDArray[np.float32]) -> float:
     """Cross-entropy of always saying the class shares of the training rows."""
     shares = y_train[y_train.any(axis=1)].mean(axis=0)
     return float(cross_entropy(y_true, np.broadcast_to(shares, y_true.shape)))

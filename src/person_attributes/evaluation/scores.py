@@ -45,7 +45,7 @@ class Scores:
     Attributes:
         heads: One row a head: `rows` with a label; `HEAD_FIGURES`, `calibrated_loss` and
             `calibrated_ece`, each with `_low` and `_high`; `majority`, the accuracy of always
-            saying the commonest training class; `shares_loss`, the cross-entropy of always saying
+            saying the commonest training class; `prior_loss`, the cross-entropy of always saying
             the training class shares.
         overall: One row a figure over heads, with columns `value`, `low` and `high`. `loss` is the
             plain sum of the heads' cross-entropies.
@@ -66,7 +66,7 @@ class Scores:
         for end in ("low", "high"):
             named[f"mean_accuracy_{end}"] = float(self.overall[end]["mean_accuracy"])
         named["mean_majority"] = float(self.heads["majority"].mean())
-        named["shares_loss"] = float(self.heads["shares_loss"].sum())
+        named["prior_loss"] = float(self.heads["prior_loss"].sum())
         named["rows"] = self.rows
         for head, row in self.heads.iterrows():
             for name in (*HEAD_FIGURES, *_CALIBRATED_FIGURES, "majority"):
@@ -120,7 +120,7 @@ def score(
     heads.insert(0, "rows", [int(truth.any(axis=1).sum()) for truth in y_true.values()])
     for name, floor in (
         ("majority", metrics.majority_accuracy),
-        ("shares_loss", metrics.shares_loss),
+        ("prior_loss", metrics.prior_loss),
     ):
         heads[name] = [floor(truth, y_train[head]) for head, truth in y_true.items()]
     overall = pd.DataFrame(
@@ -251,7 +251,7 @@ def score_slices(
     table.insert(0, "rows", inside)
     # As little is known of how a head does elsewhere, where hardly anything is elsewhere.
     fewest = np.minimum(inside, outside)
-    table.insert(1, "too_small", fewest < params.smallest_slice)
+    table.insert(1, "too_small", fewest < params.min_slice_rows)
     return table.reset_index()
 
 

@@ -112,7 +112,7 @@ def _add_tower(
     )(vector)
     for number, units in enumerate(model.tower_units):
         suffix = f"_{number + 1}" if number else ""
-        # With no seed given, PyTorch's dropout draws from its global generator, which no backup
+        # With no seed given, PyTorch's dropout draws from its global generator, which no checkpoint
         # holds.
         seed = random.randint(1, 10**9)
         hidden = layers.Dropout(model.dropout, seed=seed, name=f"{head}_dropout{suffix}")(hidden)

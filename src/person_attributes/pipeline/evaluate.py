@@ -43,7 +43,7 @@ def evaluate(workspace: Workspace, params: Params) -> None:
         workspace.predictions,
         workspace.test_predictions,
         workspace.slices,
-        workspace.suspicious_labels,
+        workspace.label_issues,
     ]
     sections = {"seed", "evaluation", "report"}
     with open_stage_run("evaluate", workspace, params, sections, reads, writes) as run:
@@ -107,7 +107,7 @@ def _write(
         evaluation.test.write(folder / workspace.test_predictions.name)
         _write_table(folder / workspace.answers.name, _list_answers(evaluation))
         _write_table(folder / workspace.slices.name, report.slices)
-        _write_table(folder / workspace.suspicious_labels.name, report.suspicious_labels)
+        _write_table(folder / workspace.label_issues.name, report.label_issues)
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:

@@ -85,7 +85,7 @@ def _prepare(workspace: Workspace, params: Params, folder: Path) -> _Challenger:
     metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
     temperatures = json.loads(workspace.temperatures.read_text(encoding="utf-8"))
     predictions = Predictions.read(workspace.predictions)
-    labels = dataset.label_map.without(params.registry.serving.heads_off)
+    labels = dataset.label_map.without(params.registry.serving.excluded_heads)
     classifier = scale_temperatures(load_scored_network(workspace, params), temperatures)
     expected = _calibrate(predictions, temperatures, labels.heads)
     return _Challenger(
@@ -200,7 +200,7 @@ def _export(
     """Exports the heads that are served, in 8 bits where that is asked for and the gate lets it."""
     section, network = params.registry, folder / "network.onnx"
     images, positions = dataset.images, dataset.find(tuple(predictions.rows.tolist()))
-    export_network(classifier, network, section.serving.heads_off)
+    export_network(classifier, network, section.serving.excluded_heads)
     export = check_export(
         network, images, positions, predictions.y_prob, section.max_export_difference
     )

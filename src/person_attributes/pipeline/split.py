@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from person_attributes.config import Params
-from person_attributes.data.leakage import describe_pairs, name_pairs, settle_leaks
+from person_attributes.data.leakage import describe_pairs, name_pairs, resolve_leaks
 from person_attributes.data.near_duplicates import find_near_duplicates
 from person_attributes.data.records import read_records
 from person_attributes.data.split import Split, check_labels, draw_split, find_groups
@@ -68,7 +68,7 @@ def _settle_leaks(
         groups = find_groups(records, params.split.group_by)
     else:
         groups = pd.Series(records.index.astype(str), index=records.index)
-    settled = settle_leaks(drawn, named, groups, section)
+    settled = resolve_leaks(drawn, named, groups, section)
     return describe_pairs(named, records, drawn, settled), settled
 
 

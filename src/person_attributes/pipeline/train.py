@@ -14,7 +14,7 @@ from person_attributes.config import Params
 from person_attributes.data.batches import ImageBatches
 from person_attributes.data.dataset import Dataset
 from person_attributes.digests import digest_paths
-from person_attributes.evaluation.metrics import shares_loss
+from person_attributes.evaluation.metrics import prior_loss
 from person_attributes.files import writing
 from person_attributes.pipeline.phases import (
     digest_inputs,
@@ -26,7 +26,7 @@ from person_attributes.pipeline.phases import (
 )
 from person_attributes.pipeline.provenance import read_starting_weights, write_provenance
 from person_attributes.reporting.run_plots import draw_policy
-from person_attributes.runtime.checkpoint import Backup
+from person_attributes.runtime.checkpoint import Checkpoint
 from person_attributes.runtime.devices import gather_devices, require_agreement
 from person_attributes.runtime.hosts import announcing, require_first_host
 from person_attributes.tracking.journal import Journal
@@ -62,13 +62,15 @@ def train(
     writes = list_outputs(workspace, phase)
     shown, inputs = show_phase(params, phase), digest_inputs(workspace, params, phase)
     fingerprint = fingerprint_phase(shown, inputs)
-    backup = Backup(workspace.backups, phase, fingerprint, params.runtime.backup_minutes)
-    with backup.hold(waits=workspace.is_copy):
+    checkpoint = Checkpoint(
+        workspace.checkpoints, phase, fingerprint, params.runtime.checkpoint_minutes
+    )
+    with checkpoint.hold(waits=workspace.is_copy):
         if restore():
-            backup.folder.rmdir()
+            checkpoint.folder.rmdir()
             return
         continuation = Continuation(
-            fingerprint, Journal(backup.journal), params.runtime.tracking_minutes
+            fingerprint, Journal(checkpoint.journal), params.runtime.tracking_minutes
         )
         with (
             open_run(
@@ -85,16 +87,16 @@ def train(
         ):
             require_agreement(phase, fingerprint)
             run.set_tags({f"{phase}.devices": str(devices)})
-            _train(workspace, params, phase, backup, run, listeners, devices)
+            _train(workspace, params, phase, checkpoint, run, listeners, devices)
         keep()
-        backup.finish(digest_paths(workspace.root, writes))
+        checkpoint.finish(digest_paths(workspace.root, writes))
 
 
 def _train(
     workspace: Workspace,
     params: Params,
     phase: str,
-    backup: Backup,
+    checkpoint: Checkpoint,
     run: Run,
     listeners: Sequence[EpochListener],
     devices: int,
@@ -110,7 +112,7 @@ def _train(
         train_batches,
         validation_batches,
         params.recipe(phase),
-        backup,
+        checkpoint,
         listeners=[
             lambda epoch, figures: run.log_metrics(figures, step=epoch),
             lambda epoch, figures: _print_epoch(phase, epoch, section.epochs, figures),
@@ -167,9 +169,9 @@ def _report_idle_heads(
         train_batches.positions,
         validation_batches.positions,
         best,
-        params.training.least_progress,
+        params.training.min_prior_improvement,
     )
-    run.set_tags({f"{phase}.learned_nothing": ", ".join(idle)})
+    run.set_tags({f"{phase}.at_prior": ", ".join(idle)})
     if idle:
         print(
             f"{phase}: learned nothing of {', '.join(idle)}: the loss is no lower than that of "
@@ -212,12 +214,12 @@ def _find_idle_heads(
     training_rows: npt.NDArray[np.intp],
     validation_rows: npt.NDArray[np.intp],
     best: dict[str, float],
-    least_progress: float,
+    min_prior_improvement: float,
 ) -> list[str]:
     """Lists the heads whose validation loss is about that of always saying the class shares."""
     return [
         head
         for head, target in targets.items()
         if best[f"val_{head}_loss"]
-        > (1 - least_progress) * shares_loss(target[validation_rows], target[training_rows])
+        > (1 - min_prior_improvement) * prior_loss(target[validation_rows], target[training_rows])
     ]

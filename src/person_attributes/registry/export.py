@@ -15,15 +15,15 @@ from person_attributes.serving.network import Network
 _EXPORT_BATCH = 64
 
 
-def export_network(classifier: keras.Model, path: Path, heads_off: Collection[str]) -> None:
+def export_network(classifier: keras.Model, path: Path, excluded_heads: Collection[str]) -> None:
     """Exports a network of `build_classifier` to ONNX.
 
     Args:
         classifier: The network with its weights; the backend must be TensorFlow.
         path: The `.onnx` file to write.
-        heads_off: Heads to leave out: nobody can switch them on in what is served.
+        excluded_heads: Heads to leave out: nobody can switch them on in what is served.
     """
-    served = {head: out for head, out in classifier.output.items() if head not in heads_off}
+    served = {head: out for head, out in classifier.output.items() if head not in excluded_heads}
     classifier = keras.Model(classifier.input, served)
     height, width, channels = classifier.input_shape[1:]
     # Keras exports only what has been called.

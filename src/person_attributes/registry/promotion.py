@@ -16,7 +16,7 @@ from person_attributes.errors import ComparisonError, OtherRowsError, RegistryEr
 from person_attributes.evaluation.gate import Condition, check_progress, format_conditions
 from person_attributes.evaluation.predictions import Predictions
 from person_attributes.registry.evaluations import find_evaluated
-from person_attributes.tracking.connection import NOT_THERE, connect, telling_in_one_line
+from person_attributes.tracking.connection import NOT_THERE, connect, translate_mlflow_errors
 from person_attributes.tracking.filters import quote_value
 from person_attributes.workspace import Workspace
 
@@ -53,7 +53,7 @@ class Registered:
 
 
 @dataclass(frozen=True)
-class Reign:
+class ChampionPeriod:
     """A time as champion: which version, since when (in UTC), and why."""
 
     since: str
@@ -200,11 +200,11 @@ class Registry:
         text = _shorten(version.description or "", len(verdict)) + verdict
         self._client.update_model_version(self._name, number, text.strip())
         if not failed:
-            self.crown(number, reason)
+            self.set_alias(number, reason)
         self._client.set_model_version_tag(self._name, number, _SETTLED, "true")
         return Registered(number, not failed, reason)
 
-    def crown(self, number: str, reason: str) -> None:
+    def set_alias(self, number: str, reason: str) -> None:
         """Notes on a version when and why it becomes champion, then moves the alias to it."""
         now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"
         self._client.set_model_version_tag(self._name, number, f"{_CHAMPION}{now}", reason)
@@ -232,15 +232,15 @@ class Registry:
         """Gives the verdict of the gate on a version, in one sentence."""
         return str(version.tags.get(_REASON, "its checks never ended"))
 
-    def reigns(self) -> list[Reign]:
+    def list_champion_periods(self) -> list[ChampionPeriod]:
         """Lists who was champion, the first one first."""
         found = [
-            Reign(key.removeprefix(_CHAMPION), str(version.version), str(reason))
+            ChampionPeriod(key.removeprefix(_CHAMPION), str(version.version), str(reason))
             for version in self._versions()
             for key, reason in version.tags.items()
             if key.startswith(_CHAMPION)
         ]
-        return sorted(found, key=lambda reign: reign.since)
+        return sorted(found, key=lambda period: period.since)
 
     def roll_back(self) -> Registered:
         """Gives the alias back to the champion before the present one.
@@ -258,24 +258,24 @@ class Registry:
                 f"{self._name}: no earlier champion to go back to. Promote a version by its number."
             )
         reason = f"{_ROLLED_BACK} version {number or 'none'}"
-        self.crown(earlier[-1], reason)
+        self.set_alias(earlier[-1], reason)
         return Registered(earlier[-1], is_champion=True, reason=reason)
 
     def _earlier_champions(self) -> list[str]:
         """Lists champions as a stack: what was rolled back from is no way to go back to."""
         stack: list[str] = []
-        for reign in self.reigns():
-            if reign.reason.startswith(_ROLLED_BACK) and reign.version in stack:
-                while stack[-1] != reign.version:
+        for period in self.list_champion_periods():
+            if period.reason.startswith(_ROLLED_BACK) and period.version in stack:
+                while stack[-1] != period.version:
                     stack.pop()
             else:
-                stack.append(reign.version)
+                stack.append(period.version)
         return stack
 
     def format_versions(self) -> str:
         """Lists all versions for a terminal, the newest first."""
         champion = self.find_champion()
-        reigns = self.reigns()
+        periods = self.list_champion_periods()
         lines = [
             f"{'version':<9}{'registered':<18}{'accuracy':>9}{'loss':>8}{'ece':>7}  gate and alias"
         ]
@@ -290,8 +290,8 @@ class Registry:
             lines.append(f"{number:<9}{registered:%Y-%m-%d %H:%M}  {figures}  {reason}")
             if champion and number == str(champion.version):
                 told = f"{self._alias}, by an alias that was moved elsewhere"
-                if reigns and reigns[-1].version == number:
-                    told = f"{self._alias} since {reigns[-1].since[:16]} UTC: {reigns[-1].reason}"
+                if periods and periods[-1].version == number:
+                    told = f"{self._alias} since {periods[-1].since[:16]} UTC: {periods[-1].reason}"
                 lines.append(f"{'':<9}{told}")
         if len(lines) == 1:
             raise RegistryError(f"{self._name}: no version is registered. Run dvc repro.")
@@ -306,7 +306,7 @@ class Registry:
 @contextlib.contextmanager
 def open_registry(workspace: Workspace, params: RegistryParams) -> Iterator[Registry]:
     """Opens the registry; what MLflow raises in the block becomes one line."""
-    with telling_in_one_line():
+    with translate_mlflow_errors():
         yield Registry(connect(workspace), workspace, params)
 
 

@@ -13,7 +13,7 @@ from person_attributes.evaluation.results import Evaluation
 from person_attributes.reporting import examples, plots
 from person_attributes.reporting.examples import Example
 from person_attributes.reporting.gradcam import GradCam
-from person_attributes.reporting.plots import lay_heat
+from person_attributes.reporting.plots import overlay_heatmap
 from person_attributes.reporting.report import Report, ShownExample, SuspiciousLabel
 
 
@@ -27,12 +27,12 @@ def fill_report(
     mistakes, hits = (
         {head: find(calibrated, head, classes[head], count) for head in classes}
         for find, count in (
-            (examples.find_mistakes, section.mistakes_per_head),
-            (examples.find_lucky_hits, section.lucky_hits_per_head),
+            (examples.find_most_confident_errors, section.most_confident_errors_per_head),
+            (examples.find_least_confident_correct, section.least_confident_correct_per_head),
         )
     )
     suspicious = {
-        head: examples.find_suspicious_labels(calibrated, head, classes[head]) for head in classes
+        head: examples.find_label_issues(calibrated, head, classes[head]) for head in classes
     }
     return Report(
         scores=evaluation.scores,
@@ -42,12 +42,12 @@ def fill_report(
         slices=scores.score_slices(found.y_true, found.y_prob, classes, section, params.seed),
         figures=_draw_figures(evaluation, curves, params),
         mistakes=_show_examples(evaluation, classifier, mistakes),
-        lucky_hits=_show_examples(evaluation, classifier, hits),
+        least_confident_correct=_show_examples(evaluation, classifier, hits),
         suspicious={
-            head: _show_labels(evaluation, table[: section.suspicious_per_head])
+            head: _show_labels(evaluation, table[: section.label_issues_per_head])
             for head, table in suspicious.items()
         },
-        suspicious_labels=pd.concat(suspicious.values()),
+        label_issues=pd.concat(suspicious.values()),
         confidence=section.confidence,
         colour=params.report.colour,
     )
@@ -86,7 +86,7 @@ def _show_examples(
             answers = np.array([example.answer_number for example in chosen])
             heats = looker.explain(images, head, answers)
             shown[head] = [
-                ShownExample(example, image, lay_heat(image, heat))
+                ShownExample(example, image, overlay_heatmap(image, heat))
                 for example, image, heat in zip(chosen, images, heats, strict=True)
             ]
     return shown

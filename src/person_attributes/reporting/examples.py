@@ -32,14 +32,14 @@ class Example:
     probability: float
 
 
-def find_mistakes(
+def find_most_confident_errors(
     predictions: Predictions, head: str, classes: Sequence[str], count: int
 ) -> list[Example]:
     """Finds the wrong answers of one head that the network is surest of, surest first."""
     return _find(predictions, head, classes, count, is_right=False)
 
 
-def find_lucky_hits(
+def find_least_confident_correct(
     predictions: Predictions, head: str, classes: Sequence[str], count: int
 ) -> list[Example]:
     """Finds the right answers of one head that the network is least sure of, that one first."""
@@ -66,9 +66,7 @@ def _find(
     ]
 
 
-def find_suspicious_labels(
-    predictions: Predictions, head: str, classes: Sequence[str]
-) -> pd.DataFrame:
+def find_label_issues(predictions: Predictions, head: str, classes: Sequence[str]) -> pd.DataFrame:
     """Finds labels that look wrong, by confident learning: Northcutt et al. 2021, with cleanlab.
 
     A label counts as suspicious where the network, which never saw the row, is surer of another

@@ -167,7 +167,9 @@ def _shorten(name: str) -> str:
     return name if len(name) <= 14 else f"{name[:13]}…"
 
 
-def lay_heat(image: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+def overlay_heatmap(
+    image: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32]
+) -> npt.NDArray[np.uint8]:
     """Lays a heat map, (rows, columns) from 0 to 1, over a grey image of any size."""
     from matplotlib import colormaps
 

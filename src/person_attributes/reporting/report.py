@@ -25,7 +25,7 @@ class ShownExample:
 
 @dataclass(frozen=True)
 class SuspiciousLabel:
-    """A row of `find_suspicious_labels` with its image."""
+    """A row of `find_label_issues` with its image."""
 
     found: Mapping[Hashable, Any]
     image: npt.NDArray[np.uint8]
@@ -44,9 +44,9 @@ class Report:
         slices: As `score_slices` gives them.
         figures: SVG by title, in the order to show them.
         mistakes: The surest ones of each head.
-        lucky_hits: The least certain ones of each head.
+        least_confident_correct: The least certain ones of each head.
         suspicious: Labels of each head that look wrong and are shown, the worst first.
-        suspicious_labels: All of them, as `find_suspicious_labels` gives them.
+        label_issues: All of them, as `find_label_issues` gives them.
         confidence: Of the intervals.
         colour: Accent, `#rrggbb`.
     """
@@ -58,9 +58,9 @@ class Report:
     slices: pd.DataFrame
     figures: Mapping[str, str]
     mistakes: Mapping[str, Sequence[ShownExample]]
-    lucky_hits: Mapping[str, Sequence[ShownExample]]
+    least_confident_correct: Mapping[str, Sequence[ShownExample]]
     suspicious: Mapping[str, Sequence[SuspiciousLabel]]
-    suspicious_labels: pd.DataFrame
+    label_issues: pd.DataFrame
     confidence: float
     colour: str
 

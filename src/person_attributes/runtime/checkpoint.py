@@ -1,4 +1,4 @@
-"""Backups: a phase that was stopped goes on where it stopped, to the same weights to the bit."""
+"""Checkpoints: a phase that was stopped goes on where it stopped, to the same weights to the bit."""
 
 import contextlib
 import errno
@@ -45,23 +45,23 @@ class Progress:
     arrays: dict[str, list[npt.NDArray[Any]]] = field(default_factory=dict)
 
 
-class Backup:
-    """The backup of one phase under one fingerprint, in a folder that DVC does not know.
+class Checkpoint:
+    """The checkpoint of one phase under one fingerprint, in a folder that DVC does not know.
 
     Attributes:
-        phase: Whose backup it is.
+        phase: Whose checkpoint it is.
         minutes: How often to write it, inside epochs as well.
-        folder: Holds the backup, the journal of its run, and what training writes on the way.
+        folder: Holds the checkpoint, the journal of its run, and what training writes on the way.
     """
 
     def __init__(self, phases: Path, phase: str, fingerprint: str, minutes: float) -> None:
         """Names the place; makes nothing yet.
 
         Args:
-            phases: The folder of all backups.
+            phases: The folder of all checkpoints.
             phase: The phase.
             fingerprint: Digest of everything that its result depends on, so that a changed
-                parameter finds no backup.
+                parameter finds no checkpoint.
             minutes: How often to write it.
         """
         self.phase = phase
@@ -96,7 +96,7 @@ class Backup:
             if not waits:
                 raise TrainingError(
                     f"{self.phase}: another process is training this phase. Wait for it, or end it "
-                    "and run dvc repro, which goes on from its backup."
+                    "and run dvc repro, which goes on from its checkpoint."
                 ) from None
             print(f"{self.phase}: another process is training this phase; waits for it", flush=True)
             lock.acquire()
@@ -105,7 +105,7 @@ class Backup:
             yield
 
     def read(self) -> Progress:
-        """Reads how far the phase had come; a backup that is missing or broken is a fresh start."""
+        """Reads how far the phase had come; a checkpoint that is missing or broken is a fresh start."""
         try:
             with self._state.open("rb") as file:
                 content = json.loads(file.readline())
@@ -117,17 +117,17 @@ class Backup:
         except FileNotFoundError:
             return Progress()
         except (OSError, EOFError, ValueError, KeyError, TypeError):
-            print(f"{self.phase}: the backup {self._state} is broken; starts anew.", flush=True)
+            print(f"{self.phase}: the checkpoint {self._state} is broken; starts anew.", flush=True)
             return Progress()
         where = f"after epoch {progress.epoch} and {progress.batch} batches"
-        print(f"{self.phase}: goes on from its backup, {where}", flush=True)
+        print(f"{self.phase}: goes on from its checkpoint, {where}", flush=True)
         return progress
 
     def write(self, progress: Progress) -> None:
-        """Replaces the backup in one step.
+        """Replaces the checkpoint in one step.
 
         Raises:
-            TrainingError: If the disk is full; the last backup stays.
+            TrainingError: If the disk is full; the last checkpoint stays.
         """
         content = {name: getattr(progress, name) for name in vars(progress)}
         content["arrays"] = {group: len(arrays) for group, arrays in progress.arrays.items()}
@@ -142,13 +142,13 @@ class Backup:
                 raise
             megabytes = sum(array.nbytes for array in arrays) / 1e6
             raise TrainingError(
-                f"{self.phase}: no room for a backup of {megabytes:.0f} MB in {self.folder} "
+                f"{self.phase}: no room for a checkpoint of {megabytes:.0f} MB in {self.folder} "
                 f"({error.strerror or error}). The one before stays. Free some room and run "
                 "dvc repro, which goes on from there."
             ) from None
 
     def finish(self, outputs: Mapping[str, str]) -> None:
-        """Notes that the phase is done, and clears the backup.
+        """Notes that the phase is done, and clears the checkpoint.
 
         Args:
             outputs: Digests of what the stage wrote, by name.
@@ -166,18 +166,18 @@ class Backup:
         return outputs
 
 
-class HelpersBackup(Backup):
-    """The backup as a process has it that helps the first one: it reads, and writes nothing.
+class WorkerCheckpoint(Checkpoint):
+    """The checkpoint as a process has it that helps the first one: it reads, and writes nothing.
 
     Attributes:
         folder: Of its own, for what training writes on the way.
     """
 
     def __init__(self, phases: Path, phase: str, fingerprint: str, folder: Path) -> None:
-        """Names the place of the first process's backup, on a disk that both see.
+        """Names the place of the first process's checkpoint, on a disk that both see.
 
         Args:
-            phases: The folder of all backups.
+            phases: The folder of all checkpoints.
             phase: The phase.
             fingerprint: Digest of everything that its result depends on.
             folder: An empty one.

@@ -176,11 +176,11 @@ def share_batch_norms(network: keras.Model) -> None:
 
 
 @contextlib.contextmanager
-def telling_lost_hosts(phase: str) -> Iterator[None]:
+def translate_lost_hosts(phase: str) -> Iterator[None]:
     """Words what TensorFlow raises in the block where another host does not answer any more.
 
     Raises:
-        TrainingError: If one is lost. The last backup stays, for as many hosts as there will be.
+        TrainingError: If one is lost. The last checkpoint stays, for as many hosts as there will be.
     """
     if not is_across_hosts():
         yield

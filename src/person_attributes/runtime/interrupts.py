@@ -35,7 +35,7 @@ class Signals:
             for number, handler in earlier.items():
                 signal.signal(number, handler)
 
-    def stop_if_told(self, phase: str, where: str) -> None:
+    def raise_if_signalled(self, phase: str, where: str) -> None:
         """Raises where a signal came.
 
         Raises:

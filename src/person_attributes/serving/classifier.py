@@ -25,8 +25,8 @@ from person_attributes.serving.requests import (
     INPUT_COLUMN,
     Limits,
     RefusedRequest,
+    RequestOptions,
     RowError,
-    Wishes,
     read_image,
 )
 
@@ -62,11 +62,11 @@ class ServedClassifier(PythonModel):
         Returns:
             For each image `{head: {"label": class name, "probability": of that class}}`.
         """
-        wishes = Wishes.read(None, self._label_map.heads)
+        options = RequestOptions.read(None, self._label_map.heads)
         y_prob = self.network.predict(images)
         return [
             {
-                head: _describe(self._label_map.classes[head], answers[row], wishes)
+                head: _describe(self._label_map.classes[head], answers[row], options)
                 for head, answers in y_prob.items()
             }
             for row in range(len(images))
@@ -91,18 +91,18 @@ class ServedClassifier(PythonModel):
             RefusedRequest: If the request asks for what there is not, holds too much, or has a bad
                 row and `on_error` is `fail`; names the row.
         """
-        wishes = Wishes.read(params, self._label_map.heads)
+        options = RequestOptions.read(params, self._label_map.heads)
         values = self._read_values(model_input)
         images, errors = [], {}
         for row, value in enumerate(values):
             try:
                 images.append(self._prepare(value))
             except RowError as error:
-                if wishes.on_error == FAIL:
+                if options.on_error == FAIL:
                     raise RefusedRequest(f"row {row}: {error}") from None
                 errors[row] = error
         y_prob = self._run(np.stack(images)) if images else {}
-        return self._tell(len(values), y_prob, errors, wishes)
+        return self._tell(len(values), y_prob, errors, options)
 
     def _prepare(self, value: Any) -> npt.NDArray[np.uint8]:
         image = read_image(value, self._limits)
@@ -145,14 +145,14 @@ class ServedClassifier(PythonModel):
         rows: int,
         y_prob: dict[str, npt.NDArray[np.float32]],
         errors: dict[int, RowError],
-        wishes: Wishes,
+        options: RequestOptions,
     ) -> pd.DataFrame:
         good = [row for row in range(rows) if row not in errors]
         table: dict[str, list[Any]] = {}
-        for head in wishes.heads:
+        for head in options.heads:
             column: list[Any] = [{"label": None, "probability": None} for _ in range(rows)]
             for row, answer in zip(good, y_prob.get(head, ()), strict=True):
-                column[row] = _describe(self._label_map.classes[head], answer, wishes)
+                column[row] = _describe(self._label_map.classes[head], answer, options)
             table[head] = column
         table["error"] = [errors[row].kind if row in errors else "" for row in range(rows)]
         table["reason"] = [str(errors[row]) if row in errors else "" for row in range(rows)]
@@ -161,17 +161,17 @@ class ServedClassifier(PythonModel):
 
 
 def _describe(
-    classes: Sequence[str], y_prob: npt.NDArray[np.float32], wishes: Wishes
+    classes: Sequence[str], y_prob: npt.NDArray[np.float32], options: RequestOptions
 ) -> dict[str, Any]:
     """Words the probabilities of one head, (classes,), for one image."""
     order = np.argsort(-y_prob, kind="stable")
     best = int(order[0])
     said: dict[str, Any] = {"label": classes[best], "probability": float(y_prob[best])}
-    if wishes.top_k:
+    if options.top_k:
         said["top"] = [
             {"label": classes[number], "probability": float(y_prob[number])}
-            for number in order[: wishes.top_k]
+            for number in order[: options.top_k]
         ]
-    if wishes.all_probabilities:
+    if options.all_probabilities:
         said["probabilities"] = dict(zip(classes, map(float, y_prob), strict=True))
     return said

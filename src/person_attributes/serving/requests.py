@@ -80,7 +80,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class RequestOptions:
     """The parameters of a request, checked; their names and defaults are those of `DEFAULTS`."""
 
     top_k: int

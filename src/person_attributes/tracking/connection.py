@@ -75,7 +75,7 @@ def connect(workspace: Workspace) -> MlflowClient:
         TrackingError: If the store cannot be reached or made.
     """
     # Stores that MLflow opens or makes say what their database says.
-    with telling_in_one_line(SQLAlchemyError, CommandError):
+    with translate_mlflow_errors(SQLAlchemyError, CommandError):
         database = workspace.tracking_database.resolve()
         leave_default_store(database)
         own = sqlite_address(database)
@@ -126,7 +126,7 @@ def _find_experiment(client: MlflowClient) -> str | None:
 
 
 @contextlib.contextmanager
-def telling_in_one_line(*more: type[Exception]) -> Iterator[None]:
+def translate_mlflow_errors(*more: type[Exception]) -> Iterator[None]:
     """Says in one line what MLflow says in many, and what to do.
 
     Args:

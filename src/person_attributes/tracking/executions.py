@@ -71,7 +71,7 @@ def open_execution(
         return run_id, False
     execution = identify(find_execution_process())
     if run_id is None or client.get_run(run_id).data.tags[_EXECUTION] != execution:
-        place = name_place(workspace.backups)
+        place = name_place(workspace.checkpoints)
         tags = {_EXECUTION: execution, PROCESS: execution, PLACE: place, **git_tags(workspace)}
         tags |= _describe_changes(client, experiment, all_params)
         run_id = _introduce(client, experiment, run_id, tags, all_params)
@@ -105,7 +105,7 @@ def find_execution(
     )
     if found:
         return str(found[0].info.run_id)
-    return _find_stopped(client, experiment, name_place(workspace.backups), all_params)
+    return _find_stopped(client, experiment, name_place(workspace.checkpoints), all_params)
 
 
 def _find_stopped(

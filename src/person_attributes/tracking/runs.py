@@ -22,7 +22,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_I
 
 from person_attributes.digests import combine, digest_paths
 from person_attributes.errors import TrackingError
-from person_attributes.tracking.connection import choose_experiment, connect, telling_in_one_line
+from person_attributes.tracking.connection import (
+    choose_experiment,
+    connect,
+    translate_mlflow_errors,
+)
 from person_attributes.tracking.executions import (
     LAST_STAGE,
     OUTPUTS,
@@ -173,7 +177,7 @@ def open_run(
     Raises:
         TrackingError: If the tracking store does not answer; start it or name another.
     """
-    with telling_in_one_line():
+    with translate_mlflow_errors():
         client = connect(workspace)
         experiment = choose_experiment(client, workspace)
         arrange_experiment(client, experiment)
@@ -182,7 +186,7 @@ def open_run(
             MLFLOW_PARENT_RUN_ID: parent_id,
             STAGE: stage,
             PROCESS: identify(psutil.Process()),
-            PLACE: name_place(workspace.backups),
+            PLACE: name_place(workspace.checkpoints),
             "dvc.inputs": json.dumps(inputs),
             **git_tags(workspace),
         }
@@ -219,7 +223,7 @@ def open_single_run(name: str, workspace: Workspace, params: Mapping[str, Any]) 
     Raises:
         TrackingError: If the tracking store does not answer; start it or name another.
     """
-    with telling_in_one_line():
+    with translate_mlflow_errors():
         client = connect(workspace)
         choose_experiment(client, workspace)
         tags = {PROCESS: identify(psutil.Process()), **git_tags(workspace)}

@@ -10,7 +10,11 @@ import psutil
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-from person_attributes.tracking.connection import choose_experiment, connect, telling_in_one_line
+from person_attributes.tracking.connection import (
+    choose_experiment,
+    connect,
+    translate_mlflow_errors,
+)
 from person_attributes.tracking.executions import (
     git_tags,
     hold_open,
@@ -67,7 +71,7 @@ def open_sweep_run(
     Yields:
         The id of the run.
     """
-    with telling_in_one_line():
+    with translate_mlflow_errors():
         client = connect(workspace)
         experiment = choose_experiment(client, workspace)
         with alone:

@@ -11,15 +11,15 @@ from person_attributes.config import Recipe
 from person_attributes.data.batches import ImageBatches
 from person_attributes.errors import TrainingError, UntrainableError
 from person_attributes.modeling.classifier import freeze
-from person_attributes.runtime.checkpoint import Backup, Progress
-from person_attributes.runtime.devices import count_devices, share_batch_norms, telling_lost_hosts
+from person_attributes.runtime.checkpoint import Checkpoint, Progress
+from person_attributes.runtime.devices import count_devices, share_batch_norms, translate_lost_hosts
 from person_attributes.runtime.interrupts import Signals
 from person_attributes.runtime.progress_bar import ProgressBar
 from person_attributes.training.callbacks import BestWeights, EpochListener, Recorder
 from person_attributes.training.features import cache_features, split_off_towers
 from person_attributes.training.objective import PhaseNetwork, compile_network, make_losses
 from person_attributes.training.optimizer import make_optimizer
-from person_attributes.training.resume import Keeper
+from person_attributes.training.resume import CheckpointCallback
 from person_attributes.training.schedules import make_plateau, make_schedule
 
 _OUT_OF_MEMORY = (
@@ -50,10 +50,10 @@ def train_phase(
     train: ImageBatches,
     validation: ImageBatches,
     recipe: Recipe,
-    backup: Backup,
+    checkpoint: Checkpoint,
     listeners: Sequence[EpochListener],
 ) -> TrainedPhase:
-    """Trains, from the backup where there is one, and leaves the best weights in the network.
+    """Trains, from the checkpoint where there is one, and leaves the best weights in the network.
 
     The weights of the least validation loss are kept, the averaged ones where the optimizer
     averages them. That loss is the plain sum of cross-entropies, whatever is minimised. Where the
@@ -64,7 +64,7 @@ def train_phase(
         train: Training batches.
         validation: Validation batches.
         recipe: What this phase trains, how, and for how many epochs.
-        backup: Where a phase that was stopped goes on from.
+        checkpoint: Where a phase that was stopped goes on from.
         listeners: Told after each epoch.
 
     Returns:
@@ -77,20 +77,23 @@ def train_phase(
         TrainingError: If the disk is full: the message says what to free. If Keras pairs heads
             wrongly: install the locked version.
     """
-    progress = backup.read()
+    progress = checkpoint.read()
     is_cached = has_constant_features(recipe, train)
     network = make_network(classifier, train, recipe)
     if not progress.is_complete:
-        with _telling_out_of_memory(backup.phase, recipe), telling_lost_hosts(backup.phase):
+        with (
+            _translate_out_of_memory(checkpoint.phase, recipe),
+            translate_lost_hosts(checkpoint.phase),
+        ):
             if is_cached:
-                path = backup.folder / "features.npy"
+                path = checkpoint.folder / "features.npy"
                 train, validation = cache_features(classifier, train, validation, path)
             progress = _fit(
                 network,
                 train,
                 validation,
                 recipe,
-                backup,
+                checkpoint,
                 progress,
                 listeners,
             )
@@ -128,11 +131,11 @@ def _fit(
     train: ImageBatches,
     validation: ImageBatches,
     recipe: Recipe,
-    backup: Backup,
+    checkpoint: Checkpoint,
     progress: Progress,
     listeners: Sequence[EpochListener],
 ) -> Progress:
-    """Runs `fit`, once, or twice where the backup lies inside an epoch; gives the end of it."""
+    """Runs `fit`, once, or twice where the checkpoint lies inside an epoch; gives the end of it."""
     epochs = recipe.phase.epochs
     check_pairing(network, validation)
     recorder, best, signals = Recorder(train, listeners), BestWeights(), Signals()
@@ -144,13 +147,13 @@ def _fit(
             monitor="val_loss", patience=stopping.patience, min_delta=stopping.min_delta
         ),
     ]
-    keeper = Keeper(
+    checkpoint_callback = CheckpointCallback(
         network,
         train,
         recorder,
         best,
         schedules,
-        backup,
+        checkpoint,
         progress,
         epochs,
         signals,
@@ -167,9 +170,9 @@ def _fit(
                 epochs=progress.epoch + 1 if progress.batch else epochs,
                 shuffle=False,
                 verbose=0,
-                callbacks=[recorder, bar, best, *averaging, *schedules, keeper],
+                callbacks=[recorder, bar, best, *averaging, *schedules, checkpoint_callback],
             )
-    signals.stop_if_told(backup.phase, "at its end")
+    signals.raise_if_signalled(checkpoint.phase, "at its end")
     return progress
 
 
@@ -234,7 +237,7 @@ def _eagerly(network: keras.Model) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _telling_out_of_memory(name: str, recipe: Recipe) -> Iterator[None]:
+def _translate_out_of_memory(name: str, recipe: Recipe) -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -244,5 +247,5 @@ def _telling_out_of_memory(name: str, recipe: Recipe) -> Iterator[None]:
         raise UntrainableError(
             f"{name}: out of memory with batches of {recipe.phase.batch_size} images of "
             f"{recipe.phase.image_size} px. Lower the phase's batch_size or image_size, and run "
-            "dvc repro. The last backup stays."
+            "dvc repro. The last checkpoint stays."
         ) from None

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from person_attributes.data.batches import ImageBatches
-from person_attributes.runtime.checkpoint import Backup, Progress
+from person_attributes.runtime.checkpoint import Checkpoint, Progress
 from person_attributes.runtime.devices import is_across_hosts
 from person_attributes.runtime.interrupts import Signals
 from person_attributes.training.callbacks import BestWeights, Recorder
@@ -18,8 +18,8 @@ _KEPT = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
 """What `EarlyStopping` and `ReduceLROnPlateau` remember between epochs."""
 
 
-class Keeper(keras.callbacks.Callback):
-    """Takes a phase up where its backup left it, and backs it up. Stands last in the list."""
+class CheckpointCallback(keras.callbacks.Callback):
+    """Takes a phase up where its checkpoint left it, and backs it up. Stands last in the list."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Keeper(keras.callbacks.Callback):
         recorder: Recorder,
         best: BestWeights,
         schedules: Sequence[keras.callbacks.Callback],
-        backup: Backup,
+        checkpoint: Checkpoint,
         progress: Progress,
         epochs: int,
         signals: Signals,
@@ -38,7 +38,7 @@ class Keeper(keras.callbacks.Callback):
         self._recorder = recorder
         self._best = best
         self._schedules = schedules
-        self._backup = backup
+        self._checkpoint = checkpoint
         self._epochs = epochs
         self._signals = signals
         self._written = time.monotonic()
@@ -67,7 +67,7 @@ class Keeper(keras.callbacks.Callback):
         if done < self._train.batches and self._is_due():
             self._note(epoch=self.progress.epoch, batch=done)
             self._write()
-            self._leave_if_told()
+            self._stop_if_signalled()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._train.first_batch = 0
@@ -75,10 +75,10 @@ class Keeper(keras.callbacks.Callback):
         self.progress.is_complete = self.model.stop_training or epoch + 1 == self._epochs
         if self._is_due() or self.progress.is_complete:
             self._write()
-        self._leave_if_told()
+        self._stop_if_signalled()
 
     def _is_due(self) -> bool:
-        is_old = time.monotonic() - self._written >= 60 * self._backup.minutes
+        is_old = time.monotonic() - self._written >= 60 * self._checkpoint.minutes
         return is_old or self._signals.received is not None
 
     def _note(self, epoch: int, batch: int) -> None:
@@ -98,14 +98,14 @@ class Keeper(keras.callbacks.Callback):
             "metrics": _read(self.model.metrics_variables) if self.progress.batch else [],
             "best": self._best.weights,
         }
-        self._backup.write(self.progress)
+        self._checkpoint.write(self.progress)
         self._written = time.monotonic()
 
-    def _leave_if_told(self) -> None:
+    def _stop_if_signalled(self) -> None:
         where = f"after epoch {self.progress.epoch} of {self._epochs}"
         if self.progress.batch:
             where += f" and {self.progress.batch} of {self._train.batches} batches"
-        self._signals.stop_if_told(self._backup.phase, where)
+        self._signals.raise_if_signalled(self._checkpoint.phase, where)
 
 
 def _read(variables: Sequence[Any]) -> list[npt.NDArray[Any]]:

@@ -152,11 +152,11 @@ def _tell(served: Served, path: str, colour: str) -> Iterator[str]:
 def _lay_heats(
     served: Served, answer: Answer, image: Image.Image, shown: Image.Image
 ) -> dict[str, Any]:
-    from person_attributes.reporting.plots import lay_heat
+    from person_attributes.reporting.plots import overlay_heatmap
 
     labels = {head: said["label"] for head, said in answer.heads.items()}
     heats = served.look().explain(image, labels)
-    return {head: lay_heat(np.asarray(shown), heat) for head, heat in heats.items()}
+    return {head: overlay_heatmap(np.asarray(shown), heat) for head, heat in heats.items()}
 
 
 def _render(

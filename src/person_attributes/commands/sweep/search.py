@@ -100,9 +100,9 @@ def _run_suggested(
     try:
         with open_trial_run(workspace, section.name, sweep_run_id, name, stopped_run) as run:
             trial.set_user_attr(_RUN, run.run_id)
-            report = _Reporter(trial, section.figure, run)
+            report = _Reporter(trial, section.metric, run)
             best = run_trial(workspace, place, params, changed, run, report)
-            run.log_value(section.figure, best[section.figure])
+            run.log_value(section.metric, best[section.metric])
     except (SurpassedError, UntrainableError) as error:
         # Behind the others, or of values that cannot be trained: either way it is not the best.
         print(f"trial {trial.number}: {error}", flush=True)
@@ -114,7 +114,7 @@ def _run_suggested(
         give_back(study, study.trials[trial.number])
         raise
     shutil.rmtree(place.root)
-    return best[section.figure]
+    return best[section.metric]
 
 
 def _suggest(trial: Trial, key: str, search: SearchParams) -> Any:
@@ -143,7 +143,7 @@ class _Reporter:
 
 
 def _tell(section: SweepParams, trial: FrozenTrial) -> None:
-    value = f"{section.figure} {trial.value:.4f}" if trial.state == TrialState.COMPLETE else ""
+    value = f"{section.metric} {trial.value:.4f}" if trial.state == TrialState.COMPLETE else ""
     print(f"trial {trial.number}: {trial.state.name.lower()} {value}".rstrip(), flush=True)
 
 

@@ -16,7 +16,7 @@ from person_attributes.pipeline.initialize import initialize
 from person_attributes.pipeline.phases import identify_phase, list_outputs
 from person_attributes.pipeline.split import split
 from person_attributes.pipeline.train import train
-from person_attributes.runtime.checkpoint import Backup
+from person_attributes.runtime.checkpoint import Checkpoint
 from person_attributes.tracking.trials import TrialRun
 from person_attributes.workspace import Workspace
 
@@ -79,7 +79,7 @@ def adopt_phase(place: Workspace, project: Workspace, params: Params, phase: str
         Whether the outputs of the phase lie in the trial's folder now.
     """
     fingerprint = identify_phase(place, params, phase)
-    outputs = Backup(project.backups, phase, fingerprint, 0).finished_outputs()
+    outputs = Checkpoint(project.checkpoints, phase, fingerprint, 0).finished_outputs()
     paths = list_outputs(project, phase)
     if outputs is None or outputs != digest_paths(project.root, paths):
         return False
