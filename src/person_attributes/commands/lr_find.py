@@ -17,7 +17,7 @@ from person_attributes.data.dataset import Dataset
 from person_attributes.drawing.figures import new_figure, to_png
 from person_attributes.errors import TrainingError
 from person_attributes.files import writing
-from person_attributes.pipeline.phases import prepare_phase, show_phase
+from person_attributes.pipeline.phases import prepare_phase, select_phase_params
 from person_attributes.training.features import cache_features
 from person_attributes.training.objective import OBJECTIVE, PhaseNetwork, compile_network
 from person_attributes.training.optimizer import make_optimizer
@@ -31,7 +31,7 @@ def lr_find(workspace: Workspace, params: Params, phase: str) -> None:
     from person_attributes.tracking.runs import open_single_run
 
     recipe, picture = params.recipe(phase), workspace.range_test(phase)
-    shown = show_phase(params, phase) | {"lr_finder": params.lr_finder.model_dump()}
+    shown = select_phase_params(params, phase) | {"lr_finder": params.lr_finder.model_dump()}
     with (
         open_single_run(f"lr-find@{phase}", workspace, shown) as run,
         tempfile.TemporaryDirectory() as folder,

@@ -21,7 +21,7 @@ def promote(workspace: Workspace, params: Params, version: str, because: str) ->
         RegistryError: If a condition does not hold, and no reason was given.
     """
     name = params.registry.model_name
-    with open_registry(workspace, params.registry) as models, models.hold():
+    with open_registry(workspace, params.registry) as models, models.lock():
         found, champion = models.find(version), models.find_champion()
         if champion and champion.version == found.version:
             print(f"{name} version {version} is {params.registry.alias} already")

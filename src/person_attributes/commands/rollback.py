@@ -7,7 +7,7 @@ from person_attributes.workspace import Workspace
 
 def rollback(workspace: Workspace, params: Params) -> None:
     """Makes the champion before the present one champion again."""
-    with open_registry(workspace, params.registry) as models, models.hold():
+    with open_registry(workspace, params.registry) as models, models.lock():
         back = models.roll_back()
     print(
         f"{params.registry.model_name} version {back.version} is {params.registry.alias}: "

@@ -1,1 +1,1 @@
-"""One module for each stage of `dvc.yaml`, of the same name, and beside them what stages share."""
+"""The stages of `dvc.yaml`, one module each, named after the stage, and the code they share."""

@@ -1,4 +1,4 @@
-"""What a registered version is made of, as one digest."""
+"""The content of a registered version, as one digest."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from person_attributes.workspace import Workspace
 
 
 def digest_content(workspace: Workspace, params: Params) -> str:
-    """Digests what a version is made of: files, and parameters and code as `dvc.yaml` lists them.
+    """Digests the files of a version, and the parameters and code that `dvc.yaml` lists for it.
 
-    Images are not read again: the predictions depend on them.
+    The images are not read: the predictions depend on them already.
     """
     names = read_stage("register")["params"]
     used = {
@@ -24,7 +24,7 @@ def digest_content(workspace: Workspace, params: Params) -> str:
 
 
 def list_content(workspace: Workspace, params: Params) -> list[Path]:
-    """Lists the files that a version is made of."""
+    """Lists the files that determine a version."""
     phase = params.evaluation.phase
     return [
         workspace.weights(phase),

@@ -1,4 +1,4 @@
-"""The stage `encode`: the one-hot columns and the label map."""
+"""The stage `encode`: writes the one-hot columns and the label map."""
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from person_attributes.workspace import Workspace
 
 
 def encode(workspace: Workspace, params: Params) -> None:
-    """Makes the one-hot columns and the label map."""
+    """Writes the one-hot columns and the label map."""
     writes = [workspace.one_hot, workspace.label_map]
     with open_stage_run("encode", workspace, params, {"heads"}, [workspace.records], writes) as run:
         records, label_map = read_records(workspace.records), LabelMap.declare(params.heads)

@@ -1,4 +1,4 @@
-"""The stage `evaluate`: scores, pictures, the report page."""
+"""The stage `evaluate`: writes metrics, predictions, figures and the report."""
 
 from pathlib import Path
 
@@ -19,9 +19,31 @@ from person_attributes.workspace import Workspace
 
 
 def evaluate(workspace: Workspace, params: Params) -> None:
-    """Scores every validation and test row; writes numbers, figures and the report page."""
+    """Scores all validation and test rows; writes metrics, predictions, figures and the report."""
+    phase, sections = params.evaluation.phase, {"seed", "evaluation", "report"}
+    reads, writes = _list_inputs(workspace, params), _list_outputs(workspace)
+    with open_stage_run("evaluate", workspace, params, sections, reads, writes) as run:
+        dataset = Dataset(workspace, params.phases[phase].image_size)
+        refuse_other_split(workspace, phase, dataset.split)
+        _remove_stale_histories(workspace, params)
+        classifier = load_trained_network(workspace, params)
+        network = average_flips(classifier) if params.evaluation.flips else classifier
+        evaluation = evaluate_network(dataset, params, network)
+        curves = _read_learning_curves(workspace, params)
+        report = fill_report(evaluation, classifier, curves, params)
+        metrics = evaluation.to_metrics()
+        _write(workspace, evaluation, report, curves, metrics)
+        run.log_file(workspace.evaluation)
+        run.log_file(workspace.heads)
+        run.log_file(workspace.params)
+        run.log_results(metrics)
+        run.set_tags({"split.digest": dataset.split.digest})
+        print(format_table(evaluation.scores.heads, metrics))
+
+
+def _list_inputs(workspace: Workspace, params: Params) -> list[Path]:
     phase = params.evaluation.phase
-    reads = [
+    return [
         workspace.weights(phase),
         workspace.provenance(phase),
         workspace.normalization,
@@ -32,7 +54,10 @@ def evaluate(workspace: Workspace, params: Params) -> None:
         workspace.split,
         *(workspace.history(name) for name in params.phases),
     ]
-    writes = [
+
+
+def _list_outputs(workspace: Workspace) -> list[Path]:
+    return [
         workspace.metrics,
         workspace.heads,
         workspace.learning_curves,
@@ -45,28 +70,10 @@ def evaluate(workspace: Workspace, params: Params) -> None:
         workspace.slices,
         workspace.label_issues,
     ]
-    sections = {"seed", "evaluation", "report"}
-    with open_stage_run("evaluate", workspace, params, sections, reads, writes) as run:
-        dataset = Dataset(workspace, params.phases[phase].image_size)
-        refuse_other_split(workspace, phase, dataset.split)
-        _remove_former_histories(workspace, params)
-        classifier = load_trained_network(workspace, params)
-        network = average_flips(classifier) if params.evaluation.flips else classifier
-        evaluation = evaluate_network(dataset, params, network)
-        curves = _read_learning_curves(workspace, params)
-        content = fill_report(evaluation, classifier, curves, params)
-        figures = evaluation.to_metrics()
-        _write(workspace, evaluation, content, curves, figures)
-        run.log_file(workspace.evaluation)
-        run.log_file(workspace.heads)
-        run.log_file(workspace.params)
-        run.log_results(figures)
-        run.set_tags({"split.digest": dataset.split.digest})
-        print(format_table(evaluation.scores.heads, figures))
 
 
-def _remove_former_histories(workspace: Workspace, params: Params) -> None:
-    """Removes histories of phases that are no longer there: DVC digests all of their folder."""
+def _remove_stale_histories(workspace: Workspace, params: Params) -> None:
+    """Removes the histories of phases that params.yaml lacks: DVC digests the whole folder."""
     kept = {workspace.history(phase) for phase in params.phases}
     for path in workspace.history(params.evaluation.phase).parent.glob("*.csv"):
         if path not in kept:
@@ -74,7 +81,7 @@ def _remove_former_histories(workspace: Workspace, params: Params) -> None:
 
 
 def _read_learning_curves(workspace: Workspace, params: Params) -> pd.DataFrame:
-    """Puts the histories of the phases end to end: columns `epoch`, `phase`, then the figures."""
+    """Concatenates the histories of all phases: columns `epoch`, `phase`, then the metrics."""
     histories = {phase: pd.read_csv(workspace.history(phase)) for phase in params.phases}
     curves = pd.concat(histories, names=["phase"]).reset_index("phase")
     curves["epoch"] = range(1, len(curves) + 1)
@@ -86,26 +93,26 @@ def _write(
     evaluation: Evaluation,
     report: Report,
     curves: pd.DataFrame,
-    figures: dict[str, float],
+    metrics: dict[str, float],
 ) -> None:
     with writing(workspace.metrics) as path:
-        write_json(path, figures)
+        write_json(path, metrics)
     with writing(workspace.temperatures) as path:
         write_json(path, evaluation.temperatures)
     _write_table(workspace.heads, report.scores.heads.reset_index())
     _write_table(workspace.learning_curves, curves)
     with writing(workspace.evaluation) as folder:
-        drawn = folder / workspace.figures.name
-        drawn.mkdir(parents=True)
+        figures = folder / workspace.figures.name
+        figures.mkdir(parents=True)
         for title, svg in report.figures.items():
             name = title.lower().replace(" ", "_")
-            (drawn / f"{name}.svg").write_text(svg, encoding="utf-8")
+            (figures / f"{name}.svg").write_text(svg, encoding="utf-8")
         (folder / workspace.evaluation_page.name).write_text(
             render_report(report), encoding="utf-8"
         )
         evaluation.validation.write(folder / workspace.predictions.name)
         evaluation.test.write(folder / workspace.test_predictions.name)
-        _write_table(folder / workspace.answers.name, _list_answers(evaluation))
+        _write_table(folder / workspace.answers.name, _build_answers(evaluation))
         _write_table(folder / workspace.slices.name, report.slices)
         _write_table(folder / workspace.label_issues.name, report.label_issues)
 
@@ -115,14 +122,18 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def _list_answers(evaluation: Evaluation) -> pd.DataFrame:
-    """Lists what a registered model says of each row: `HEAD_true`, `HEAD_pred`, `HEAD_prob`."""
-    label_map, found = evaluation.label_map, evaluation.validation
-    served = scale_heads(found.y_prob, evaluation.temperatures)
-    truth, answer = label_map.decode(found.y_true), label_map.decode(found.y_prob)
-    table = pd.DataFrame({"row": found.rows})
+def _build_answers(evaluation: Evaluation) -> pd.DataFrame:
+    """Builds the table of answers that a registered model gives on the validation rows.
+
+    Returns:
+        One row per image: `row`, then `HEAD_true`, `HEAD_pred` and `HEAD_prob` of each head.
+    """
+    label_map, predictions = evaluation.label_map, evaluation.validation
+    calibrated = scale_heads(predictions.y_prob, evaluation.temperatures)
+    true, predicted = label_map.decode(predictions.y_true), label_map.decode(predictions.y_prob)
+    table = pd.DataFrame({"row": predictions.rows})
     for head in label_map.heads:
-        table[f"{head}_true"] = truth[head]
-        table[f"{head}_pred"] = answer[head]
-        table[f"{head}_prob"] = served[head].max(axis=1).round(6)
+        table[f"{head}_true"] = true[head]
+        table[f"{head}_pred"] = predicted[head]
+        table[f"{head}_prob"] = calibrated[head].max(axis=1).round(6)
     return table

@@ -1,4 +1,4 @@
-"""Runs one stage: alone in this folder, or restored from DVC's run cache."""
+"""Runs a stage, or restores its outputs from DVC's run cache; one process per stage and folder."""
 
 import contextlib
 import importlib
@@ -16,17 +16,17 @@ _NEED_KERAS = ("initialize", "train", "evaluate")
 
 
 def run_stage(stage: str, workspace: Workspace, params: Params, item: str | None) -> None:
-    """Runs a stage, or restores what it would write.
+    """Runs a stage, or restores its outputs.
 
     Args:
-        stage: Its name, which is that of its module too.
+        stage: The name of the stage and of its module.
         workspace: The project.
         params: All parameters.
-        item: The phase or the image size of a stage that `dvc.yaml` repeats.
+        item: The phase or image size of a stage that `dvc.yaml` repeats, else None.
     """
     name = f"{stage}@{item}" if item else stage
     items = (item,) if item else ()
-    with hold_stage(workspace, name):
+    with _lock_stage(workspace, name):
         run_cache = RunCache(workspace, name)
         if run_cache.restore():
             return
@@ -43,18 +43,19 @@ def run_stage(stage: str, workspace: Workspace, params: Params, item: str | None
 
 
 def _check_policies(params: Params) -> None:
-    """Refuses policies that cannot be made: hours may pass until a phase builds its own."""
+    """Refuses invalid augmentation policies early: a phase may build its own hours later."""
     from person_attributes.data.augment import check_policies
 
     check_policies(params.augmentation, params.data.image_sizes)
 
 
 @contextlib.contextmanager
-def hold_stage(workspace: Workspace, stage: str) -> Iterator[None]:
-    """Keeps other processes of a stage out of this folder, such as one that a killed `dvc` left.
+def _lock_stage(workspace: Workspace, stage: str) -> Iterator[None]:
+    """Locks a stage in this folder.
 
     Raises:
-        BusyError: If there is one.
+        BusyError: If another process runs it, for example one that a killed `dvc` left behind.
+            Wait for it or end it.
     """
     path = workspace.stage_lock(stage)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,8 +64,8 @@ def hold_stage(workspace: Workspace, stage: str) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise BusyError(
-            f"{stage}: another process runs this stage in {workspace.root}. Expected one at a "
-            "time. Wait for it, or end it, and run dvc repro."
+            f"{stage}: another process runs this stage in {workspace.root}. Expected one process "
+            "at a time. Wait for it or end it, then run dvc repro."
         ) from None
     try:
         yield

@@ -22,7 +22,7 @@ from person_attributes.workspace import Workspace
 
 
 def ingest(workspace: Workspace, params: Params) -> None:
-    """Checks annotations and images; writes records, quarantine, and how the images look."""
+    """Checks annotations and images; writes records, quarantine, appearances and thumbnails."""
     source_path = workspace.root / params.data.source
     writes = [
         workspace.records,
@@ -48,7 +48,7 @@ def ingest(workspace: Workspace, params: Params) -> None:
 
 
 def _refuse_bad_source(workspace: Workspace, params: Params, ingested: Ingested, run: Run) -> None:
-    """Ends the stage where too much is bad; the list of it lies beside the earlier outputs."""
+    """Raises if too many rows are bad, and lists them in a file beside the earlier outputs."""
     try:
         check_quarantine(ingested, params.data, workspace.relative(workspace.rejected))
         workspace.rejected.unlink(missing_ok=True)
@@ -60,7 +60,7 @@ def _refuse_bad_source(workspace: Workspace, params: Params, ingested: Ingested,
 
 
 def _report(workspace: Workspace, params: Params, ingested: Ingested, run: Run) -> None:
-    """Logs and prints what was found."""
+    """Logs and prints the counts of records, bad rows and missing labels."""
     records, quarantine = ingested.records, ingested.quarantine
     shares = LabelMap.declare(params.heads).class_shares(records)
     missing = (records[list(params.heads)] == "").sum()
@@ -74,4 +74,4 @@ def _report(workspace: Workspace, params: Params, ingested: Ingested, run: Run) 
     for line in describe_quarantine(quarantine):
         print(f"  {line}; see {workspace.relative(workspace.quarantine)}")
     for head, count in missing[missing > 0].items():
-        print(f"  {count} records have no label of {head}: they train the other heads")
+        print(f"  {count} records have no {head} label: they train only the other heads")

@@ -1,4 +1,4 @@
-"""The stage `initialize`: the first weights."""
+"""The stage `initialize`: writes the normalization and the initial weights."""
 
 import tempfile
 from pathlib import Path
@@ -12,20 +12,21 @@ from person_attributes.data.packs import channel_statistics
 from person_attributes.digests import digest_path
 from person_attributes.drawing.network import draw_network
 from person_attributes.files import write_json, writing
-from person_attributes.modeling.classifier import make_normalization
+from person_attributes.modeling.classifier import Normalization, make_normalization
 from person_attributes.modeling.starting_weights import load_starting_weights
 from person_attributes.pipeline.networks import build_network
 from person_attributes.pipeline.provenance import write_provenance
 from person_attributes.registry.weights import fetch_weights
+from person_attributes.tracking.runs import Run
 from person_attributes.tracking.stages import open_stage_run
 from person_attributes.workspace import Workspace
 
 _MODEL_SCHEMES = ("models:/", "runs:/")
-"""How the name of an MLflow model begins, in place of a file's."""
+"""Prefixes of an MLflow model's URI, as opposed to a path."""
 
 
 def initialize(workspace: Workspace, params: Params) -> None:
-    """Measures the training rows' channels and writes the first random weights."""
+    """Writes the normalization and the initial weights: random, or the given starting weights."""
     image_size = params.data.image_sizes[0]
     writes = [
         workspace.weights(INITIAL),
@@ -47,41 +48,46 @@ def initialize(workspace: Workspace, params: Params) -> None:
         )
         keras.utils.set_random_seed(params.seed)
         classifier = build_network(workspace, params, image_size, normalization)
-        given = _load_starting_weights(workspace, params, classifier)
+        starting_weights = _load_starting_weights(workspace, params, classifier)
         with writing(workspace.normalization) as path:
             write_json(path, normalization.to_dict())
         with writing(workspace.weights(INITIAL)) as path:
             classifier.save_weights(path)
-        write_provenance(workspace, INITIAL, dataset.split, image_size, given)
+        write_provenance(workspace, INITIAL, dataset.split, image_size, starting_weights)
         with writing(workspace.network_picture) as path:
             path.write_bytes(draw_network(classifier))
-        trainable = sum(int(np.prod(weight.shape)) for weight in classifier.trainable_weights)
-        run.log_metrics({"weights": classifier.count_params(), "trainable_weights": trainable})
-        run.log_metrics(
-            {
-                f"mean_{channel}": value
-                for channel, value in zip("rgb", normalization.mean, strict=True)
-            }
-        )
-        run.set_tags({"starting_weights": given})
+        run.set_tags({"starting_weights": starting_weights})
         run.log_file(workspace.normalization)
         run.log_file(workspace.network_picture)
-        print(f"initialize: {classifier.count_params():,} weights, {trainable:,} of them trainable")
+        _report(classifier, normalization, run)
+
+
+def _report(classifier: keras.Model, normalization: Normalization, run: Run) -> None:
+    """Logs and prints the number of weights; logs the channel means."""
+    trainable = sum(int(np.prod(weight.shape)) for weight in classifier.trainable_weights)
+    run.log_metrics({"weights": classifier.count_params(), "trainable_weights": trainable})
+    means = zip("rgb", normalization.mean, strict=True)
+    run.log_metrics({f"mean_{channel}": value for channel, value in means})
+    print(f"initialize: {classifier.count_params():,} weights, {trainable:,} of them trainable")
 
 
 def _load_starting_weights(workspace: Workspace, params: Params, classifier: keras.Model) -> str:
-    """Loads given weights in place of the drawn ones; gives their digest, empty without any."""
+    """Loads the weights that `model.starting_weights` names.
+
+    Returns:
+        Their digest; empty if none are named.
+    """
     section = params.model.starting_weights
     if not section.source:
         return ""
     with tempfile.TemporaryDirectory() as folder:
         is_model = section.source.startswith(_MODEL_SCHEMES)
-        given = workspace.home / section.source
-        path = fetch_weights(section.source, Path(folder)) if is_model else given
+        file = workspace.home / section.source
+        path = fetch_weights(section.source, Path(folder)) if is_model else file
         arrays = load_starting_weights(classifier, path, section.part)
         digest = digest_path(path)
     print(
-        f"initialize: {arrays} arrays of {section.source}. If it was trained on rows that are "
-        "validation or test rows here, figures on those are too good."
+        f"initialize: loaded {arrays} arrays from {section.source}. If these weights were trained "
+        "on validation or test rows of this split, the metrics are too good."
     )
     return digest

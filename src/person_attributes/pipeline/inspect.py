@@ -1,4 +1,4 @@
-"""The stage `inspect`: the data on one page."""
+"""The stage `inspect`: writes the data page."""
 
 import pandas as pd
 
@@ -11,7 +11,7 @@ from person_attributes.workspace import Workspace
 
 
 def inspect(workspace: Workspace, params: Params) -> None:
-    """Shows the data on one page."""
+    """Writes the data page."""
     image_size = params.data.image_sizes[0]
     reads = [
         workspace.records,
@@ -46,4 +46,4 @@ def inspect(workspace: Workspace, params: Params) -> None:
         run.log_file(workspace.data_page)
         pairs = len(data.near_duplicates)
         run.log_metrics({"records": len(data.records), "near_duplicates": pairs})
-        print(f"inspect: the data on one page, see {workspace.relative(workspace.data_page)}")
+        print(f"inspect: wrote {workspace.relative(workspace.data_page)}")

@@ -16,7 +16,14 @@ def build_network(
     image_size: int | str,
     normalization: Normalization | None = None,
 ) -> keras.Model:
-    """Builds the network with random weights, normalising as `initialize` has written it."""
+    """Builds the network with random weights.
+
+    Args:
+        workspace: The project.
+        params: All parameters.
+        image_size: The size of the input in pixels, such as 64 or `128x64`.
+        normalization: None reads the output of `initialize`.
+    """
     if normalization is None:
         content = json.loads(workspace.normalization.read_text(encoding="utf-8"))
         normalization = Normalization(**content)
@@ -25,7 +32,7 @@ def build_network(
 
 
 def load_trained_network(workspace: Workspace, params: Params) -> keras.Model:
-    """Loads the network of `evaluation.phase`."""
+    """Loads the network with the weights of `evaluation.phase`."""
     phase = params.evaluation.phase
     classifier = build_network(workspace, params, params.phases[phase].image_size)
     classifier.load_weights(workspace.weights(phase))
@@ -33,6 +40,6 @@ def load_trained_network(workspace: Workspace, params: Params) -> keras.Model:
 
 
 def load_scored_network(workspace: Workspace, params: Params) -> keras.Model:
-    """Loads the network that is scored: of `evaluation.phase`, with flips if asked."""
+    """Loads the network that is scored: averaged over flips if `evaluation.flips` is set."""
     classifier = load_trained_network(workspace, params)
     return average_flips(classifier) if params.evaluation.flips else classifier

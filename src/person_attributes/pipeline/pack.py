@@ -1,4 +1,4 @@
-"""The stage `pack`: every image decoded once into an array of one size."""
+"""The stage `pack`: decodes and resizes all images into one array."""
 
 from person_attributes.config import Params
 from person_attributes.data.archive import open_source
@@ -14,7 +14,7 @@ _GRID_IMAGES = 18
 
 
 def pack(workspace: Workspace, params: Params, image_size: int | str) -> None:
-    """Decodes every image once into an array of one size."""
+    """Decodes all images and resizes them to one size, into one array."""
     path = workspace.pack(image_size)
     source_path = workspace.root / params.data.source
     reads = [source_path, workspace.records]

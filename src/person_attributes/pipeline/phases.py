@@ -1,4 +1,4 @@
-"""Phases, as training, sweeps, joining hosts and the range test have them."""
+"""What the commands that train a phase share: inputs, fingerprint, network and batches."""
 
 import zlib
 from pathlib import Path
@@ -22,24 +22,26 @@ from person_attributes.workspace import Workspace
 
 
 def identify_phase(workspace: Workspace, params: Params, phase: str) -> str:
-    """Names everything that a phase's result depends on."""
-    return fingerprint_phase(show_phase(params, phase), digest_inputs(workspace, params, phase))
+    """Returns the fingerprint of a phase in this project."""
+    return fingerprint_phase(
+        select_phase_params(params, phase), digest_inputs(workspace, params, phase)
+    )
 
 
-def show_phase(params: Params, phase: str) -> dict[str, Any]:
-    """Leaves of the parameters what a phase computes with."""
+def select_phase_params(params: Params, phase: str) -> dict[str, Any]:
+    """Selects the parameters that a phase uses."""
     section = params.phases[phase]
-    named = {
+    names = {
         "phases": phase,
         "augmentation": section.augmentation,
         "losses": section.loss,
         "optimizers": section.optimizer,
         "schedules": section.schedule,
     }
-    shown = params.model_dump(include={"seed", "model", "training"})
-    for group, name in named.items():
-        shown[group] = {name: getattr(params, group)[name].model_dump()}
-    return shown
+    selected = params.model_dump(include={"seed", "model", "training"})
+    for group, name in names.items():
+        selected[group] = {name: getattr(params, group)[name].model_dump()}
+    return selected
 
 
 def digest_inputs(workspace: Workspace, params: Params, phase: str) -> dict[str, str]:
@@ -64,7 +66,7 @@ def list_outputs(workspace: Workspace, phase: str) -> list[Path]:
 
 
 def fingerprint_phase(params: dict[str, Any], inputs: dict[str, str]) -> str:
-    """Names everything that a phase's result depends on: numbers, inputs, code and libraries."""
+    """Digests all that determines a phase's result: parameters, inputs, code and libraries."""
     return combine(
         {
             "params": params,
@@ -78,7 +80,11 @@ def fingerprint_phase(params: dict[str, Any], inputs: dict[str, str]) -> str:
 def prepare_phase(
     dataset: Dataset, params: Params, phase: str
 ) -> tuple[keras.Model, ImageBatches, ImageBatches]:
-    """Reads what a phase starts from: its network, and training and validation batches."""
+    """Builds a phase's network with its starting weights, and its batches.
+
+    Returns:
+        The network, the training batches and the validation batches.
+    """
     section = params.phases[phase]
     configure_runtime(params.training)
     keras.utils.set_random_seed(_phase_seed(params.seed, phase))
@@ -92,7 +98,7 @@ def prepare_phase(
 def _make_batches(
     dataset: Dataset, params: Params, phase: str
 ) -> tuple[ImageBatches, ImageBatches]:
-    """Makes the training and the validation batches of a phase."""
+    """Builds the training and the validation batches of a phase."""
     section = params.phases[phase]
     policy = params.augmentation[section.augmentation]
     check_policies({section.augmentation: policy}, [section.image_size])
@@ -118,10 +124,10 @@ def _make_batches(
 
 
 def require_even_batches(phase: str, devices: int, *parts: ImageBatches) -> None:
-    """Holds batches, the last ones too, against the devices that JAX shares them out to.
+    """Checks that every batch, including the last one, divides evenly among JAX's devices.
 
     Raises:
-        UntrainableError: If one does not divide: says which, and what to change.
+        UntrainableError: If one does not. Change the phase's `batch_size` or the devices.
     """
     if keras.backend.backend() != "jax":
         return
@@ -130,8 +136,8 @@ def require_even_batches(phase: str, devices: int, *parts: ImageBatches) -> None
             if size % devices:
                 raise UntrainableError(
                     f"{phase}: a batch of {size} images does not divide among {devices} devices, "
-                    "as JAX needs it. Change the phase's batch_size, set runtime.devices to one, "
-                    "or KERAS_BACKEND to tensorflow."
+                    "which JAX requires. Change the phase's batch_size, set runtime.devices to "
+                    "one, or set KERAS_BACKEND to tensorflow."
                 )
 
 

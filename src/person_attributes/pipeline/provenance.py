@@ -1,4 +1,4 @@
-"""What weights were trained on: written beside them, and checked before they are used."""
+"""The provenance of weights: written beside them, and checked before they are used."""
 
 import json
 
@@ -9,34 +9,37 @@ from person_attributes.files import write_json, writing
 from person_attributes.workspace import Workspace
 
 
-def refuse_other_split(workspace: Workspace, phase: str, drawn: Split) -> None:
-    """Refuses to train on, or to score, weights that saw the rows of another split.
+def refuse_other_split(workspace: Workspace, phase: str, split: Split) -> None:
+    """Refuses weights that were trained on another split.
 
-    A split drawn anew between two phases puts rows that were trained on among those to score.
+    If the split changed between two phases, validation rows may have been training rows before.
+
+    Raises:
+        SplitError: If the weights of a phase were trained on another split. Run `dvc repro`.
     """
     trained = json.loads(workspace.provenance(phase).read_text(encoding="utf-8"))
-    if trained["split_digest"] != drawn.digest:
+    if trained["split_digest"] != split.digest:
         raise SplitError(
-            f"{workspace.relative(workspace.provenance(phase))}: {phase} was trained under another "
-            f"split. Expected digest {drawn.digest}. Received: {trained['split_digest']}. "
-            "Its training rows may be among the rows to score: run dvc repro, which trains anew."
+            f"{workspace.relative(workspace.provenance(phase))}: {phase} was trained on another "
+            f"split. Expected digest {split.digest}. Received: {trained['split_digest']}. "
+            "Validation rows may be among its training rows: run dvc repro to train again."
         )
 
 
 def write_provenance(
     workspace: Workspace,
     phase: str,
-    drawn: Split,
+    split: Split,
     image_size: int | str,
     starting_weights: str,
 ) -> None:
-    """Writes what weights were trained on, and the digest of those that they began with."""
+    """Writes which data the weights were trained on, and the digest of the starting weights."""
     with writing(workspace.provenance(phase)) as path:
         write_json(
             path,
             {
-                "split_digest": drawn.digest,
-                "training_rows": len(drawn.train),
+                "split_digest": split.digest,
+                "training_rows": len(split.train),
                 "pack_digest": digest_path(workspace.pack(image_size)),
                 "starting_weights": starting_weights,
             },
@@ -44,6 +47,6 @@ def write_provenance(
 
 
 def read_starting_weights(workspace: Workspace, phase: str) -> str:
-    """Reads the digest of the weights that the chain began with; empty where they were drawn."""
+    """Reads the digest of the starting weights of the chain; empty if they were random."""
     provenance = json.loads(workspace.provenance(phase).read_text(encoding="utf-8"))
     return str(provenance["starting_weights"])

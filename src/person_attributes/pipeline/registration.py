@@ -1,4 +1,4 @@
-"""What the stage `register` does where the registry has no version of this content."""
+"""Exports, checks and registers a network that the registry lacks, for the stage `register`."""
 
 import json
 import tempfile
@@ -37,7 +37,7 @@ from person_attributes.workspace import Workspace
 
 
 def register_network(workspace: Workspace, params: Params, content_digest: str) -> None:
-    """Exports and checks the network, registers it, and lets the gate decide."""
+    """Exports, checks and registers the network, and applies the gate."""
     sections, reads = {"registry", "card"}, _list_inputs(workspace, params)
     with (
         open_stage_run("register", workspace, params, sections, reads, writes=[]) as run,
@@ -48,7 +48,7 @@ def register_network(workspace: Workspace, params: Params, content_digest: str) 
         challenger = _prepare(workspace, params, Path(folder))
         with open_registry(workspace, params.registry) as models:
             number = _add_version(workspace, params, models, challenger, content_digest)
-            registered = _decide(workspace, params, models, challenger, number)
+            registered = _apply_gate(workspace, params, models, challenger, number)
         run.log_results(challenger.metrics)
         run.set_tags({"registered_version": number, "gate.reason": registered.reason})
         print(
@@ -60,15 +60,15 @@ def register_network(workspace: Workspace, params: Params, content_digest: str) 
 
 @dataclass(frozen=True)
 class _Challenger:
-    """A network to register, and what the gate judges it by.
+    """A network to register, with the inputs of the gate.
 
     Attributes:
-        dataset: Its records, split and images.
-        metrics: Of the evaluation.
-        predictions: Of the validation rows, as the network gives them.
-        labels: Heads that are served, and their classes.
-        exported: What is served.
-        card: The model card, as Markdown.
+        dataset: The records, split and images.
+        metrics: The metrics of the evaluation.
+        predictions: The uncalibrated predictions of the validation rows.
+        labels: The served heads and their classes.
+        exported: The exported network.
+        card: The model card as Markdown.
     """
 
     dataset: Dataset
@@ -80,7 +80,7 @@ class _Challenger:
 
 
 def _prepare(workspace: Workspace, params: Params, folder: Path) -> _Challenger:
-    """Exports the network of `evaluation.phase` into a folder, and writes its card."""
+    """Exports the network of `evaluation.phase` into a folder, and renders its model card."""
     dataset = Dataset(workspace, params.phases[params.evaluation.phase].image_size)
     metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
     temperatures = json.loads(workspace.temperatures.read_text(encoding="utf-8"))
@@ -105,33 +105,33 @@ def _add_version(
     challenger: _Challenger,
     content_digest: str,
 ) -> str:
-    """Registers a version, unless the store has one of this content, and gives its number."""
-    with models.hold():  # of two processes at once, one registers
+    """Registers a version unless the registry has one of this content; returns its number."""
+    with models.lock():  # only one of two concurrent processes registers
         version = models.find_content(content_digest)
         if version is None:
             version = models.add(_log_model(workspace, params, challenger), content_digest)
     return str(version.version)
 
 
-def _decide(
+def _apply_gate(
     workspace: Workspace,
     params: Params,
     models: Registry,
     challenger: _Challenger,
     number: str,
 ) -> Registered:
-    """Lets the gate decide on a version."""
+    """Applies the gate to a version, and sets the alias if every condition holds."""
     predictions, metrics = challenger.predictions, challenger.metrics
-    drawn = challenger.dataset.split
+    split = challenger.dataset.split
     sound = [
         *challenger.exported.conditions,
         _check_served(workspace, params, number, challenger),
-        *check_claims(predictions, metrics, drawn.train, params.registry.gate),
+        *check_claims(predictions, metrics, split.train, params.registry.gate),
     ]
-    with models.hold():
+    with models.lock():
         registered = models.confirm(number)
         if registered is None:
-            models.describe(number, metrics, drawn.validation_digest, challenger.card)
+            models.describe(number, metrics, split.validation_digest, challenger.card)
             progress = check_against_champion(models, predictions, workspace, params)
             registered = models.settle(number, sound, progress)
     return registered
@@ -147,7 +147,7 @@ def _list_inputs(workspace: Workspace, params: Params) -> list[Path]:
 
 
 def _log_model(workspace: Workspace, params: Params, challenger: _Challenger) -> str:
-    """Logs the servable model with its card, and gives its URI."""
+    """Logs the servable model with its card; returns its URI."""
     network = challenger.exported.network
     page, text = network.with_name("model_card.html"), network.with_name("model_card.md")
     page.write_text(render_card_page(challenger.card, params.report.colour), encoding="utf-8")
@@ -167,7 +167,7 @@ def _log_model(workspace: Workspace, params: Params, challenger: _Challenger) ->
 def _check_served(
     workspace: Workspace, params: Params, number: str, challenger: _Challenger
 ) -> Condition:
-    """Asks the registered model about original images, as its users will."""
+    """Compares the registered model's answers on original image files with the evaluation."""
     section, predictions = params.registry, challenger.exported.predictions
     source = open_source(workspace.root / params.data.source, params.data.limits)
     rows = list(predictions.rows[: section.served_rows])
@@ -183,7 +183,13 @@ def _check_served(
 
 @dataclass(frozen=True)
 class _Exported:
-    """What is served: the network, what it says of validation rows, and the conditions on it."""
+    """The exported network.
+
+    Attributes:
+        network: The `.onnx` file.
+        predictions: Its predictions of the validation rows.
+        conditions: The conditions on the export.
+    """
 
     network: Path
     predictions: Predictions
@@ -197,7 +203,7 @@ def _export(
     predictions: Predictions,
     folder: Path,
 ) -> _Exported:
-    """Exports the heads that are served, in 8 bits where that is asked for and the gate lets it."""
+    """Exports the served heads, in 8 bits if `int8` is set and the gate's conditions hold."""
     section, network = params.registry, folder / "network.onnx"
     images, positions = dataset.images, dataset.find(tuple(predictions.rows.tolist()))
     export_network(classifier, network, section.serving.excluded_heads)
@@ -207,24 +213,24 @@ def _export(
     if not section.serving.int8:
         return _Exported(network, predictions, [export])
 
-    rounded = folder / "network.int8.onnx"
+    quantized = folder / "network.int8.onnx"
     rows = dataset.split.train[: section.serving.int8_rows]
-    quantize_network(network, images[dataset.find(rows)], rounded)
-    conditions, said = check_quantized(
-        rounded, images, positions, predictions, section.gate, params.evaluation, params.seed
+    quantize_network(network, images[dataset.find(rows)], quantized)
+    conditions, quantized_predictions = check_quantized(
+        quantized, images, positions, predictions, params
     )
-    failed = [one for one in conditions if not one.holds]
+    failed = [condition for condition in conditions if not condition.holds]
     if failed:
         print(f"register: not in 8 bits: {str(failed[0]).removeprefix('8 bits: ')}")
         return _Exported(network, predictions, [export])
-    rounded.replace(network)
-    return _Exported(network, said, [export, *conditions])
+    quantized.replace(network)
+    return _Exported(network, quantized_predictions, [export, *conditions])
 
 
 def _calibrate(
     predictions: Predictions, temperatures: dict[str, float], heads: Sequence[str]
 ) -> Predictions:
-    """Gives what the calibrated network says, of some heads."""
+    """Returns the calibrated predictions of some heads."""
     y_prob = scale_heads(predictions.y_prob, temperatures)
     return replace(
         predictions,
@@ -246,7 +252,7 @@ def _read_limits(params: Params) -> Limits:
 def _write_card(
     dataset: Dataset, params: Params, classifier: keras.Model, metrics: dict[str, float]
 ) -> str:
-    workspace, drawn, phase = dataset.workspace, dataset.split, params.evaluation.phase
+    workspace, split, phase = dataset.workspace, dataset.split, params.evaluation.phase
     facts = Facts(
         name=params.registry.model_name,
         backbone=params.model.backbone,
@@ -257,8 +263,8 @@ def _write_card(
         source=Path(params.data.source).name,
         records=len(dataset.records),
         records_digest=digest_path(workspace.records),
-        parts={name: len(rows) for name, rows in drawn.parts.items()},
-        split_digest=drawn.digest,
+        parts={name: len(rows) for name, rows in split.parts.items()},
+        split_digest=split.digest,
         confidence=params.evaluation.confidence,
     )
     heads = pd.read_csv(workspace.heads, index_col="head")

@@ -1,8 +1,9 @@
 """DVC's run cache for stages whose outputs persist.
 
-DVC deletes the outputs of a stage before it runs it. `persist` in `dvc.yaml` forbids that, so that
-a stage that fails leaves the earlier outputs. But DVC neither asks nor fills its run cache for such
-stages, so they do it here, with DVC's own entries: `dvc push --run-cache` shares them.
+By default, DVC deletes the outputs of a stage before it runs the stage. `persist` in `dvc.yaml`
+keeps them, so a stage that fails leaves the earlier outputs in place. DVC does not use its run
+cache for such stages. This module reads and writes the entries of DVC's run cache instead; `dvc
+push --run-cache` shares them.
 """
 
 import contextlib
@@ -23,22 +24,22 @@ from person_attributes.files import writing
 from person_attributes.workspace import Workspace
 
 _FORCE = re.compile(r"-[a-zA-Z]*f[a-zA-Z]*|--force(-downstream)?|--no-run-cache")
-"""Options of `dvc` with which it would not ask its run cache either."""
+"""Options of `dvc` that make DVC itself skip its run cache."""
 
 
 class RunCache:
-    """What DVC's run cache holds of one stage.
+    """The entries of one stage in DVC's run cache.
 
-    It is asked only where DVC runs the stage and was not told to force it. It is filled wherever
-    the stage runs, also by hand.
+    Outputs are restored only if DVC runs the stage without an option that forces it. They are saved
+    after every run, including one by hand.
     """
 
     def __init__(self, workspace: Workspace, name: str) -> None:
-        """Reads the stage and the digests of its inputs.
+        """Reads the stage and digests its inputs.
 
         Args:
-            workspace: The project; there is nothing to restore where it is no DVC repository.
-            name: The stage, as `dvc.yaml` has it.
+            workspace: The project. Without a DVC repository, nothing is restored or saved.
+            name: The stage as in `dvc.yaml`, such as `train@p1`.
         """
         _quieten_dvc()
         self._name = name
@@ -59,9 +60,9 @@ class RunCache:
         """Restores the outputs of an earlier run with the same command, parameters and inputs.
 
         Returns:
-            Whether there was such a run, and DVC's cache has all that it wrote.
+            Whether there was such a run and DVC's cache has all of its outputs.
         """
-        if self._stage is None or not self._is_asked():
+        if self._stage is None or not self._may_restore():
             return False
         outputs = self._find_outputs()
         if outputs is None:
@@ -72,20 +73,24 @@ class RunCache:
         print(f"{self._name}: restored from DVC's run cache")
         return True
 
-    def _is_asked(self) -> bool:
-        """Says whether DVC runs the stage, and would take what its run cache has."""
+    def _may_restore(self) -> bool:
+        """Returns whether DVC runs the stage and nothing forces it to be computed."""
         if os.environ.get("DVC_STAGE", "").rpartition(":")[2] != self._name:
             return False
-        # DVC runs an unchanged stage only where it is forced, perhaps by a queue that hides it.
+        # DVC runs an unchanged stage only if forced. A queue of experiments hides the option.
         return not (self._is_unchanged or any(map(_FORCE.fullmatch, self._options)))
 
     def _find_outputs(self) -> dict[Path, dict[str, Path]] | None:
-        """Finds the outputs of the earlier run, each with its files in DVC's cache."""
+        """Finds the outputs of the earlier run, each with its files in DVC's cache.
+
+        Returns:
+            None if there was no such run, or a file is missing.
+        """
         earlier = _Entries(self._stage.repo).find(self._stage)
         if earlier is None:
             return None
         if "--pull" in self._options:
-            with contextlib.suppress(DvcException):  # no remote, or it lacks some of them
+            with contextlib.suppress(DvcException):  # no remote, or objects are missing in it
                 for objects in earlier.get_used_objs().values():
                     self._stage.repo.cloud.pull(objects)
         outputs = {}
@@ -97,7 +102,7 @@ class RunCache:
         return outputs
 
     def save(self) -> None:
-        """Commits the outputs to DVC's cache, and notes the run."""
+        """Commits the outputs to DVC's cache, and adds the run to the run cache."""
         if self._stage is None or "--no-commit" in self._options:
             return
         try:
@@ -106,40 +111,43 @@ class RunCache:
                 out.commit(relink=False)
             self._stage.repo.stage_cache.save(self._stage)
         except DvcException as error:
-            print(f"{self._name}: not kept in DVC's run cache: {error}")
+            print(f"{self._name}: not saved in DVC's run cache: {error}")
 
 
 class _Entries(StageCache):
     """The entries of the run cache.
 
-    DVC's own `restore` cannot be used: it asks for locks that the `dvc` above this process holds.
+    DVC's own `restore` cannot be used: it needs locks that the parent `dvc` process holds.
     """
 
     def find(self, stage: Any) -> Any:
-        """Finds the last run of a stage with these inputs, as a stage; None where there is none."""
+        """Finds the last run of a stage with the same inputs, as a stage; None if there is none."""
         entry = self._load(stage)
         return self._create_stage(entry, wdir=stage.wdir) if entry else None
 
 
 def _find_files(out: Any) -> dict[str, Path] | None:
-    """Finds an output's files in DVC's cache, by their names below it.
+    """Finds an output's files in DVC's cache, by their paths relative to the output.
 
     Returns:
-        None where a file is missing or damaged.
+        An output that is a file has an empty path. None if a file is missing or damaged.
     """
     digests = {"": out.hash_info.value}
     if out.hash_info.isdir:
-        if not _is_sound(out.cache, out.hash_info.value):
+        if not _is_intact(out.cache, out.hash_info.value):
             return None
         digests = {"/".join(name): digest.value for name, _, digest in out.get_obj()}
-    unsound = [digest for digest in digests.values() if not _is_sound(out.cache, digest)]
-    if unsound:
+    damaged = [digest for digest in digests.values() if not _is_intact(out.cache, digest)]
+    if damaged:
         return None
     return {name: Path(out.cache.oid_to_path(digest)) for name, digest in digests.items()}
 
 
-def _is_sound(cache: Any, digest: str) -> bool:
-    """Says whether DVC's cache has an object; a damaged one is removed, or DVC would keep it."""
+def _is_intact(cache: Any, digest: str) -> bool:
+    """Returns whether DVC's cache has an undamaged object; removes a damaged one.
+
+    DVC would keep a damaged object and never write it again.
+    """
     path = Path(cache.oid_to_path(digest))
     if not path.exists():
         return False
@@ -150,9 +158,9 @@ def _is_sound(cache: Any, digest: str) -> bool:
 
 
 def _copy(files: dict[str, Path], target: Path) -> None:
-    """Copies the files of an output; DVC links them to its cache itself afterwards."""
+    """Copies the files of an output. DVC links them to its cache afterwards."""
     if "" not in files:
-        target.mkdir(parents=True)  # a folder, which may be empty
+        target.mkdir(parents=True)  # the folder may be empty
     for name, file in files.items():
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,6 +168,6 @@ def _copy(files: dict[str, Path], target: Path) -> None:
 
 
 def _quieten_dvc() -> None:
-    """Keeps DVC's messages and progress bars out of those of the `dvc` that runs the stage."""
+    """Hides DVC's messages: the `dvc` that runs the stage prints its own."""
     for name in ("dvc", "dvc_data", "dvc_objects"):
         logging.getLogger(name).setLevel(logging.ERROR)

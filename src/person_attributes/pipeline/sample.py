@@ -1,4 +1,4 @@
-"""The stage `sample`: draws the embedded sample."""
+"""The stage `sample`: draws the images and labels of the sample data."""
 
 from person_attributes.config import Params
 from person_attributes.data.sample import draw_sample
@@ -8,7 +8,7 @@ from person_attributes.workspace import Workspace
 
 
 def sample(workspace: Workspace, params: Params) -> None:
-    """Draws the embedded sample."""
+    """Draws the images and labels of the sample data."""
     with open_stage_run(
         "sample", workspace, params, {"sample"}, reads=[], writes=[workspace.sample]
     ) as run:

@@ -1,4 +1,4 @@
-"""The stage `split`: the rows of each part, with near-duplicates kept out of different ones."""
+"""The stage `split`: draws the rows of each part, without near-duplicates across parts."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from person_attributes.workspace import Workspace
 
 
 def split(workspace: Workspace, params: Params) -> None:
-    """Draws the rows of each part, and keeps near-duplicates out of different ones."""
+    """Draws the rows of each part, and resolves near-duplicates across parts."""
     reads = [
         workspace.records,
         workspace.quarantine,
@@ -30,31 +30,35 @@ def split(workspace: Workspace, params: Params) -> None:
         quarantined = pd.read_csv(workspace.quarantine, usecols=["row"])["row"]
         annotated = sorted([*records.index, *quarantined])
         drawn = draw_split(records, annotated, label_map.encode(records), params.split)
-        leaks, settled = _settle_leaks(workspace, params, records, drawn)
-        check_labels(settled, records, label_map.heads)
+        leaks, resolved = _resolve_leaks(workspace, params, records, drawn)
+        check_labels(resolved, records, label_map.heads)
         with writing(workspace.near_duplicates) as path:
             leaks.to_csv(path, index=False, lineterminator="\n")
         with writing(workspace.split) as path:
-            settled.write(path)
-        _log_parts(params, records, settled, run)
-        apart, moved = int(leaks["drawn_apart"].sum()), len(settled.train) - len(drawn.train)
+            resolved.write(path)
+        _log_parts(params, records, resolved, run)
+        apart, moved = int(leaks["drawn_apart"].sum()), len(resolved.train) - len(drawn.train)
         run.log_metrics({"near_duplicates": len(leaks), "drawn_apart": apart, "moved": moved})
-        run.set_tags({"split.digest": settled.digest})
+        run.set_tags({"split.digest": resolved.digest})
         run.log_file(workspace.split)
         run.log_file(workspace.near_duplicates)
-        counts = ", ".join(f"{len(rows)} {part}" for part, rows in settled.parts.items())
-        print(f"split: {counts} rows, digest {settled.digest}")
+        counts = ", ".join(f"{len(rows)} {part}" for part, rows in resolved.parts.items())
+        print(f"split: {counts} rows, digest {resolved.digest}")
         if len(leaks):
             print(
-                f"  {len(leaks)} pairs of near-duplicates, {apart} drawn apart, {moved} rows "
+                f"  {len(leaks)} pairs of near-duplicates, {apart} across parts, {moved} rows "
                 f"moved into training; see {workspace.relative(workspace.near_duplicates)}"
             )
 
 
-def _settle_leaks(
+def _resolve_leaks(
     workspace: Workspace, params: Params, records: pd.DataFrame, drawn: Split
 ) -> tuple[pd.DataFrame, Split]:
-    """Finds near-duplicates, and gives the split with what the parameters say done about them."""
+    """Finds near-duplicates, and treats those across parts as `split.near_duplicates` asks.
+
+    Returns:
+        The pairs, and the resolved split.
+    """
     section = params.split.near_duplicates
     hashes = pd.read_csv(workspace.appearances, dtype={"hash": str})["hash"]
     pairs = find_near_duplicates(
@@ -68,8 +72,8 @@ def _settle_leaks(
         groups = find_groups(records, params.split.group_by)
     else:
         groups = pd.Series(records.index.astype(str), index=records.index)
-    settled = resolve_leaks(drawn, named, groups, section)
-    return describe_pairs(named, records, drawn, settled), settled
+    resolved = resolve_leaks(drawn, named, groups, section)
+    return describe_pairs(named, records, drawn, resolved), resolved
 
 
 def _log_parts(params: Params, records: pd.DataFrame, drawn: Split, run: Run) -> None:

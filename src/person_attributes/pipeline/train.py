@@ -1,13 +1,11 @@
-"""The stage `train`: one phase."""
+"""The stage `train`: trains one phase."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from person_attributes.config import Params
@@ -22,7 +20,7 @@ from person_attributes.pipeline.phases import (
     list_outputs,
     prepare_phase,
     require_even_batches,
-    show_phase,
+    select_phase_params,
 )
 from person_attributes.pipeline.provenance import read_starting_weights, write_provenance
 from person_attributes.reporting.run_plots import draw_policy
@@ -36,7 +34,17 @@ from person_attributes.training.phase import TrainedPhase, has_constant_features
 from person_attributes.workspace import Workspace
 
 _SHOWN_IMAGES = 6
-"""Rows of the picture of a policy."""
+"""Number of images in the figure of an augmentation policy."""
+
+
+@dataclass(frozen=True)
+class _PhaseRun:
+    """A phase and the MLflow run that records it."""
+
+    workspace: Workspace
+    params: Params
+    phase: str
+    run: Run
 
 
 def train(
@@ -47,66 +55,55 @@ def train(
     restore: Callable[[], bool] = lambda: False,
     keep: Callable[[], None] = lambda: None,
 ) -> None:
-    """Trains one phase from the best weights of the one that it starts from.
+    """Trains one phase, starting from the best weights of its `starts_from`.
 
     Args:
         workspace: The project.
         params: All parameters.
-        phase: A key of its phases.
-        listeners: Told after each epoch, beside MLflow and the terminal.
-        restore: Writes the outputs, and says so, where another process has trained the phase
-            while this one waited for it.
+        phase: A key of `params.phases`.
+        listeners: Called after each epoch, in addition to MLflow and the terminal.
+        restore: Called once the phase is locked. Writes the outputs and returns True if another
+            process trained the phase in the meantime.
         keep: Called when the outputs are complete, before the checkpoint is cleared.
     """
     require_first_host(params, phase)
     writes = list_outputs(workspace, phase)
-    shown, inputs = show_phase(params, phase), digest_inputs(workspace, params, phase)
-    fingerprint = fingerprint_phase(shown, inputs)
-    checkpoint = Checkpoint(
-        workspace.checkpoints, phase, fingerprint, params.runtime.checkpoint_minutes
-    )
+    used, inputs = select_phase_params(params, phase), digest_inputs(workspace, params, phase)
+    fingerprint = fingerprint_phase(used, inputs)
+    runtime = params.runtime
+    checkpoint = Checkpoint(workspace.checkpoints, phase, fingerprint, runtime.checkpoint_minutes)
     with checkpoint.hold(waits=workspace.is_copy):
         if restore():
             checkpoint.folder.rmdir()
             return
         continuation = Continuation(
-            fingerprint, Journal(checkpoint.journal), params.runtime.tracking_minutes
+            fingerprint, Journal(checkpoint.journal), runtime.tracking_minutes
+        )
+        phase_run = open_run(
+            f"train@{phase}", workspace, used, params.model_dump(), inputs, writes, continuation
         )
         with (
-            open_run(
-                f"train@{phase}",
-                workspace,
-                shown,
-                params.model_dump(),
-                inputs,
-                writes,
-                continuation,
-            ) as run,
+            phase_run as run,
             announcing(workspace, params, phase),
-            gather_devices(params.runtime.devices) as devices,
+            gather_devices(runtime.devices) as devices,
         ):
             require_agreement(phase, fingerprint)
             run.set_tags({f"{phase}.devices": str(devices)})
-            _train(workspace, params, phase, checkpoint, run, listeners, devices)
+            _train(_PhaseRun(workspace, params, phase, run), checkpoint, listeners, devices)
         keep()
         checkpoint.finish(digest_paths(workspace.root, writes))
 
 
 def _train(
-    workspace: Workspace,
-    params: Params,
-    phase: str,
-    checkpoint: Checkpoint,
-    run: Run,
-    listeners: Sequence[EpochListener],
-    devices: int,
+    current: _PhaseRun, checkpoint: Checkpoint, listeners: Sequence[EpochListener], devices: int
 ) -> None:
-    """Reads, trains, writes and logs a phase."""
-    section = params.phases[phase]
+    """Trains a phase, then writes and logs its outputs."""
+    workspace, params = current.workspace, current.params
+    phase, run, section = current.phase, current.run, current.params.phases[current.phase]
     dataset = Dataset(workspace, section.image_size)
     classifier, train_batches, validation_batches = prepare_phase(dataset, params, phase)
     require_even_batches(phase, devices, train_batches, validation_batches)
-    _log_start(dataset, params, phase, train_batches, run)
+    _log_start(current, dataset, train_batches)
     trained = train_phase(
         classifier,
         train_batches,
@@ -114,8 +111,8 @@ def _train(
         params.recipe(phase),
         checkpoint,
         listeners=[
-            lambda epoch, figures: run.log_metrics(figures, step=epoch),
-            lambda epoch, figures: _print_epoch(phase, epoch, section.epochs, figures),
+            lambda epoch, metrics: run.log_metrics(metrics, step=epoch),
+            lambda epoch, metrics: _print_epoch(phase, epoch, section.epochs, metrics),
             *listeners,
         ],
     )
@@ -123,30 +120,29 @@ def _train(
     run.log_results({f"{phase}_{name}": best[name] for name in ("val_loss", "val_mean_accuracy")})
     run.log_metrics({"best_epoch": trained.best_epoch + 1})
     run.flush()
-    _write_weights(run, workspace, phase, classifier)
+    _write_weights(current, classifier)
     _write_history(workspace, phase, trained)
-    given = read_starting_weights(workspace, section.starts_from)
-    write_provenance(workspace, phase, dataset.split, section.image_size, given)
+    starting_weights = read_starting_weights(workspace, section.starts_from)
+    write_provenance(workspace, phase, dataset.split, section.image_size, starting_weights)
     print(
         f"{phase}: kept epoch {trained.best_epoch + 1} of {len(trained.history)}, validation loss "
         f"{best['val_loss']:.3f}, mean accuracy {best['val_mean_accuracy']:.3f}"
     )
-    _report_idle_heads(params, phase, train_batches, validation_batches, best, run)
+    _report_heads_at_prior(current, train_batches, validation_batches, best)
 
 
-def _log_start(
-    dataset: Dataset, params: Params, phase: str, train_batches: ImageBatches, run: Run
-) -> None:
-    """Logs the split, whether features are computed once, and what augmentation does."""
+def _log_start(current: _PhaseRun, dataset: Dataset, train_batches: ImageBatches) -> None:
+    """Logs the split, whether features are cached, and a figure of the augmentation."""
+    params, phase, run = current.params, current.phase, current.run
     is_cached = has_constant_features(params.recipe(phase), train_batches)
     if is_cached:
-        print(f"{phase}: the backbone is frozen, nothing augmented: features are computed once")
+        print(f"{phase}: frozen backbone, no augmentation: computing the features once")
     tags = {"split.digest": dataset.split.digest}
     run.set_tags(tags | {f"{phase}.features_once": str(is_cached).lower()})
     policy = params.augmentation[params.phases[phase].augmentation]
     if not policy.is_identity:
-        shown = train_batches.images[train_batches.positions[:_SHOWN_IMAGES]]
-        run.log_bytes(draw_policy(shown, policy), "augmentation.png")
+        images = train_batches.images[train_batches.positions[:_SHOWN_IMAGES]]
+        run.log_bytes(draw_policy(images, policy), "augmentation.png")
 
 
 def _write_history(workspace: Workspace, phase: str, trained: TrainedPhase) -> None:
@@ -156,70 +152,59 @@ def _write_history(workspace: Workspace, phase: str, trained: TrainedPhase) -> N
         history.to_csv(path, index=False, lineterminator="\n")
 
 
-def _report_idle_heads(
-    params: Params,
-    phase: str,
+def _report_heads_at_prior(
+    current: _PhaseRun,
     train_batches: ImageBatches,
     validation_batches: ImageBatches,
     best: dict[str, float],
-    run: Run,
 ) -> None:
-    idle = _find_idle_heads(
-        train_batches.targets,
-        train_batches.positions,
-        validation_batches.positions,
-        best,
-        params.training.min_prior_improvement,
-    )
-    run.set_tags({f"{phase}.at_prior": ", ".join(idle)})
-    if idle:
+    """Tags the run with the heads that are no better than the class prior.
+
+    Only the phase that is evaluated also prints a warning: a later phase may still train the heads
+    of an earlier one.
+    """
+    params, phase = current.params, current.phase
+    priors = {
+        head: prior_loss(target[validation_batches.positions], target[train_batches.positions])
+        for head, target in train_batches.targets.items()
+    }
+    share = 1 - params.training.min_prior_improvement
+    at_prior = [head for head, prior in priors.items() if best[f"val_{head}_loss"] > share * prior]
+    current.run.set_tags({f"{phase}.at_prior": ", ".join(at_prior)})
+    if phase != params.evaluation.phase:
+        return
+    for head in at_prior:
         print(
-            f"{phase}: learned nothing of {', '.join(idle)}: the loss is no lower than that of "
-            "always saying the class shares. Train longer, raise learning_rate, or look at the "
-            "labels."
+            f"{phase}: {head} is no better than the class prior (loss "
+            f"{best[f'val_{head}_loss']:.2f}, prior {priors[head]:.2f}). Train longer, raise "
+            "learning_rate or check the labels."
         )
 
 
-def _print_epoch(phase: str, epoch: int, epochs: int, figures: Any) -> None:
+def _print_epoch(phase: str, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
     heads = "  ".join(
         f"{name.removeprefix('val_').removesuffix('_accuracy')} {value:.2f}"
-        for name, value in figures.items()
+        for name, value in metrics.items()
         if name.startswith("val_") and name.endswith("_accuracy") and name != "val_mean_accuracy"
     )
     print(
-        f"{phase} {epoch + 1}/{epochs}  loss {figures['loss']:.3f}  val {figures['val_loss']:.3f}  "
-        f"accuracy {figures['val_mean_accuracy']:.3f}  ({heads})  "
-        f"{figures['images_per_second']:.0f} images/s",
+        f"{phase} {epoch + 1}/{epochs}  loss {metrics['loss']:.3f}  val {metrics['val_loss']:.3f}  "
+        f"accuracy {metrics['val_mean_accuracy']:.3f}  ({heads})  "
+        f"{metrics['images_per_second']:.0f} images/s",
         flush=True,
     )
 
 
-def _write_weights(run: Run, workspace: Workspace, phase: str, classifier: keras.Model) -> None:
-    """Writes the weights without the optimizer's state, and logs them as a Keras model.
+def _write_weights(current: _PhaseRun, classifier: keras.Model) -> None:
+    """Writes the weights without the optimizer state, and logs them as a Keras model.
 
-    The same layers as a network that was never compiled: it has no optimizer to save, which is a
-    third of the size.
+    A copy of the model with the same layers was never compiled and has no optimizer to save. This
+    makes the file a third smaller.
     """
     plain = keras.Model(classifier.inputs, classifier.output, name=classifier.name)
-    with writing(workspace.weights(phase)) as path:
+    with writing(current.workspace.weights(current.phase)) as path:
         plain.save_weights(path)
     with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / f"{phase}.keras"
+        model = Path(folder) / f"{current.phase}.keras"
         plain.save(model)
-        run.log_file(model, "model")
-
-
-def _find_idle_heads(
-    targets: Mapping[str, npt.NDArray[np.float32]],
-    training_rows: npt.NDArray[np.intp],
-    validation_rows: npt.NDArray[np.intp],
-    best: dict[str, float],
-    min_prior_improvement: float,
-) -> list[str]:
-    """Lists the heads whose validation loss is about that of always saying the class shares."""
-    return [
-        head
-        for head, target in targets.items()
-        if best[f"val_{head}_loss"]
-        > (1 - min_prior_improvement) * prior_loss(target[validation_rows], target[training_rows])
-    ]
+        current.run.log_file(model, "model")

@@ -1,1 +1,1 @@
-"""Registered models: export, checks, the gate's verdicts, and what versions carry."""
+"""Registered models: export, checks, promotion, and the files of a version."""

@@ -1,4 +1,4 @@
-"""Evaluations of runs, model versions, git revisions and the project, found by their names."""
+"""Finds the evaluation of a run, a model version, a git revision or the project."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What was said of the validation rows, and the parameters that led there."""
+    """The predictions of the validation rows, and the parameters that produced them."""
 
     name: str
     predictions: Predictions
@@ -33,10 +33,15 @@ class Evaluated:
 
 
 def find_evaluated(workspace: Workspace, reference: str) -> Evaluated:
-    """Finds an evaluation by the name of a model version, a run, a git revision or `workspace`.
+    """Finds an evaluation.
+
+    Args:
+        workspace: The project.
+        reference: `models:/NAME/VERSION`, `models:/NAME@ALIAS`, the id of a run, a git revision, or
+            `workspace` for the outputs in the project.
 
     Raises:
-        ComparisonError: If nothing has that name, or it was not evaluated.
+        ComparisonError: If nothing has that name, or it was not evaluated. Name another one.
     """
     if reference == "workspace":
         return _read(reference, workspace.predictions, workspace.params)
@@ -61,8 +66,8 @@ def _find_version(workspace: Workspace, reference: str) -> Evaluated:
         if isinstance(error, MlflowException) and error.error_code not in NOT_THERE:
             raise
         raise ComparisonError(
-            f"{reference}: no such model. Expected models:/NAME/VERSION or models:/NAME@ALIAS of "
-            "the registry."
+            f"{reference}: no such model in the registry. Expected models:/NAME/VERSION or "
+            "models:/NAME@ALIAS."
         ) from None
     run = _get_run(client, str(version.run_id))
     return _download(client, f"{version.name} version {version.version}", run)
@@ -75,20 +80,20 @@ def _get_run(client: MlflowClient, run_id: str) -> Run:
         if error.error_code not in NOT_THERE:
             raise
         raise ComparisonError(
-            f"{run_id}: no such run. Name one of the MLflow UI, or set MLFLOW_TRACKING_URI."
+            f"{run_id}: no such run. Copy an id from the MLflow UI, or set MLFLOW_TRACKING_URI."
         ) from None
 
 
 def _find_scored_run(client: MlflowClient, run: Run) -> Run:
-    """Gives the run that carries predictions: itself, or of an execution its stage `evaluate`."""
+    """Returns the run with the predictions: this run, or the stage `evaluate` of an execution."""
     if run.data.tags.get(STAGE) in {"evaluate", "register"}:
         return run
     evaluated = find_stage(client, run, "evaluate")
     if evaluated is not None:
         return evaluated
     raise ComparisonError(
-        f"run {run.info.run_name}: nothing was evaluated below it. Name an execution, or a run of "
-        "the stage evaluate or register."
+        f"run {run.info.run_name}: has no evaluation. Name an execution, or a run of the stage "
+        "evaluate or register."
     )
 
 
@@ -101,8 +106,8 @@ def _download(client: MlflowClient, name: str, run: Run) -> Evaluated:
             ]
         except (MlflowException, OSError):
             raise ComparisonError(
-                f"{name}: its run has no predictions.npz and params.yaml. It did not finish, or "
-                "was made before runs kept them: evaluate it again."
+                f"{name}: its run has no predictions.npz or params.yaml. It did not finish, or an "
+                "older version of this project logged it: evaluate it again."
             ) from None
         return _read(name, *paths)
 
@@ -117,8 +122,8 @@ def _find_revision(workspace: Workspace, reference: str) -> Evaluated:
     ).stdout.strip()
     if not commit:
         raise ComparisonError(
-            f"{reference}: neither a run, a model nor a revision. Expected the id of a run, "
-            "models:/NAME@ALIAS, a branch, tag or commit of git, or workspace."
+            f"{reference}: no such run, model or git revision. Expected the id of a run, "
+            "models:/NAME@ALIAS, a git branch, tag or commit, or workspace."
         )
     with tempfile.TemporaryDirectory() as folder:
         files = DVCFileSystem(str(workspace.root), rev=commit)
@@ -127,11 +132,11 @@ def _find_revision(workspace: Workspace, reference: str) -> Evaluated:
             target = Path(folder) / path.name
             try:
                 files.get_file(workspace.relative(path), str(target))
-            except Exception as error:  # DVC, its storage and git raise whatever they like
+            except Exception as error:  # DVC, its storage and git raise many types
                 reason = str(error).partition("\n")[0]
                 raise ComparisonError(
-                    f"{reference}: {workspace.relative(path)} of that revision is not at hand: "
-                    f"{reason} Run dvc pull, or check it out and run dvc repro."
+                    f"{reference}: {workspace.relative(path)} of that revision is not available: "
+                    f"{reason} Run dvc pull, or check the revision out and run dvc repro."
                 ) from None
             found.append(target)
         return _read(f"{reference} ({commit[:7]})", *found)
@@ -139,7 +144,7 @@ def _find_revision(workspace: Workspace, reference: str) -> Evaluated:
 
 def _read(name: str, predictions: Path, params: Path) -> Evaluated:
     if not predictions.exists():
-        raise ComparisonError(f"{name}: nothing was evaluated yet. Run dvc repro.")
+        raise ComparisonError(f"{name}: not evaluated yet. Run dvc repro.")
     content: Mapping[str, Any] = read_yaml(params)
     values = {key: str(value) for key, value in flatten(content)}
     return Evaluated(name, Predictions.read(predictions), values)

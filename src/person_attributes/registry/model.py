@@ -1,4 +1,4 @@
-"""The model that is logged, registered and served: its files, its signature, its answers."""
+"""Logs, loads and checks the servable model: its files, signature and answers."""
 
 import base64
 import io
@@ -27,21 +27,21 @@ from person_attributes.serving import served_model
 from person_attributes.serving.requests import DEFAULTS, INPUT_COLUMN, Limits
 
 _SERVING_PACKAGES = ("mlflow-skinny", "numpy", "onnxruntime", "pandas", "pillow")
-"""All that serving needs; the rest of MLflow is for tracking and its user interface."""
+"""The packages that serving needs; only tracking needs the full MLflow."""
 
 
 def load_model(uri: str) -> Any:
     """Loads a registered model.
 
     Raises:
-        RegistryError: If there is no such model.
+        RegistryError: If there is no such model. `person-attributes models` lists them.
     """
     try:
         return mlflow.pyfunc.load_model(uri)
     except MlflowException as error:
         raise RegistryError(
             f"{uri}: cannot be loaded: {one_line(error.message, 200)} "
-            "Run person-attributes models, which lists what is registered."
+            "Run person-attributes models to list the registered versions."
         ) from None
 
 
@@ -52,31 +52,32 @@ def check_served(
     label_map: LabelMap,
     max_difference: float,
 ) -> Condition:
-    """Asks the registered model as its users will, and holds it against the evaluation.
+    """Compares the answers of the registered model with the evaluation.
 
     Args:
-        uri: Of the model in the registry.
-        contents: Original image files.
-        y_prob: What the evaluation says of them.
-        label_map: Heads and classes.
-        max_difference: Largest difference in probability to accept.
+        uri: The URI of the model in the registry.
+        contents: The original image files, n of them.
+        y_prob: Their predictions in the evaluation, `{head: (n, classes)}`.
+        label_map: The heads and their classes.
+        max_difference: The largest accepted difference in probability.
 
     Returns:
         A condition of the gate.
     """
     encoded = [base64.b64encode(content).decode() for content in contents]
     answers = mlflow.pyfunc.load_model(uri).predict(pd.DataFrame({INPUT_COLUMN: encoded}))
-    labels, other, largest = label_map.decode(y_prob), 0, 0.0
+    labels, differing, largest = label_map.decode(y_prob), 0, 0.0
     for head in label_map.heads:
         for row, answer in enumerate(answers[head]):
-            other += answer["label"] != labels[head].iloc[row]
-            apart = abs(answer["probability"] - float(y_prob[head][row].max()))
-            largest = max(largest, apart)
+            differing += answer["label"] != labels[head].iloc[row]
+            difference = abs(answer["probability"] - float(y_prob[head][row].max()))
+            largest = max(largest, difference)
     return Condition(
         "served answers",
         f"labels of the evaluation, probabilities within {max_difference:.0e}",
-        f"{other} labels differ, {largest:.1e} apart, on {len(contents)} original images",
-        holds=not other and largest <= max_difference,
+        f"{differing} labels differ, largest difference {largest:.1e}, on {len(contents)} "
+        "original images",
+        holds=not differing and largest <= max_difference,
     )
 
 
@@ -92,11 +93,11 @@ def log_model(
 
     Args:
         network: The checked `.onnx` file.
-        label_map: The label map's file, of the heads that are served.
+        label_map: The file of the label map of the served heads.
         weights: The Keras weights, for further training.
-        companions: Files that travel with the model: its cards, and what builds its network anew.
-        limits: What a request may hold.
-        black_bars: Whether those around images are cut off first, as the packs had it.
+        companions: More files of the model: its cards, and those that rebuild its network.
+        limits: The limits of a request.
+        black_bars: How black bars around images are treated, as in the packs.
 
     Returns:
         The URI of the logged model, to register.
@@ -104,7 +105,7 @@ def log_model(
     info = mlflow.pyfunc.log_model(
         name="model",
         python_model=served_model.__file__,
-        # Addresses, since MLflow takes a path for one, whatever characters it holds.
+        # URIs, because MLflow would parse a path as a URI, special characters included.
         artifacts={
             "network": network.resolve().as_uri(),
             "label_map": label_map.resolve().as_uri(),
@@ -128,7 +129,7 @@ def _build_signature(label_map: LabelMap) -> ModelSignature:
         ]
     )
     return ModelSignature(
-        # Of any type and optional: what is wrong with it is told by the model, in its own words.
+        # Any type, and optional: the model itself reports invalid values.
         inputs=Schema(
             [ColSpec(AnyType(), INPUT_COLUMN, required=False)]  # type: ignore[no-untyped-call]
         ),
@@ -151,7 +152,7 @@ def _build_signature(label_map: LabelMap) -> ModelSignature:
 
 
 def _build_input_example() -> Any:
-    """A grey square: no person's image travels with a model."""
+    """Builds an example from a grey square: a model must not contain an image of a person."""
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32), (128, 128, 128)).save(buffer, "PNG")
     return pd.DataFrame({INPUT_COLUMN: [base64.b64encode(buffer.getvalue()).decode()]})

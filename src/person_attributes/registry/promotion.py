@@ -1,7 +1,7 @@
-"""Who is champion, since when and why: the alias of the registry, moved by a gate."""
+"""Sets the champion alias of the registered model, and records when and why."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,30 +21,30 @@ from person_attributes.tracking.filters import quote_value
 from person_attributes.workspace import Workspace
 
 _CHAMPION = "champion.since "
-"""In front of the time of a promotion, in the name of a tag; its value is the reason."""
+"""Prefix of a tag named after the time of a promotion; its value is the reason."""
 
 _SOUND, _PROMOTED, _REASON = "gate.sound", "gate.promoted", "gate.reason"
 
 _CONTENT, _SETTLED = "content_digest", "gate.settled"
-"""Tags of a version: a digest of all that it was made of, and whether the gate has decided."""
+"""Tags of a version: the digest of its content, and whether the gate has decided on it."""
 
 _ROLLED_BACK = "rolled back from"
 
 _LONGEST_DESCRIPTION = 5000
-"""Characters that MLflow's stores keep; the whole card is an artifact of the version."""
+"""Characters that MLflow's stores accept; the whole card is an artifact of the version."""
 
-_FIGURES = ("mean_accuracy", "loss", "mean_calibrated_ece")
-"""What versions carry as tags, for the list of models."""
+_METRICS = ("mean_accuracy", "loss", "mean_calibrated_ece")
+"""Metrics that versions have as tags, for the list of models."""
 
 
 @dataclass(frozen=True)
 class Registered:
-    """What became of a version.
+    """A version that the gate has decided on.
 
     Attributes:
         version: Its number in the registry.
-        is_champion: Whether it holds the alias now.
-        reason: Why, in one sentence.
+        is_champion: Whether it has the alias now.
+        reason: The reason, in one sentence.
     """
 
     version: str
@@ -54,7 +54,7 @@ class Registered:
 
 @dataclass(frozen=True)
 class ChampionPeriod:
-    """A time as champion: which version, since when (in UTC), and why."""
+    """A period with the alias: its start (UTC), the version and the reason."""
 
     since: str
     version: str
@@ -62,7 +62,7 @@ class ChampionPeriod:
 
 
 class Registry:
-    """The versions of one registered model, and their alias."""
+    """The versions of one registered model, and its champion alias."""
 
     def __init__(self, client: MlflowClient, workspace: Workspace, params: RegistryParams) -> None:
         self._client = client
@@ -71,13 +71,13 @@ class Registry:
         self._lock = workspace.promotion_lock
 
     @contextlib.contextmanager
-    def hold(self) -> Iterator[None]:
-        """Keeps other promotions of this project waiting: a verdict is on one champion."""
+    def lock(self) -> Iterator[None]:
+        """Locks promotions of this project: a verdict is valid for one champion only."""
         with filelock.FileLock(self._lock):
             yield
 
     def find_champion(self) -> ModelVersion | None:
-        """Gives the version that holds the alias."""
+        """Returns the version with the alias, or None."""
         try:
             return self._client.get_model_version_by_alias(self._name, self._alias)
         except MlflowException as error:
@@ -86,15 +86,15 @@ class Registry:
             raise
 
     def find_servable_champion(self) -> ModelVersion | None:
-        """Gives the version that holds the alias, where its files are in the store."""
+        """Returns the version with the alias, or None if its files are not in the store."""
         champion = self.find_champion()
         return champion if champion and self.has_files(champion) else None
 
     def require_champion(self) -> ModelVersion:
-        """Gives the version that holds the alias, with its files in the store.
+        """Returns the version with the alias, whose files are in the store.
 
         Raises:
-            RegistryError: If there is none: says how to get a champion.
+            RegistryError: If there is none. Run `dvc repro` or promote a version.
         """
         champion = self.find_servable_champion()
         if champion is not None:
@@ -102,21 +102,21 @@ class Registry:
         versions = [version for version in self._versions() if self.has_files(version)]
         if not versions:
             raise RegistryError(
-                f"{self._name}: no version is registered, or their files are gone from the store. "
+                f"{self._name}: no version is registered, or its files are missing in the store. "
                 "Run dvc repro."
             )
-        newest = max(versions, key=lambda one: int(one.version))
+        newest = max(versions, key=lambda version: int(version.version))
         raise RegistryError(
             f"{self._name}: no version in the store has the alias {self._alias}. The newest is "
-            f"version {newest.version}; the gate said: {self.reason_of(newest)}. Run "
-            f"person-attributes promote {newest.version}, which sets it where the gate holds."
+            f"version {newest.version}; verdict of the gate: {self.reason_of(newest)}. Run "
+            f"person-attributes promote {newest.version} to set the alias if the gate allows it."
         )
 
     def find(self, number: str) -> ModelVersion:
-        """Gives a version.
+        """Returns a version by its number.
 
         Raises:
-            RegistryError: If there is no such version; `models` lists them.
+            RegistryError: If there is no such version. `person-attributes models` lists them.
         """
         try:
             return self._client.get_model_version(self._name, number)
@@ -124,8 +124,8 @@ class Registry:
             if error.error_code not in NOT_THERE:
                 raise
             raise RegistryError(
-                f"{self._name} {number}: no such version. Run person-attributes models, which "
-                "lists them."
+                f"{self._name} {number}: no such version. Run person-attributes models to list the "
+                "versions."
             ) from None
 
     def add(self, model_uri: str, content_digest: str) -> ModelVersion:
@@ -133,35 +133,46 @@ class Registry:
         return mlflow.register_model(model_uri, self._name, tags={_CONTENT: content_digest})
 
     def find_content(self, content_digest: str) -> ModelVersion | None:
-        """Finds the newest version of some content, where its files are still in the store."""
+        """Finds the newest version of a content whose files are still in the store."""
         found = self._client.search_model_versions(
             f"name = {quote_value(self._name)} and tags.{_CONTENT} = '{content_digest}'"
         )
-        for version in sorted(found, key=lambda one: -int(one.version)):
+        for version in _sort_newest_first(found):
             if self.has_files(version):
                 return self.find(str(version.version))
         return None
 
     def has_files(self, version: ModelVersion) -> bool:
-        """Says whether the files of a version are in the store: people delete them by hand."""
-        place = self._client.get_model_version_download_uri(self._name, str(version.version))
-        return bool(mlflow.artifacts.list_artifacts(artifact_uri=place))
+        """Returns whether the files of a version are in the store: users may delete them."""
+        uri = self._client.get_model_version_download_uri(self._name, str(version.version))
+        return bool(mlflow.artifacts.list_artifacts(artifact_uri=uri))
 
     def is_settled(self, version: ModelVersion) -> bool:
-        """Says whether the gate has decided on a version; a kill may have come before."""
+        """Returns whether the gate has decided on a version: a kill may have prevented it."""
         return bool(version.tags.get(_SETTLED) == "true")
 
     def describe(
-        self, number: str, figures: dict[str, float], validation_digest: str, card: str
+        self, number: str, metrics: dict[str, float], validation_digest: str, card: str
     ) -> None:
-        """Writes figures, the rows that they are of, and the card on a version."""
-        tags = {name: repr(figures[name]) for name in _FIGURES}
+        """Sets the tags and the description of a version.
+
+        Args:
+            number: The version.
+            metrics: The metrics of the evaluation.
+            validation_digest: The digest of the rows that were evaluated.
+            card: The model card as Markdown.
+        """
+        tags = {name: repr(metrics[name]) for name in _METRICS}
         for key, value in (tags | {"validation_digest": validation_digest}).items():
             self._client.set_model_version_tag(self._name, number, key, value)
         self._client.update_model_version(self._name, number, _shorten(card, 0))
 
     def confirm(self, number: str) -> Registered | None:
-        """Marks a version that holds the alias as decided on: a kill came before the mark."""
+        """Marks a version that has the alias as decided on: a kill may have prevented that.
+
+        Returns:
+            None if the version does not have the alias.
+        """
         champion = self.find_champion()
         if champion is None or str(champion.version) != number:
             return None
@@ -171,24 +182,23 @@ class Registry:
     def settle(
         self, number: str, sound: Sequence[Condition], progress: Sequence[Condition]
     ) -> Registered:
-        """Promotes a version where all conditions hold, and writes the verdict on it.
+        """Adds the verdict to a version, and sets the alias if all conditions hold.
 
-        The mark that the gate has decided is written last. Where it is missing, everything is
-        decided again.
+        The tag that marks the decision is written last. Without it, the gate is applied again.
 
         Args:
             number: The challenger.
             sound: Conditions on the challenger alone.
-            progress: Conditions against the champion.
+            progress: Conditions that compare it with the champion.
         """
-        failed = [one for one in (*sound, *progress) if not one.holds]
+        failed = [condition for condition in (*sound, *progress) if not condition.holds]
         reason = "every condition of the gate holds"
         if failed:
             reason = str(failed[0])
         elif not progress:
             reason = "there was no champion"
         tags = {
-            _SOUND: str(all(one.holds for one in sound)).lower(),
+            _SOUND: str(all(condition.holds for condition in sound)).lower(),
             _PROMOTED: str(not failed).lower(),
             _REASON: reason,
         }
@@ -205,17 +215,17 @@ class Registry:
         return Registered(number, not failed, reason)
 
     def set_alias(self, number: str, reason: str) -> None:
-        """Notes on a version when and why it becomes champion, then moves the alias to it."""
+        """Tags a version with the time and reason of its promotion, then sets the alias."""
         now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"
         self._client.set_model_version_tag(self._name, number, f"{_CHAMPION}{now}", reason)
         self._client.set_registered_model_alias(self._name, self._alias, number)
 
     def is_sound(self, version: ModelVersion) -> bool:
-        """Says whether the conditions on a version alone held when it was registered."""
+        """Returns whether the conditions on a version alone held when it was registered."""
         return bool(version.tags.get(_SOUND) == "true")
 
-    def word_verdict(self, version: ModelVersion) -> str:
-        """Says whether a version is the champion, and why not."""
+    def describe_verdict(self, version: ModelVersion) -> str:
+        """Describes whether a version is the champion, and if not, why."""
         champion = self.find_champion()
         if champion and champion.version == version.version:
             return f"is {self._alias}"
@@ -229,11 +239,11 @@ class Registry:
         )
 
     def reason_of(self, version: ModelVersion) -> str:
-        """Gives the verdict of the gate on a version, in one sentence."""
-        return str(version.tags.get(_REASON, "its checks never ended"))
+        """Returns the verdict of the gate on a version, in one sentence."""
+        return str(version.tags.get(_REASON, "its checks did not finish"))
 
     def list_champion_periods(self) -> list[ChampionPeriod]:
-        """Lists who was champion, the first one first."""
+        """Lists the champion periods, the earliest first."""
         found = [
             ChampionPeriod(key.removeprefix(_CHAMPION), str(version.version), str(reason))
             for version in self._versions()
@@ -243,10 +253,10 @@ class Registry:
         return sorted(found, key=lambda period: period.since)
 
     def roll_back(self) -> Registered:
-        """Gives the alias back to the champion before the present one.
+        """Sets the alias to the previous champion.
 
         Raises:
-            RegistryError: If there was none.
+            RegistryError: If there was none. Promote a version instead.
         """
         champion = self.find_champion()
         number = str(champion.version) if champion else ""
@@ -255,14 +265,15 @@ class Registry:
             earlier.pop()
         if not earlier:
             raise RegistryError(
-                f"{self._name}: no earlier champion to go back to. Promote a version by its number."
+                f"{self._name}: no earlier champion to roll back to. Promote a version by its "
+                "number."
             )
         reason = f"{_ROLLED_BACK} version {number or 'none'}"
         self.set_alias(earlier[-1], reason)
         return Registered(earlier[-1], is_champion=True, reason=reason)
 
     def _earlier_champions(self) -> list[str]:
-        """Lists champions as a stack: what was rolled back from is no way to go back to."""
+        """Lists champions as a stack: a rollback removes the version that it replaces."""
         stack: list[str] = []
         for period in self.list_champion_periods():
             if period.reason.startswith(_ROLLED_BACK) and period.version in stack:
@@ -273,48 +284,52 @@ class Registry:
         return stack
 
     def format_versions(self) -> str:
-        """Lists all versions for a terminal, the newest first."""
+        """Formats all versions as a table for a terminal, the newest first."""
         champion = self.find_champion()
         periods = self.list_champion_periods()
         lines = [
             f"{'version':<9}{'registered':<18}{'accuracy':>9}{'loss':>8}{'ece':>7}  gate and alias"
         ]
-        for version in sorted(self._versions(), key=lambda one: -int(one.version)):
+        for version in _sort_newest_first(self._versions()):
             number = str(version.version)
             registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
-            figures = "".join(
+            metrics = "".join(
                 f"{float(version.tags[name]):>{width}.3f}" if name in version.tags else " " * width
-                for name, width in zip(_FIGURES, (9, 8, 7), strict=True)
+                for name, width in zip(_METRICS, (9, 8, 7), strict=True)
             )
             reason = self.reason_of(version)
-            lines.append(f"{number:<9}{registered:%Y-%m-%d %H:%M}  {figures}  {reason}")
+            lines.append(f"{number:<9}{registered:%Y-%m-%d %H:%M}  {metrics}  {reason}")
             if champion and number == str(champion.version):
-                told = f"{self._alias}, by an alias that was moved elsewhere"
+                note = f"{self._alias}: the alias was set by another program"
                 if periods and periods[-1].version == number:
-                    told = f"{self._alias} since {periods[-1].since[:16]} UTC: {periods[-1].reason}"
-                lines.append(f"{'':<9}{told}")
+                    note = f"{self._alias} since {periods[-1].since[:16]} UTC: {periods[-1].reason}"
+                lines.append(f"{'':<9}{note}")
         if len(lines) == 1:
             raise RegistryError(f"{self._name}: no version is registered. Run dvc repro.")
         return "\n".join(lines)
 
     def _versions(self) -> list[ModelVersion]:
         found = self._client.search_model_versions(f"name = {quote_value(self._name)}")
-        # A search leaves out tags on some stores.
-        return [self._client.get_model_version(self._name, one.version) for one in found]
+        # Some stores omit the tags in search results.
+        return [self._client.get_model_version(self._name, version.version) for version in found]
+
+
+def _sort_newest_first(versions: Iterable[ModelVersion]) -> list[ModelVersion]:
+    return sorted(versions, key=lambda version: int(version.version), reverse=True)
 
 
 @contextlib.contextmanager
 def open_registry(workspace: Workspace, params: RegistryParams) -> Iterator[Registry]:
-    """Opens the registry; what MLflow raises in the block becomes one line."""
+    """Opens the registry; translates MLflow's errors in the block into one line."""
     with translate_mlflow_errors():
         yield Registry(connect(workspace), workspace, params)
 
 
 def require_champion(workspace: Workspace, params: Params) -> str:
-    """Gives the URI of the champion.
+    """Returns the URI of the champion.
 
     Raises:
-        RegistryError: If there is none: says how to get one.
+        RegistryError: If there is none. Run `dvc repro` or promote a version.
     """
     with open_registry(workspace, params.registry) as models:
         models.require_champion()
@@ -324,7 +339,11 @@ def require_champion(workspace: Workspace, params: Params) -> str:
 def check_against_champion(
     models: Registry, predictions: Predictions, workspace: Workspace, params: Params
 ) -> list[Condition]:
-    """Gives the conditions against the champion; none where there is none with its files."""
+    """Checks the conditions that compare predictions with the champion's.
+
+    Returns:
+        The conditions; an empty list if there is no champion with files in the store.
+    """
     champion = models.find_servable_champion()
     if champion is None:
         return []
@@ -344,13 +363,13 @@ def check_against_champion(
             )
         ]
     except ComparisonError as error:
-        return [Condition(f"evaluation of version {number}", "at hand", str(error), holds=False)]
+        return [Condition(f"evaluation of version {number}", "available", str(error), holds=False)]
 
 
 def _shorten(card: str, reserved: int) -> str:
-    """Cuts a card at the end of a line, so that so many characters more fit in."""
-    room = _LONGEST_DESCRIPTION - reserved
-    if len(card) <= room:
+    """Cuts a card at the end of a line, to leave room for the reserved characters."""
+    available = _LONGEST_DESCRIPTION - reserved
+    if len(card) <= available:
         return card
-    hint = "\n\nThe whole card is `model_card.md` among the version's artifacts."
-    return card[: max(0, room - len(hint))].rpartition("\n")[0] + hint
+    hint = "\n\nThe whole card is the artifact `model_card.md` of this version."
+    return card[: max(0, available - len(hint))].rpartition("\n")[0] + hint

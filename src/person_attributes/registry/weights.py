@@ -1,4 +1,4 @@
-"""The Keras weights that logged and registered models carry."""
+"""Downloads the Keras weights of logged and registered models."""
 
 from pathlib import Path
 
@@ -9,29 +9,28 @@ from person_attributes.errors import RegistryError, one_line
 
 
 def fetch_weights(source: str, folder: Path) -> Path:
-    """Downloads the Keras weights that a logged or registered model carries.
+    """Downloads the Keras weights of a logged or registered model.
 
     Args:
-        source: Such as `models:/person-attributes@champion` or `runs:/ID/model`.
-        folder: Where to put them.
+        source: Its URI, such as `models:/person-attributes@champion` or `runs:/ID/model`.
+        folder: The folder to download to.
 
     Returns:
         The `.weights.h5` or `.keras` file.
 
     Raises:
-        RegistryError: If there is no such model, or it has no such file.
+        RegistryError: If there is no such model, or it has no such file. Name another one.
     """
     try:
         downloaded = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
     except MlflowException as error:
         raise RegistryError(
-            f"{source}: {one_line(error.message, 200)} Name a model that is in the "
-            "registry, or a file."
+            f"{source}: {one_line(error.message, 200)} Name a model in the registry, or a file."
         ) from None
     files = [downloaded] if downloaded.is_file() else sorted(downloaded.rglob("*"))
     weights = [path for path in files if path.name.endswith((".weights.h5", ".keras"))]
     if not weights:
         raise RegistryError(
-            f"{source}: holds no .weights.h5 and no .keras file. Name a model of this project."
+            f"{source}: has no .weights.h5 or .keras file. Name a model of this project."
         )
     return weights[0]
