@@ -1,1 +1,1 @@
-"""Trains, compares and serves one network that reads several attributes off one image."""
+"""Trains, evaluates, registers and serves a network that predicts attributes of a person."""

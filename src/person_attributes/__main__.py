@@ -1,8 +1,8 @@
 """Runs the command line, as `python -m person_attributes` or `person-attributes`.
 
-In a project's folder the package of that project runs, whichever the environment has installed: it
-is the code that DVC digests. The two differ in the copies that `dvc exp run --queue` and `--temp`
-make, and where several clones share an environment.
+In the folder of a project, the package of that project runs, not the installed one: DVC digests the
+project's code. The two differ in the copies that `dvc exp run --queue` and `--temp` make, and if
+several clones share an environment.
 """
 
 import os
@@ -23,7 +23,7 @@ def main() -> int:
 
 
 def _switch_to_project() -> None:
-    """Replaces this process by one that imports the project's own package, if it has another."""
+    """Replaces this process with one that imports the project's package, if that is another one."""
     source = Path.cwd() / "src"
     package = source / "person_attributes"
     if not (Path("dvc.yaml").exists() and package.is_dir()):
@@ -34,7 +34,7 @@ def _switch_to_project() -> None:
     if paths[0] == str(source):
         print(
             f"{package}: expected to run this package. Received: {Path(__file__).parent}. "
-            "Run Python without -E and -I, which make it ignore PYTHONPATH.",
+            "Run Python without -E and -I: with them, it ignores PYTHONPATH.",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -1,4 +1,7 @@
-"""A table of commands and one dispatcher; what a user can mend is told in a line, exit code 2."""
+"""The command line: a table of commands and a dispatcher.
+
+An error that the user can fix is printed in one line, with exit code 2.
+"""
 
 import argparse
 import errno
@@ -23,7 +26,7 @@ from person_attributes.workspace import Workspace
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of a command, as argparse takes it."""
+    """An argument of a command, with the options of `argparse.add_argument`."""
 
     name: str
     help: str
@@ -33,13 +36,13 @@ class Argument:
 
 @dataclass(frozen=True)
 class Command:
-    """What the command line knows of a command; the rest is in the module of its name.
+    """A command; the module of the same name implements it.
 
     Attributes:
-        help: One line.
-        arguments: They are handed to its function by their names.
+        help: A one-line description.
+        arguments: Passed to its function by name.
         is_stage: Whether it is a stage of `dvc.yaml`: its module is in `pipeline`, not `commands`.
-        needs_keras: Whether a command that is no stage imports Keras in any case.
+        needs_keras: Whether a command that is not a stage always imports Keras.
     """
 
     help: str
@@ -49,45 +52,45 @@ class Command:
 
 
 _PHASE = Argument("phase", "a key of `phases` in params.yaml")
-_MODEL = Argument("--model", "the champion where none is named", "")
+_MODEL = Argument("--model", "URI of the model (default: the champion)", "")
 _EVALUATION = "id of a run, models:/NAME@ALIAS, a git revision, or workspace"
 
 COMMANDS = {
     "check": Command("check params.yaml and the data source"),
-    "sample": Command("draw the embedded sample", is_stage=True),
+    "sample": Command("draw the images and labels of the sample data", is_stage=True),
     "ingest": Command("check annotations and images", is_stage=True),
-    "encode": Command("make the one-hot columns and the label map", is_stage=True),
+    "encode": Command("write the one-hot columns and the label map", is_stage=True),
     "split": Command(
-        "draw the rows of each part, and look for near-duplicates across them", is_stage=True
+        "draw the rows of each part, without near-duplicates across parts", is_stage=True
     ),
     "pack": Command(
-        "decode all images into an array of one size",
-        (Argument("image_size", "one of data.image_sizes"),),
+        "decode and resize all images into one array",
+        (Argument("image_size", "one of data.image_sizes in params.yaml"),),
         is_stage=True,
     ),
-    "inspect": Command("show the data on one page", is_stage=True),
-    "initialize": Command("write the first random weights", is_stage=True),
+    "inspect": Command("write the data page", is_stage=True),
+    "initialize": Command("write the initial weights", is_stage=True),
     "train": Command("train one phase", (_PHASE,), is_stage=True),
-    "lr-find": Command("look for a learning rate of one phase", (_PHASE,), needs_keras=True),
-    "sweep": Command("search parameters, trial after trial", needs_keras=True),
-    "evaluate": Command("score the validation rows and write the report", is_stage=True),
+    "lr-find": Command("suggest a learning rate for one phase", (_PHASE,), needs_keras=True),
+    "sweep": Command("search parameters with Optuna", needs_keras=True),
+    "evaluate": Command("score the validation and test rows, and write the report", is_stage=True),
     "register": Command("export, check and register the model", is_stage=True),
-    "models": Command("list the registered versions: who is champion, since when and why"),
+    "models": Command("list the registered versions and the champion"),
     "promote": Command(
-        "make a version champion where the gate holds",
+        "make a version the champion if the gate allows it",
         (
-            Argument("version", "its number; models lists them"),
-            Argument("--because", "a reason that overrules the gate", ""),
+            Argument("version", "its number; see the command models"),
+            Argument("--because", "a reason that overrides the gate", ""),
         ),
     ),
-    "rollback": Command("make the champion before the present one champion again"),
+    "rollback": Command("make the previous champion the champion again"),
     "compare": Command(
         "compare two evaluations on the same rows",
         (Argument("first", _EVALUATION), Argument("second", _EVALUATION)),
     ),
     "join": Command(
-        "help the first of several hosts to train",
-        (Argument("--phase", "one phase; whatever is announced without it", ""),),
+        "train as one of several hosts, together with the first host",
+        (Argument("--phase", "a single phase (default: every phase of the first host)", ""),),
         needs_keras=True,
     ),
     "predict": Command(
@@ -96,23 +99,23 @@ COMMANDS = {
             Argument("images", "an image, a folder, a pattern, a CSV file of paths, or a .zip"),
             Argument("output", "the .csv or .parquet file to write", type=Path),
             _MODEL,
-            Argument("--column", "of paths, in a CSV file", "image"),
+            Argument("--column", "the column of paths in a CSV file (default: image)", "image"),
         ),
     ),
     "demo": Command(
-        "open a page to try a registered model on a photograph",
-        (_MODEL, Argument("--port", "the first free one from 7860 where none is named", type=int)),
+        "serve a local page to try a registered model on a photograph",
+        (_MODEL, Argument("--port", "port (default: the first free one from 7860)", type=int)),
     ),
     "summarize": Command("print the last evaluation and the next commands"),
 }
-"""In the order of the help; each has a module or package of the same name."""
+"""All commands, in the order of the help. Each has a module or package of the same name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        0, 2 where the user has something to mend, or 128 and the number of a signal.
+        0 on success, 2 for an error that the user can fix, or 128 plus the number of a signal.
     """
     options = vars(_make_parser().parse_args(arguments))
     _quieten_libraries()
@@ -129,13 +132,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{where}{error.strerror or error}. {advice}".rstrip(), file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        print("interrupted: nothing was overwritten; run the command again.", file=sys.stderr)
+        print("interrupted: no output was changed. Run the command again.", file=sys.stderr)
         return 128 + (error.args[0] if error.args else signal.SIGINT)
     return 0
 
 
 class _ShowVersion(argparse.Action):
-    """Prints the version of the installed package and exits; argparse's own needs it earlier."""
+    """Prints the version of the installed package and exits.
+
+    argparse's own action needs the version when the parser is built, even if it is not printed.
+    """
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         try:
@@ -167,7 +173,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _run(name: str, arguments: dict[str, Any], workspace: Workspace) -> None:
-    """Imports what the command needs, and no more, and calls it."""
+    """Imports the module of a command and calls its function."""
     command, params = COMMANDS[name], read_params(workspace.params)
     _require_known_items(params, arguments)
     if command.is_stage:
@@ -183,7 +189,7 @@ def _run(name: str, arguments: dict[str, Any], workspace: Workspace) -> None:
 
 
 def _require_known_items(params: Params, arguments: dict[str, Any]) -> None:
-    """Refuses a phase or an image size that `params.yaml` does not have."""
+    """Refuses a phase or an image size that is not in `params.yaml`."""
     if phase := arguments.get("phase"):
         _require_known("phase", phase, params.phases, "phases")
     if image_size := arguments.get("image_size"):
@@ -200,32 +206,32 @@ def _require_known(what: str, received: str, known: Collection[str], key: str) -
 
 
 def _advise(error: OSError, workspace: Workspace) -> str:
-    """Says what to do about an error of the operating system; nothing where that is not known."""
+    """Returns advice on an error of the operating system; empty if there is none."""
     if error.errno == errno.ENOSPC:
-        return "Free some room and run dvc repro; what was made before is kept."
+        return "Free disk space and run dvc repro; earlier outputs are kept."
     if error.errno == errno.ENOENT and isinstance(error.filename, str):
         if workspace.is_written_by_stages(Path(error.filename)):
-            return "Run dvc repro, which makes what is missing."
-        return "Correct the path, or make its folder."
+            return "Run dvc repro, which writes missing outputs."
+        return "Correct the path, or create its folder."
     return ""
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Ends a command at SIGTERM as at Ctrl-C: runs are closed, temporary files removed."""
+    """Treats SIGTERM like Ctrl-C: MLflow runs are closed and temporary files removed."""
     raise KeyboardInterrupt(number)
 
 
 def _quieten_libraries() -> None:
-    """Keeps libraries from talking over the project; what matters is printed by the stages."""
+    """Silences the messages of libraries: stages print what matters."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # Seconds instead of minutes until a server that is away is said to be; training waits for none.
+    # Report an unreachable server after seconds, not minutes. Training does not wait for it.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    # tf2onnx and MLflow look for names that NumPy took away, and warn about it.
+    # tf2onnx and MLflow access names that NumPy has removed, which warns.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    # JAX warns of worker processes; ours augment with NumPy and OpenCV and never touch JAX.
+    # JAX warns about forked processes. The workers use NumPy and OpenCV only, never JAX.
     warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)

@@ -1,1 +1,1 @@
-"""One module or package for each command that is no stage, of the same name."""
+"""The commands that are not stages, one module or package each, named after the command."""

@@ -1,4 +1,4 @@
-"""The command `check`: what would end `dvc repro` only later, said at once."""
+"""The command `check`: reports errors at once that would end `dvc repro` later."""
 
 import configparser
 import subprocess
@@ -11,7 +11,7 @@ from person_attributes.workspace import Workspace
 
 
 def check(workspace: Workspace, params: Params) -> None:
-    """Checks that DVC can run here, that the data source is there, and that policies can be made.
+    """Checks that DVC can run here, that the data source exists, and the augmentation policies.
 
     The rest of `params.yaml` was checked when it was read.
     """
@@ -29,23 +29,23 @@ def check(workspace: Workspace, params: Params) -> None:
 
 
 def _uses_git(root: Path) -> bool:
-    """Says whether DVC works with git, as it does unless it was told to do without."""
+    """Returns whether DVC uses git: it does unless `core.no_scm` is set."""
     config = configparser.ConfigParser()
     config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
     return not config.getboolean("core", "no_scm", fallback=False)
 
 
 def _require_git(root: Path) -> None:
-    """Refuses a folder outside of git, as DVC does."""
+    """Refuses a folder outside of a git repository, as DVC does."""
     if not any((folder / ".git").exists() for folder in (root, *root.parents)):
         raise ProjectError(
-            f"{root}: expected a git repository, which DVC needs. Received: a folder outside of "
-            "any. Run git init."
+            f"{root}: expected a git repository, which DVC needs. Received: a folder that is not "
+            "in one. Run git init."
         )
 
 
 def _refuse_own_files(workspace: Workspace, params: Params) -> None:
-    """Refuses a source around files that stages write, as DVC does: each run would change it."""
+    """Refuses a source that contains outputs of stages, as DVC does: every run would change it."""
     source = params.data.source
     folder = (workspace.root / source).resolve()
     for path in (
@@ -62,15 +62,15 @@ def _refuse_own_files(workspace: Workspace, params: Params) -> None:
             raise ParamsError(
                 "params.yaml: data.source: expected a folder or a .zip of its own. Received: "
                 f"{source!r}, in which stages write {workspace.relative(path)}. "
-                "Move the data, and name where it is."
+                "Move the data, and set data.source to its path."
             )
 
 
 def _describe_copies(workspace: Workspace, source: str) -> None:
-    """Says where the copies of the project in which DVC runs experiments lack a source."""
+    """Prints a note if the copies in which DVC runs experiments will lack the source."""
     if Path(source).is_absolute() or (workspace.root / source).is_relative_to(workspace.sample):
         return
-    path = Path(source)  # without a slash at its end
+    path = Path(source)  # without a trailing slash
     folders = [folder for folder in (path, *path.parents) if folder.name]
     listed = subprocess.run(
         ["git", "ls-files", "--", str(path), *(f"{folder}.dvc" for folder in folders)],
@@ -80,6 +80,6 @@ def _describe_copies(workspace: Workspace, source: str) -> None:
     )
     if not listed.stdout:
         print(
-            f"check: data.source: {source} is neither in git nor in DVC: dvc exp run --queue and "
-            "--temp will not find it. For those name its absolute path, or dvc add it."
+            f"check: data.source: {source} is tracked by neither git nor DVC. dvc exp run --queue "
+            "and --temp will not find it: set an absolute path, or run dvc add."
         )

@@ -1,4 +1,4 @@
-"""The command `compare`: two evaluations on the same rows."""
+"""The command `compare`: compares two evaluations on the same rows."""
 
 from person_attributes.config import Params
 from person_attributes.evaluation.comparison import compare_predictions, format_comparison
@@ -8,17 +8,18 @@ from person_attributes.workspace import Workspace
 
 
 def compare(workspace: Workspace, params: Params, first: str, second: str) -> None:
-    """Compares two evaluations on the same rows: a table, what differs, one sentence.
+    """Compares two evaluations on the same rows: metrics, parameters that differ, a verdict.
 
     Args:
         workspace: The project.
-        params: How intervals are drawn.
-        first: The one to beat: `models:/NAME/VERSION` or `models:/NAME@ALIAS`, the id of a run, a
-            git revision, or `workspace` for what lies in the project now.
-        second: The other.
+        params: The parameters of the confidence intervals.
+        first: The baseline: `models:/NAME/VERSION`, `models:/NAME@ALIAS`, the id of a run, a git
+            revision, or `workspace` for the outputs in the project.
+        second: The evaluation to compare with it, named in the same way.
 
     Raises:
         ComparisonError: If one cannot be found, or the two were not scored on the same rows.
+            Name another one, or evaluate both on the same split.
     """
     with translate_mlflow_errors():
         before, after = find_evaluated(workspace, first), find_evaluated(workspace, second)

@@ -1,4 +1,4 @@
-"""The command `join`: helps the first of several hosts to train."""
+"""The command `join`: trains as one of several hosts, together with the first host."""
 
 import subprocess
 import sys
@@ -17,39 +17,41 @@ from person_attributes.workspace import Workspace
 
 
 def join(workspace: Workspace, params: Params, phase: str) -> None:
-    """Helps the first host, phase after phase, or with one phase.
+    """Trains one phase, or every phase that the first host announces.
 
-    Each phase is a process of its own, since TensorFlow joins others once a process.
+    Each phase runs in its own process: TensorFlow can join a cluster only once per process.
 
     Args:
-        workspace: The folder that all hosts see.
+        workspace: The folder that all hosts share.
         params: All parameters.
-        phase: A key of its phases; empty to wait for whatever is announced.
+        phase: A key of `params.phases`; empty to wait for announcements.
 
     Raises:
-        TrainingError: If this is the first host, or the phase cannot be trained together.
+        TrainingError: If this is the first host: run `dvc repro` instead. Or if the hosts disagree
+            about the phase.
     """
     number, hosts = read_cluster()
     if not number:
         raise TrainingError(
-            "join: TF_CONFIG says that this is worker 0, which the others join. Run dvc repro here."
+            "join: expected a host other than worker 0. Received: worker 0 in TF_CONFIG. Run dvc "
+            "repro here."
         )
     if phase:
-        _help(workspace, params, phase)
+        _train(workspace, params, phase)
         return
-    print(f"join: worker {number} of {hosts} waits for worker 0; Ctrl-C ends it", flush=True)
+    print(f"join: worker {number} of {hosts}, waiting for worker 0; Ctrl-C to quit", flush=True)
     command = [sys.executable, "-m", "person_attributes", "join"]
     joined = None
-    for told in watch_announcements(workspace.announcement):
-        if told != joined:
-            joined = told
-            print(f"join: {told['phase']} began", flush=True)
-            code = subprocess.run([*command, "--phase", told["phase"]], check=False).returncode
-            print(f"join: {told['phase']} {'ended early' if code else 'is done'}", flush=True)
+    for announced in watch_announcements(workspace.announcement):
+        if announced != joined:
+            joined, phase = announced, announced["phase"]
+            print(f"join: {phase} started", flush=True)
+            code = subprocess.run([*command, "--phase", phase], check=False).returncode
+            print(f"join: {phase} {'failed' if code else 'finished'}", flush=True)
 
 
-def _help(workspace: Workspace, params: Params, phase: str) -> None:
-    """Trains a phase with the others, and writes nothing."""
+def _train(workspace: Workspace, params: Params, phase: str) -> None:
+    """Trains a phase together with the other hosts; only the first host writes outputs."""
     fingerprint = identify_phase(workspace, params, phase)
     with gather_devices("hosts"), tempfile.TemporaryDirectory() as folder:
         require_agreement(phase, fingerprint)

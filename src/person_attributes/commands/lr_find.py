@@ -26,14 +26,14 @@ from person_attributes.workspace import Workspace
 
 
 def lr_find(workspace: Workspace, params: Params, phase: str) -> None:
-    """Looks for a learning rate of a phase by a range test; no stage, and nothing depends on it."""
-    # Imported here: the tests of other backends run without MLflow.
+    """Suggests a learning rate for a phase by a range test. No stage depends on it."""
+    # Imported here because the tests of other backends run without MLflow.
     from person_attributes.tracking.runs import open_single_run
 
     recipe, picture = params.recipe(phase), workspace.range_test(phase)
-    shown = select_phase_params(params, phase) | {"lr_finder": params.lr_finder.model_dump()}
+    used = select_phase_params(params, phase) | {"lr_finder": params.lr_finder.model_dump()}
     with (
-        open_single_run(f"lr-find@{phase}", workspace, shown) as run,
+        open_single_run(f"lr-find@{phase}", workspace, used) as run,
         tempfile.TemporaryDirectory() as folder,
     ):
         dataset = Dataset(workspace, recipe.phase.image_size)
@@ -52,18 +52,18 @@ def lr_find(workspace: Workspace, params: Params, phase: str) -> None:
         print(draw_in_terminal(test))
         print(
             f"lr-find: the loss of {phase} falls fastest at {test.suggestion:.1e}; see "
-            f"{workspace.relative(picture)}. Set phases.{phase}.learning_rate to it, or, for a "
-            "schedule that comes back down, to somewhat more."
+            f"{workspace.relative(picture)}. Set phases.{phase}.learning_rate to this value, or "
+            "somewhat higher for a schedule that decreases."
         )
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What the test found.
+    """The result of a range test.
 
     Attributes:
-        rates: The learning rate of each batch that was trained.
-        losses: The objective after it, smoothed.
+        rates: The learning rate of each batch that was trained, (n,).
+        losses: The smoothed objective after each batch, (n,).
         suggestion: The rate at which the loss falls fastest.
     """
 
@@ -75,19 +75,19 @@ class RangeTest:
 def find_learning_rate(
     network: PhaseNetwork, train: ImageBatches, recipe: Recipe, finder: LearningRateFinderParams
 ) -> RangeTest:
-    """Trains batch after batch at rates that rise by the same factor, until the loss diverges.
+    """Trains with a learning rate that rises geometrically per batch, until the loss diverges.
 
     Args:
-        network: Starts from the weights of the phase; they are spoilt after.
-        train: Training batches; begun again where they are used up.
-        recipe: The phase; its schedule is not used.
-        finder: From which rate to which, and over how many batches.
+        network: The network with the starting weights of the phase. They are overwritten.
+        train: Training batches; repeated if the test needs more.
+        recipe: The phase. Its schedule is not used.
+        finder: The range of rates, the number of batches and the smoothing.
 
     Returns:
         Rates, losses and a suggestion.
 
     Raises:
-        TrainingError: If the loss is not finite within the first batches: lower `lowest`.
+        TrainingError: If the loss diverges within the first batches. Lower `lr_finder.lowest`.
     """
     optimizer = make_optimizer(recipe.optimizer, finder.lowest)
     compile_network(network, optimizer, jit_compile=recipe.training.jit_compile)
@@ -100,8 +100,8 @@ def find_learning_rate(
             train.epoch += 1
         optimizer.learning_rate = rate
         network.reset_metrics()
-        told = network.train_on_batch(*train[number % len(train)], return_dict=True)
-        average = finder.smoothing * average + (1 - finder.smoothing) * float(told[OBJECTIVE])
+        metrics = network.train_on_batch(*train[number % len(train)], return_dict=True)
+        average = finder.smoothing * average + (1 - finder.smoothing) * float(metrics[OBJECTIVE])
         loss = average / (1 - finder.smoothing ** (number + 1))
         if not np.isfinite(loss) or (smoothed and loss > finder.divergence * min(smoothed)):
             break
@@ -116,11 +116,15 @@ def find_learning_rate(
 
 
 def suggest_rate(rates: npt.NDArray[np.float64], losses: npt.NDArray[np.float64]) -> float:
-    """Gives the rate around which the loss falls fastest over the logarithm of the rate.
+    """Returns the rate at which the loss falls fastest over the logarithm of the rate.
 
-    The slope is that of a line through a tenth of the batches, so that no single batch decides. The
-    first tenth is passed over, since its smoothed losses stand on few batches, and so is what lies
-    behind the least loss. Where nothing is left between, it is a tenth of the rate of that loss.
+    The slope is fitted to a tenth of the batches, so no single batch decides. The first tenth is
+    skipped, because its smoothed losses average few batches. Rates above that of the lowest loss
+    are skipped too. If no rate is left, the suggestion is a tenth of the rate of the lowest loss.
+
+    Args:
+        rates: The learning rate of each batch, (n,), rising.
+        losses: The smoothed loss after each batch, (n,).
     """
     half = max(len(rates) // 20, 2)
     least = int(losses.argmin())
@@ -139,13 +143,17 @@ def suggest_rate(rates: npt.NDArray[np.float64], losses: npt.NDArray[np.float64]
 
 
 def _find_ceiling(losses: npt.NDArray[np.float64]) -> float:
-    """Gives the highest loss to draw: what diverges at the end would flatten all the rest."""
+    """Returns the highest loss to draw: diverging losses would flatten the rest of the curve."""
     low, high = losses.min(), losses[: int(losses.argmin()) + 1].max()
     return float(low + 1.2 * max(high - low, 1e-3))
 
 
 def draw_range_test(test: RangeTest, colour: str) -> bytes:
-    """Draws the losses over the rates, with the suggestion as a line; PNG bytes."""
+    """Draws the losses over the rates, with the suggestion as a line.
+
+    Returns:
+        A PNG file.
+    """
     figure = new_figure(8, 4.5)
     axis = figure.subplots()
     axis.plot(test.rates, test.losses, color=colour)
@@ -161,7 +169,7 @@ def draw_range_test(test: RangeTest, colour: str) -> bytes:
 
 
 def draw_in_terminal(test: RangeTest, width: int = 60, height: int = 12) -> str:
-    """Draws the losses as text: rates to the right on a logarithmic scale, losses up."""
+    """Draws the losses over the rates, on a logarithmic scale, as text."""
     columns = np.interp(np.linspace(0, 1, width), np.linspace(0, 1, len(test.losses)), test.losses)
     low, high = columns.min(), _find_ceiling(test.losses)
     columns = np.minimum(columns, high)

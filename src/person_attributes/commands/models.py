@@ -6,6 +6,6 @@ from person_attributes.workspace import Workspace
 
 
 def models(workspace: Workspace, params: Params) -> None:
-    """Lists the registered versions: how good, who is champion since when, and by which gate."""
+    """Prints the registered versions: metrics, verdict of the gate, and champion period."""
     with open_registry(workspace, params.registry) as registry:
         print(registry.format_versions())

@@ -1,4 +1,4 @@
-"""The command `promote`: makes a version champion."""
+"""The command `promote`: sets the champion alias to a version."""
 
 from person_attributes.config import Params
 from person_attributes.errors import RegistryError
@@ -9,22 +9,22 @@ from person_attributes.workspace import Workspace
 
 
 def promote(workspace: Workspace, params: Params, version: str, because: str) -> None:
-    """Makes a version champion where the gate holds, or because somebody says why.
+    """Sets the alias to a version if the gate allows it, or if the user gives a reason.
 
     Args:
         workspace: The project.
         params: The gate.
-        version: Its number.
-        because: A reason that overrules the gate; empty for none.
+        version: The number of the version.
+        because: A reason that overrides the gate; empty for none.
 
     Raises:
-        RegistryError: If a condition does not hold, and no reason was given.
+        RegistryError: If a condition does not hold and no reason was given. Give a reason.
     """
     name = params.registry.model_name
     with open_registry(workspace, params.registry) as models, models.lock():
         found, champion = models.find(version), models.find_champion()
         if champion and champion.version == found.version:
-            print(f"{name} version {version} is {params.registry.alias} already")
+            print(f"{name} version {version} is already {params.registry.alias}")
             return
         if because:
             models.set_alias(version, f"by hand: {because}")
@@ -33,7 +33,7 @@ def promote(workspace: Workspace, params: Params, version: str, because: str) ->
         if not models.is_sound(found):
             raise RegistryError(
                 f"{name} {version}: {models.reason_of(found)}. Give a reason with --because to "
-                "promote it all the same."
+                "promote it anyway."
             )
         evaluated = find_evaluated(workspace, f"models:/{name}/{version}")
         progress = check_against_champion(models, evaluated.predictions, workspace, params)
@@ -41,8 +41,7 @@ def promote(workspace: Workspace, params: Params, version: str, because: str) ->
         if failed:
             print(format_conditions(progress))
             raise RegistryError(
-                f"{name} {version}: {failed[0]}. Give a reason with --because to promote it all "
-                "the same."
+                f"{name} {version}: {failed[0]}. Give a reason with --because to promote it anyway."
             )
         models.set_alias(version, "every condition of the gate holds")
         print(f"{name} version {version} is {params.registry.alias}: every condition holds")

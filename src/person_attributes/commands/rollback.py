@@ -1,4 +1,4 @@
-"""The command `rollback`: gives the alias back to the champion before."""
+"""The command `rollback`: sets the alias to the previous champion."""
 
 from person_attributes.config import Params
 from person_attributes.registry.promotion import open_registry
@@ -6,7 +6,7 @@ from person_attributes.workspace import Workspace
 
 
 def rollback(workspace: Workspace, params: Params) -> None:
-    """Makes the champion before the present one champion again."""
+    """Sets the alias to the previous champion."""
     with open_registry(workspace, params.registry) as models, models.lock():
         back = models.roll_back()
     print(

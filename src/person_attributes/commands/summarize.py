@@ -1,4 +1,4 @@
-"""The command `summarize`: the last evaluation, the champion, and what to type next."""
+"""The command `summarize`: prints the last evaluation, the champion and the next commands."""
 
 import json
 import os
@@ -14,10 +14,10 @@ from person_attributes.workspace import Workspace
 
 
 def summarize(workspace: Workspace, params: Params) -> None:
-    """Prints the last evaluation, the champion, and what to type next.
+    """Prints the last evaluation, the champion and the next commands.
 
     Raises:
-        RegistryError: If there is no champion to serve: says how to get one.
+        RegistryError: If there is no champion to serve. Run `dvc repro` or promote a version.
     """
     heads = pd.read_csv(workspace.heads, index_col="head")
     metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
@@ -28,7 +28,7 @@ def summarize(workspace: Workspace, params: Params) -> None:
         version = models.find_content(digest_content(workspace, params))
         verdict = "is not registered: run dvc repro"
         if version:
-            verdict = f"is version {version.version} and {models.word_verdict(version)}"
+            verdict = f"is version {version.version} and {models.describe_verdict(version)}"
     print(f"report            {workspace.relative(workspace.evaluation_page)}")
     print(f"registered model  {name} version {champion.version}, alias {alias}")
     if version is None or version.version != champion.version:
@@ -37,13 +37,13 @@ def summarize(workspace: Workspace, params: Params) -> None:
     environment = workspace.root / ".venv"
     if environment.exists() and os.environ.get("VIRTUAL_ENV") != str(environment):
         print("in this shell     source .venv/bin/activate")
-    print(f"compare runs      {_word_user_interface()}")
+    print(f"compare runs      {_find_user_interface()}")
     uri = shlex.quote(f"models:/{name}@{alias}")
     print(f"serve the model   mlflow models serve -m {uri} --env-manager uv --port 5001")
 
 
-def _word_user_interface() -> str:
-    """Says where runs are compared: at the server, or in a user interface of one's own."""
+def _find_user_interface() -> str:
+    """Returns the address of the tracking server, or the command that starts a local MLflow UI."""
     server = os.environ.get("MLFLOW_TRACKING_URI", "")
     if server.startswith("http"):
         return server

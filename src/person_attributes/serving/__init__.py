@@ -1,6 +1,6 @@
-"""The registered model behind MLflow: what it accepts, what it answers, and how it refuses."""
+"""The served model: its requests, answers and errors."""
 
 import os
 
-# ONNX Runtime reports to its maker from the moment of its import, unless it is told not to.
+# ONNX Runtime sends telemetry from its import on, unless this is set.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

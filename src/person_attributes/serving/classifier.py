@@ -1,7 +1,7 @@
-"""The served model: images in, label and probability for each head out.
+"""The served model: takes images, and returns the label and probability of each head.
 
-MLflow loads it from this code and three files; neither Keras nor a pickle is needed. It uses the
-decoder, the resize and the label map that training uses, so that the two cannot drift apart.
+MLflow loads it from this code and three files, without Keras and without a pickle. Its decoder,
+resize and label map are those of training, so the two cannot differ.
 """
 
 from collections.abc import Sequence
@@ -32,35 +32,36 @@ from person_attributes.serving.requests import (
 
 
 class ServedClassifier(PythonModel):
-    """Answers with the exported network under ONNX Runtime."""
+    """Runs the exported network in ONNX Runtime."""
 
     def load_context(self, context: Any) -> None:
-        """Reads the labels, and has the network loaded while the endpoint opens."""
+        """Reads the label map, and loads the network in the background while the server starts."""
         self.black_bars: BlackBars = context.model_config["black_bars"]
         self._limits = Limits(**context.model_config["limits"])
         self._label_map = LabelMap.read(Path(context.artifacts["label_map"]))
-        with_network = ThreadPoolExecutor(1, thread_name_prefix="load-network")
-        self._network: Future[Network] = with_network.submit(
-            Network, Path(context.artifacts["network"])
-        )
-        with_network.shutdown(wait=False)
+        loader = ThreadPoolExecutor(1, thread_name_prefix="load-network")
+        self._network: Future[Network] = loader.submit(Network, Path(context.artifacts["network"]))
+        loader.shutdown(wait=False)
         guard_endpoint(self._limits)
 
     @property
     def label_map(self) -> LabelMap:
-        """The heads that it answers, and their classes."""
+        """The served heads and their classes."""
         return self._label_map
 
     @property
     def network(self) -> Network:
-        """The network, once it is loaded."""
+        """The network. Waits until it is loaded."""
         return self._network.result()
 
     def answer(self, images: Images) -> list[dict[str, dict[str, Any]]]:
-        """Answers images that are decoded and of the network's size.
+        """Predicts decoded images of the network's size.
+
+        Args:
+            images: (n, height, width, 3) uint8.
 
         Returns:
-            For each image `{head: {"label": class name, "probability": of that class}}`.
+            For each image `{head: {"label": class name, "probability": in [0, 1]}}`.
         """
         options = RequestOptions.read(None, self._label_map.heads)
         y_prob = self.network.predict(images)
@@ -78,18 +79,18 @@ class ServedClassifier(PythonModel):
         """Answers a request.
 
         Args:
-            context: Not used; everything is loaded before.
+            context: Not used.
             model_input: A table with a column `image` of base64 strings, or of bytes.
             params: See `serving.requests.DEFAULTS`.
 
         Returns:
-            One row an image, one column a head with `{"label": class name, "probability": of
-            that class}`; with `top` and `probabilities` where they were asked for. The columns
-            `error` and `reason` are empty unless the row could not be answered.
+            One row per image. Each head has a column of `{"label": class name, "probability": in
+            [0, 1]}`, with `top` and `probabilities` if requested. The columns `error` and `reason`
+            are empty unless the image is invalid.
 
         Raises:
-            RefusedRequest: If the request asks for what there is not, holds too much, or has a bad
-                row and `on_error` is `fail`; names the row.
+            RefusedRequest: If a parameter is invalid, a limit is exceeded, or an image is invalid
+                and `on_error` is `fail`. The message names the row.
         """
         options = RequestOptions.read(params, self._label_map.heads)
         values = self._read_values(model_input)
@@ -102,7 +103,7 @@ class ServedClassifier(PythonModel):
                     raise RefusedRequest(f"row {row}: {error}") from None
                 errors[row] = error
         y_prob = self._run(np.stack(images)) if images else {}
-        return self._tell(len(values), y_prob, errors, options)
+        return self._build_table(len(values), y_prob, errors, options)
 
     def _prepare(self, value: Any) -> npt.NDArray[np.uint8]:
         image = read_image(value, self._limits)
@@ -113,8 +114,8 @@ class ServedClassifier(PythonModel):
             return self._require_network().predict(images)
         except RefusedRequest:
             raise
-        except Exception:  # of ONNX Runtime's own kinds: no fault of the request
-            raise RefusedRequest("the network failed. Ask again.", INTERNAL_ERROR) from None
+        except Exception:  # ONNX Runtime raises its own types; the request is not the cause
+            raise RefusedRequest("the network failed. Try again.", INTERNAL_ERROR) from None
 
     def _require_network(self) -> Network:
         try:
@@ -129,49 +130,50 @@ class ServedClassifier(PythonModel):
         if INPUT_COLUMN not in columns:
             raise RefusedRequest(
                 f"expected a column {INPUT_COLUMN!r} of images as base64 strings. "
-                "Received: none of that name."
+                "Received: no such column."
             )
         values = list(model_input[INPUT_COLUMN])
         if len(values) == 1 and isinstance(values[0], list | np.ndarray):
-            values = list(values[0])  # what MLflow makes of {"inputs": {"image": [...]}}
-        if is_served() and len(values) > self._limits.rows:  # Spark sends thousands
+            values = list(values[0])  # MLflow parses {"inputs": {"image": [...]}} this way
+        if is_served() and len(values) > self._limits.rows:  # Spark passes thousands of rows
             raise RefusedRequest(
-                f"{len(values)} rows. Expected at most {self._limits.rows}. Send fewer at once."
+                f"{len(values)} rows. Expected at most {self._limits.rows}. Send fewer rows per "
+                "request."
             )
         return values
 
-    def _tell(
+    def _build_table(
         self,
         rows: int,
         y_prob: dict[str, npt.NDArray[np.float32]],
         errors: dict[int, RowError],
         options: RequestOptions,
     ) -> pd.DataFrame:
-        good = [row for row in range(rows) if row not in errors]
+        valid = [row for row in range(rows) if row not in errors]
         table: dict[str, list[Any]] = {}
         for head in options.heads:
             column: list[Any] = [{"label": None, "probability": None} for _ in range(rows)]
-            for row, answer in zip(good, y_prob.get(head, ()), strict=True):
+            for row, answer in zip(valid, y_prob.get(head, ()), strict=True):
                 column[row] = _describe(self._label_map.classes[head], answer, options)
             table[head] = column
         table["error"] = [errors[row].kind if row in errors else "" for row in range(rows)]
         table["reason"] = [str(errors[row]) if row in errors else "" for row in range(rows)]
-        # As objects: pandas would turn what is empty into NaN, which is no JSON.
+        # As objects: pandas would convert None to NaN, which is not valid JSON.
         return pd.DataFrame(table, dtype=object)
 
 
 def _describe(
     classes: Sequence[str], y_prob: npt.NDArray[np.float32], options: RequestOptions
 ) -> dict[str, Any]:
-    """Words the probabilities of one head, (classes,), for one image."""
+    """Builds the answer of one head for one image from its probabilities, (classes,)."""
     order = np.argsort(-y_prob, kind="stable")
     best = int(order[0])
-    said: dict[str, Any] = {"label": classes[best], "probability": float(y_prob[best])}
+    answer: dict[str, Any] = {"label": classes[best], "probability": float(y_prob[best])}
     if options.top_k:
-        said["top"] = [
+        answer["top"] = [
             {"label": classes[number], "probability": float(y_prob[number])}
             for number in order[: options.top_k]
         ]
     if options.all_probabilities:
-        said["probabilities"] = dict(zip(classes, map(float, y_prob), strict=True))
-    return said
+        answer["probabilities"] = dict(zip(classes, map(float, y_prob), strict=True))
+    return answer

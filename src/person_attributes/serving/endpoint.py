@@ -1,8 +1,8 @@
-"""Keeps MLflow's scoring server from repeating what it was sent.
+"""Prevents MLflow's scoring server from echoing requests in its answers.
 
-That server answers what it cannot parse with the input in front of the reason, and what it did not
-expect with a stack trace, both into the answer; nothing in its interface changes that. It asks one
-function for every answer. While a model is served, that function is wrapped here.
+If the server cannot parse a request, its answer contains the input. After an unexpected error, its
+answer contains a stack trace. No option of the server changes that. This module therefore wraps the
+function that computes all answers, in processes that serve a model.
 """
 
 import logging
@@ -22,15 +22,15 @@ EXPECTED = (
 
 
 def is_served() -> bool:
-    """Says whether this process is a scoring server, rather than a program or a worker of Spark."""
+    """Returns whether this process is a scoring server, not a script or a Spark worker."""
     return scoring_server._SERVER_MODEL_PATH in os.environ
 
 
 def guard_endpoint(limits: Limits) -> None:
-    """Wraps the scoring server's answers, where this process is one."""
+    """Wraps the function that computes the scoring server's answers, if this process is one."""
     if is_served():
         scoring_server.invocations = _guard(scoring_server.invocations, limits)
-        # Its warnings repeat names that a request came with.
+        # MLflow's warnings echo names from the request.
         logging.getLogger("mlflow").setLevel(logging.ERROR)
 
 
@@ -39,13 +39,13 @@ def _guard(answer: Callable[..., Any], limits: Limits) -> Callable[..., Any]:
         if len(data) > limits.request_megabytes * 1e6:
             raise RefusedRequest(
                 f"a request of more than {limits.request_megabytes:g} MB. Send fewer or smaller "
-                "images at once."
+                "images per request."
             )
         try:
             return answer(data, content_type or "", model, input_schema)
         except RefusedRequest:
             raise
-        except Exception:  # whatever a request drives MLflow, pandas and JSON to
+        except Exception:  # an invalid request makes MLflow, pandas or json raise any type
             raise RefusedRequest(f"the request cannot be read. {EXPECTED}") from None
 
     return guarded

@@ -1,4 +1,4 @@
-"""The exported network under ONNX Runtime."""
+"""The exported network in ONNX Runtime."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from person_attributes.data.images import Images
 
 
 class Network:
-    """An exported network on the processor; several threads may ask it at once."""
+    """An exported network on the CPU. It is thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        """Loads an `.onnx` file and answers once, since the first answer is slow."""
+        """Loads an `.onnx` file and runs it once, because the first run is slow."""
         options = onnxruntime.SessionOptions()
-        # What it says of a model that it has optimised before helps nobody.
+        # Hides warnings about models that are already optimized.
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
@@ -26,20 +26,26 @@ class Network:
 
     @property
     def input_name(self) -> str:
-        """The name of its input."""
+        """The name of the input."""
         return str(self._input.name)
 
     @property
     def image_size(self) -> str:
-        """Height and width of its images in pixels, such as 128x64."""
+        """Height and width of the images in pixels, such as 128x64."""
         _, height, width, _ = self._input.shape
         return f"{height}x{width}"
 
     def predict(self, images: Images) -> dict[str, npt.NDArray[np.float32]]:
-        """Predicts images: `{head: (n, classes) float32}` of probabilities.
+        """Predicts images one by one, each on all cores.
 
-        Each is computed by itself, on all cores: in a batch, its last digits would depend on the
-        others, and the same image would be answered in two ways. A batch is hardly faster here.
+        In a batch, the last digits of a prediction depend on the other images. A batch is hardly
+        faster here.
+
+        Args:
+            images: (n, height, width, 3) uint8.
+
+        Returns:
+            Probabilities, `{head: (n, classes) float32}`.
         """
         answers = [
             self._session.run(self._heads, {self._input.name: image[None]}) for image in images

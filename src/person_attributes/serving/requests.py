@@ -1,4 +1,4 @@
-"""What a request may ask for and hold, and how it is refused without repeating any of it."""
+"""Parses requests, and refuses invalid ones without echoing any of their content."""
 
 import base64
 import binascii
@@ -17,7 +17,7 @@ from person_attributes.errors import ImageError
 INPUT_COLUMN = "image"
 
 FAIL, ANSWER = "fail", "answer"
-"""What a bad row does: refuse the whole request, or be answered with its error."""
+"""Values of `on_error`: an invalid row refuses the whole request, or its answer is an error."""
 
 DEFAULTS: Mapping[str, Any] = {
     "top_k": 0,
@@ -25,16 +25,16 @@ DEFAULTS: Mapping[str, Any] = {
     "all_probabilities": False,
     "on_error": FAIL,
 }
-"""The parameters of a request and what they are where it names none."""
+"""The parameters of a request and their default values."""
 
 _DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(;[\w=.+-]+)*;base64,", re.ASCII)
 
 
 class RefusedRequest(MlflowException):
-    """A request that cannot be answered, with a text that is safe to send back.
+    """A refused request, with a message that is safe to return.
 
-    MLflow's scoring server puts the whole input in front of the message of an exception; this one
-    keeps its own, so that no image is echoed into an answer or a log.
+    MLflow's scoring server prepends the whole input to the message of an exception. This exception
+    does not allow that, so neither an answer nor a log contains an image.
     """
 
     def __init__(self, message: str, error_code: int = INVALID_PARAMETER_VALUE) -> None:
@@ -47,14 +47,14 @@ class RefusedRequest(MlflowException):
 
     @message.setter
     def message(self, _: str) -> None:
-        """Ignores what others would put in front."""
+        """Ignores messages that others set."""
 
 
 class RowError(Exception):
-    """One row that cannot be answered.
+    """A row with an invalid image.
 
     Attributes:
-        kind: What is wrong, for programs: `type`, `base64`, `size` or `image`.
+        kind: The kind of the error: `type`, `base64`, `size` or `image`.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -64,13 +64,13 @@ class RowError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may hold.
+    """The limits of a request.
 
     Attributes:
-        rows: Images in one request.
-        request_megabytes: Bytes of its body, in millions.
-        image_megabytes: Bytes of one image file, in millions.
-        image_megapixels: Width times height of one image, in millions.
+        rows: The number of images in a request.
+        request_megabytes: The size of its body in 10^6 bytes.
+        image_megabytes: The size of one image file in 10^6 bytes.
+        image_megapixels: The size of one image in 10^6 pixels.
     """
 
     rows: int
@@ -81,7 +81,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class RequestOptions:
-    """The parameters of a request, checked; their names and defaults are those of `DEFAULTS`."""
+    """The checked parameters of a request; `DEFAULTS` has their defaults."""
 
     top_k: int
     heads: tuple[str, ...]
@@ -93,66 +93,70 @@ class RequestOptions:
         """Checks parameters.
 
         Args:
-            params: What came with the request.
-            heads: Those that the model answers.
+            params: The parameters of the request; None for the defaults.
+            heads: The served heads.
 
         Raises:
-            RefusedRequest: If a parameter is not one of its values; the message lists them.
+            RefusedRequest: If a parameter has an invalid value. The message lists the valid ones.
         """
-        asked = {**DEFAULTS, **(params or {})}
-        # From Python an array is a NumPy array; from HTTP it is a list.
-        chosen = tuple(str(head) for head in asked["heads"])
-        unknown = [head for head in chosen if head not in heads]
+        received = {**DEFAULTS, **(params or {})}
+        # A NumPy array from Python, a list from HTTP.
+        selected = tuple(str(head) for head in received["heads"])
+        unknown = [head for head in selected if head not in heads]
         if unknown:
             raise RefusedRequest(
                 f"heads: expected some of {', '.join(heads)}. Received: another name."
             )
-        if asked["on_error"] not in (FAIL, ANSWER):
-            raise RefusedRequest(f"on_error: expected {FAIL} or {ANSWER}. Received: another word.")
-        if not asked["top_k"] >= 0:
-            raise RefusedRequest("top_k: expected 0 or more. Received: less.")
+        if received["on_error"] not in (FAIL, ANSWER):
+            raise RefusedRequest(f"on_error: expected {FAIL} or {ANSWER}. Received: another value.")
+        if not received["top_k"] >= 0:
+            raise RefusedRequest("top_k: expected 0 or more. Received: a negative number.")
         return cls(
-            top_k=int(asked["top_k"]),
-            heads=chosen or tuple(heads),
-            all_probabilities=bool(asked["all_probabilities"]),
-            on_error=str(asked["on_error"]),
+            top_k=int(received["top_k"]),
+            heads=selected or tuple(heads),
+            all_probabilities=bool(received["all_probabilities"]),
+            on_error=str(received["on_error"]),
         )
 
 
 def read_image(value: Any, limits: Limits) -> Image.Image:
-    """Decodes what one row holds.
+    """Decodes the image of one row.
 
     Args:
         value: A base64 string, with or without a `data:` prefix; or, from Python and Spark, the
-            bytes of an image file. A URL or a path is neither: nothing is fetched or opened.
-        limits: How large the image may be.
+            bytes of an image file. URLs and paths are refused: nothing is fetched or opened.
+        limits: The limits of the image.
 
     Returns:
-        The image, as `decode_image` gives it.
+        The image as `decode_image` returns it.
 
     Raises:
-        RowError: If it is no such value, or no image; without any of its content.
+        RowError: If the value or the image is invalid. The message has none of its content.
     """
     if isinstance(value, bytes | bytearray):
         content = bytes(value)
     elif isinstance(value, str):
         content = _decode_base64(value, limits)
     else:
-        raise RowError("type", "expected an image as base64 string. Received: something else.")
+        raise RowError("type", "expected an image as base64 string. Received: another type.")
     if len(content) > limits.image_megabytes * 1e6:
-        raise RowError("size", f"a file of more than {limits.image_megabytes:g} MB. Send less.")
+        raise RowError("size", _describe_size(limits))
     try:
         return decode_image(content, limits.image_megapixels)
     except ImageError as error:
-        raise RowError("image", f"{error}. Send a whole image file.") from None
+        raise RowError("image", f"{error}. Send a complete image file.") from None
 
 
 def _decode_base64(value: str, limits: Limits) -> bytes:
     prefix = _DATA_URL.match(value[:200])
     encoded = value[prefix.end() :] if prefix else value
-    if len(encoded) > limits.image_megabytes * 2e6:  # base64 is a third longer, and has line breaks
-        raise RowError("size", f"a file of more than {limits.image_megabytes:g} MB. Send less.")
+    if len(encoded) > limits.image_megabytes * 2e6:  # base64 adds a third, and line breaks
+        raise RowError("size", _describe_size(limits))
     try:
         return base64.b64decode("".join(encoded.split()), validate=True)
     except (binascii.Error, ValueError):
         raise RowError("base64", "not valid base64. Encode the image file.") from None
+
+
+def _describe_size(limits: Limits) -> str:
+    return f"a file of more than {limits.image_megabytes:g} MB. Send a smaller image."

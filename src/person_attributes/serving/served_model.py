@@ -1,4 +1,4 @@
-"""What MLflow runs to load the registered model: code instead of a pickle."""
+"""MLflow runs this file to load the registered model: code instead of a pickle."""
 
 import mlflow
 

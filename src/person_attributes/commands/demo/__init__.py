@@ -1,4 +1,4 @@
-"""The command `demo`: a page to try a registered model on a photograph, on this machine alone."""
+"""The command `demo`: serves a local page to try a registered model on a photograph."""
 
 from person_attributes.commands.demo.page import demo
 

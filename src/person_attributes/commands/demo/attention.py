@@ -1,4 +1,4 @@
-"""Where the network of a registered model looks, by the Keras weights that travel with it."""
+"""Computes heat maps of a registered model, from the Keras weights among its files."""
 
 import json
 import tempfile
@@ -15,16 +15,16 @@ from person_attributes.errors import RegistryError
 
 
 class Attention:
-    """Heat maps of the network of one version, built as that version was."""
+    """Computes heat maps of a network, rebuilt with the parameters of its version."""
 
     def __init__(self, model: str) -> None:
-        """Builds the network from what travels with the model, and loads its weights.
+        """Rebuilds the network from the files of the model, and loads its weights.
 
         Args:
-            model: The logged model, such as `models:/m-ID`.
+            model: The URI of the logged model, such as `models:/m-ID`.
 
         Raises:
-            RegistryError: If parameters, normalization or weights are not at hand.
+            RegistryError: If parameters, normalization or weights are missing. Register it again.
         """
         import keras
 
@@ -35,8 +35,8 @@ class Attention:
         with tempfile.TemporaryDirectory() as folder:
             weights = fetch_weights(model, Path(folder))
             params = read_params(_find(weights, "params.yaml"))
-            means = json.loads(_find(weights, "normalization.json").read_text(encoding="utf-8"))
-            normalization = Normalization(**means)
+            content = json.loads(_find(weights, "normalization.json").read_text(encoding="utf-8"))
+            normalization = Normalization(**content)
             self._classes = {name: head.classes for name, head in params.heads.items()}
             self._black_bars = params.data.black_bars
             self._image_size = params.phases[params.evaluation.phase].image_size
@@ -47,32 +47,31 @@ class Attention:
                 normalization,
             )
             network.load_weights(weights)
-        self._looker = GradCam(network)
+        self._grad_cam = GradCam(network)
 
     def explain(
         self, image: Image.Image, labels: Mapping[str, str]
     ) -> dict[str, npt.NDArray[np.float32]]:
-        """Says for each head how much each place speaks for its label, from 0 to 1.
+        """Computes how much each part of an image contributes to the label of each head.
 
         Args:
             image: A photograph.
-            labels: `{head: class name}`.
+            labels: The predicted classes, `{head: class name}`.
 
         Returns:
-            `{head: (rows, columns)}` of the features' size.
+            `{head: (rows, columns)}` in [0, 1], of the size of the feature maps.
         """
         images = resize_image(image, self._image_size, self._black_bars)[None]
+        indices = {head: self._classes[head].index(label) for head, label in labels.items()}
         return {
-            head: self._looker.explain(images, head, np.array([self._classes[head].index(label)]))[
-                0
-            ]
-            for head, label in labels.items()
+            head: self._grad_cam.explain(images, head, np.array([index]))[0]
+            for head, index in indices.items()
         }
 
 
 def _find(weights: Path, name: str) -> Path:
-    """Gives a file that travels beside the weights."""
+    """Returns the path of a file beside the weights."""
     path = weights.parent / name
     if not path.exists():
-        raise RegistryError(f"model: has no {name}. Register the model anew.")
+        raise RegistryError(f"model: has no {name}. Register the model again.")
     return path

@@ -1,4 +1,4 @@
-"""The page itself, in Gradio, served to this machine alone."""
+"""The page of the demo, built with Gradio and served on 127.0.0.1."""
 
 import contextlib
 import importlib.util
@@ -26,65 +26,68 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 _SHOWN_PIXELS = 720
-"""Longest side of the photograph on the page."""
+"""Longest side of the photograph on the page, in pixels."""
 
 _SWITCHED_OFF = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
 }
-"""What would ask for something outside the machine; read while libraries are imported."""
+"""Turns off all network access of the libraries, which read these variables on import."""
 
 _SECONDS_TO_KEEP = 60
-"""An upload that was broken off; every other one is removed as it is read."""
+"""When an aborted upload is removed; any other upload is removed as soon as it is read."""
 
 
 def demo(workspace: Workspace, params: Params, model: str, port: int | None) -> None:
     """Serves the page until it is interrupted.
 
     Args:
-        workspace: The project, whose store holds the model.
-        params: How large a file may be, and the accent.
-        model: Such as `models:/person-attributes@champion`; empty for the champion.
-        port: To listen on; None takes the first free one from 7860.
+        workspace: The project; its store has the model.
+        params: The size limit of a file, and the colour of the page.
+        model: A URI such as `models:/person-attributes@champion`; empty for the champion.
+        port: The port to listen on; None for the first free one from 7860.
 
     Raises:
-        RegistryError: If there is no such model, or Gradio is not installed.
+        RegistryError: If there is no such model, or Gradio is not installed: run `make demo`.
     """
     if importlib.util.find_spec("gradio") is None:
-        raise RegistryError(
-            "demo: gradio is not installed. Expected the extra demo. Run make demo, which "
-            "installs it."
-        )
+        raise RegistryError("demo: gradio is not installed. Run make demo, which installs it.")
     os.environ.update(_SWITCHED_OFF)
     model = model or require_champion(workspace, params)
     served = Served(model, workspace)
     with tempfile.TemporaryDirectory(prefix="person-attributes-demo-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # read while Gradio is imported
+        os.environ["GRADIO_TEMP_DIR"] = folder  # read when Gradio is imported
         page = _build(served, model, params.report.colour)
         try:
-            _, address, _ = page.launch(
-                server_name="127.0.0.1",
-                server_port=port,
-                share=False,
-                inbrowser=sys.stdout.isatty(),
-                prevent_thread_lock=True,
-                quiet=True,
-                max_file_size=int(params.data.limits.image_megabytes * 1e6),
-                footer_links=[],
-                run_history=False,  # or the browser would keep what was asked
-                enable_monitoring=False,
-                ssr_mode=False,
-                pwa=False,
-                mcp_server=False,
-                theme=_make_theme(),
-                css_paths=_HERE / "demo.css",
-            )
-            print(f"demo: {model} at {address} on this machine alone; Ctrl-C ends it", flush=True)
+            address = _launch(page, params, port)
+            print(f"demo: {model} at {address} on this machine only; Ctrl-C to quit", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
         finally:
             page.close(verbose=False)
+
+
+def _launch(page: "gradio.Blocks", params: Params, port: int | None) -> str:
+    """Starts the server of the page on 127.0.0.1; returns its address."""
+    _, address, _ = page.launch(
+        server_name="127.0.0.1",
+        server_port=port,
+        share=False,
+        inbrowser=sys.stdout.isatty(),
+        prevent_thread_lock=True,
+        quiet=True,
+        max_file_size=int(params.data.limits.image_megabytes * 1e6),
+        footer_links=[],
+        run_history=False,  # the browser would store the photographs
+        enable_monitoring=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        theme=_make_theme(),
+        css_paths=_HERE / "demo.css",
+    )
+    return str(address)
 
 
 def _build(served: Served, model: str, colour: str) -> "gradio.Blocks":
@@ -92,7 +95,7 @@ def _build(served: Served, model: str, colour: str) -> "gradio.Blocks":
 
     def answer(path: str | None) -> Iterator[tuple[Any, str]]:
         if path:
-            for text in _tell(served, path, colour):
+            for text in _answer(served, path, colour):
                 yield None, text
 
     page: gradio.Blocks
@@ -110,23 +113,27 @@ def _build(served: Served, model: str, colour: str) -> "gradio.Blocks":
             height=230,
             elem_id="photograph",
         )
-        # The file as it is: the model has its own decoder. A class of our own would not do, since
-        # Gradio writes a file beside the code of each.
-        photograph.preprocess = _hand_on  # type: ignore[method-assign]
-        said = gradio.HTML(elem_id="answer")
+        # Pass the file on unchanged: the model has its own decoder. A subclass is no option,
+        # because Gradio writes a file beside the code of each subclass.
+        photograph.preprocess = _get_path  # type: ignore[method-assign]
+        output = gradio.HTML(elem_id="answer")
         photograph.input(
-            answer, photograph, [photograph, said], show_progress="hidden", api_visibility="private"
+            answer,
+            photograph,
+            [photograph, output],
+            show_progress="hidden",
+            api_visibility="private",
         )
     return page
 
 
-def _hand_on(payload: Any) -> str | None:
-    """Gives the path of an upload; Gradio has refused paths outside its own folder before."""
+def _get_path(payload: Any) -> str | None:
+    """Returns the path of an upload. Gradio refuses paths outside its own folder earlier."""
     return payload.path if payload else None
 
 
-def _tell(served: Served, path: str, colour: str) -> Iterator[str]:
-    """Words the answer at once, and again when it is known where the network looked."""
+def _answer(served: Served, path: str, colour: str) -> Iterator[str]:
+    """Renders the answer at once, and again with the heat maps when they are computed."""
     file = Path(path)
     try:
         content = file.read_bytes()
@@ -136,26 +143,26 @@ def _tell(served: Served, path: str, colour: str) -> Iterator[str]:
     if answer.reason:
         yield _render(answer, colour)
         return
-    image = decode_image(content, np.inf)  # the model has held it against its limit
+    image = decode_image(content, np.inf)  # the model has checked its size
     shown = image.copy()
     shown.thumbnail((_SHOWN_PIXELS, _SHOWN_PIXELS))
-    yield _render(answer, colour, shown, "Where the network looked is being worked out.")
+    yield _render(answer, colour, shown, "Computing the heat maps.")
     try:
-        heats = _lay_heats(served, answer, image, shown)
-    except Exception as error:  # an older version, of another Keras: the answer stands without it
+        heats = _overlay_heatmaps(served, answer, image, shown)
+    except Exception as error:  # a version of another Keras may fail; the answer stays valid
         print(f"demo: no heat maps: {error}", file=sys.stderr)
-        yield _render(answer, colour, shown, "Where the network looked is not known of this model.")
+        yield _render(answer, colour, shown, "Heat maps are not available for this model.")
         return
     yield _render(answer, colour, shown, heats=heats)
 
 
-def _lay_heats(
+def _overlay_heatmaps(
     served: Served, answer: Answer, image: Image.Image, shown: Image.Image
 ) -> dict[str, Any]:
     from person_attributes.reporting.plots import overlay_heatmap
 
-    labels = {head: said["label"] for head, said in answer.heads.items()}
-    heats = served.look().explain(image, labels)
+    labels = {head: prediction["label"] for head, prediction in answer.heads.items()}
+    heats = served.load_attention().explain(image, labels)
     return {head: overlay_heatmap(np.asarray(shown), heat) for head, heat in heats.items()}
 
 
@@ -179,7 +186,7 @@ def _render(
 def _make_theme() -> Any:
     import gradio
 
-    # Fonts of the machine: those of Gradio's own themes are fetched.
+    # System fonts: Gradio's own themes download theirs.
     return gradio.themes.Base(
         font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )

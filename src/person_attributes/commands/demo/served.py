@@ -1,4 +1,4 @@
-"""The registered model as its server has it: bytes of a file in, answers out."""
+"""The registered model of the demo, called in the same way as its server calls it."""
 
 import base64
 import io
@@ -16,16 +16,16 @@ from person_attributes.tracking.connection import connect
 from person_attributes.workspace import Workspace
 
 _PARAMS = {"all_probabilities": True, "on_error": "answer"}
-_ABOUT_THE_ROW = ("error", "reason")
+_NOT_HEADS = ("error", "reason")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says of one photograph.
+    """The model's answer for one photograph.
 
     Attributes:
-        heads: `{head: {"label", "probability", "probabilities"}}`; empty where it was refused.
-        reason: Why it was refused, in a sentence; empty where it was not.
+        heads: `{head: {"label", "probability", "probabilities"}}`; empty if refused.
+        reason: The reason of a refusal in one sentence, else empty.
     """
 
     heads: dict[str, dict[str, Any]]
@@ -33,17 +33,18 @@ class Answer:
 
 
 class Served:
-    """A registered model, and where its network looks."""
+    """A registered model and its heat maps."""
 
     def __init__(self, model: str, workspace: Workspace) -> None:
-        """Loads the model and asks it once.
+        """Loads the model and tests it with one image.
 
         Args:
-            model: Such as `models:/person-attributes@champion`.
-            workspace: The project, whose store holds the model.
+            model: A URI such as `models:/person-attributes@champion`.
+            workspace: The project; its store has the model.
 
         Raises:
-            RegistryError: If there is no such model, or it answers in another way.
+            RegistryError: If there is no such model, or its answers have another format. Register
+                it again.
         """
         connect(workspace)
         self._attention: Attention | None = None
@@ -51,7 +52,7 @@ class Served:
         self._require_answers(model)
 
     def ask(self, content: bytes) -> Answer:
-        """Asks about the bytes of an image file."""
+        """Returns the answer for the bytes of an image file."""
         image = base64.b64encode(content).decode()
         try:
             row = self._classifier.predict(pd.DataFrame({"image": [image]}), params=_PARAMS).iloc[0]
@@ -59,10 +60,10 @@ class Served:
             return Answer({}, one_line(error.message, 300))
         if row["error"]:
             return Answer({}, row["reason"])
-        return Answer({head: row[head] for head in row.index if head not in _ABOUT_THE_ROW})
+        return Answer({head: row[head] for head in row.index if head not in _NOT_HEADS})
 
-    def look(self) -> Attention:
-        """Gives where its network looks; the first time it loads Keras, which takes seconds."""
+    def load_attention(self) -> Attention:
+        """Loads the network for heat maps once; the first call imports Keras, which is slow."""
         if self._attention is None:
             self._attention = Attention(f"models:/{self._classifier.metadata.model_id}")
         return self._attention
@@ -72,10 +73,10 @@ class Served:
         Image.new("RGB", (32, 32), (128, 128, 128)).save(buffer, "PNG")
         try:
             answer = self.ask(buffer.getvalue())
-        except (AttributeError, KeyError):  # a list, as models answered before
-            answer = Answer({}, "Received: another form.")
+        except (AttributeError, KeyError):  # older versions answered with a list
+            answer = Answer({}, "Received: another format.")
         if not answer.heads:
             raise RegistryError(
-                f"{model}: cannot be tried. Expected a table with probabilities of all classes. "
-                f"{answer.reason} Register it anew: dvc repro --force --single-item register."
+                f"{model}: expected a table with the probabilities of all classes. "
+                f"{answer.reason} Register it again: dvc repro --force --single-item register."
             )

@@ -1,4 +1,4 @@
-"""The table that is written: finished rows beside it until all are, then the table itself."""
+"""Writes the table of predictions: first to a partial file, then to the output itself."""
 
 import csv
 import hashlib
@@ -17,55 +17,64 @@ from person_attributes.files import writing
 from person_attributes.labels import LabelMap
 
 
-class Part:
-    """Rows that are finished, beside the output until all are: `.part`, and how far it is sound."""
+class PartialOutput:
+    """The finished rows of an output, in `OUTPUT.part` until all rows are finished.
+
+    `OUTPUT.part.json` records how many rows and bytes of it are complete, for resuming.
+    """
 
     def __init__(self, output: Path, file: IO[bytes], identity: str, rows: int) -> None:
         self._output, self._file, self._identity, self.rows = output, file, identity, rows
 
     @classmethod
-    def open(cls, output: Path, identity: Sequence[str], columns: Sequence[str]) -> "Part":
-        """Goes on where an earlier scoring of the same images by the same model was cut off."""
+    def open(cls, output: Path, identity: Sequence[str], columns: Sequence[str]) -> "PartialOutput":
+        """Resumes an interrupted run with the same identity, or starts a new file.
+
+        Args:
+            output: The file to write.
+            identity: What identifies the run: the model, the source and the names of the images.
+            columns: The names of the columns.
+        """
         digest = hashlib.sha256("\0".join(identity).encode("utf-8", "surrogatepass")).hexdigest()
-        path, mark = _name_parts(output)
-        before: dict[str, Any] = {}
-        if path.exists() and mark.exists():
-            before = json.loads(mark.read_text(encoding="utf-8"))
-        if before.get("identity") == digest:
+        path, state_file = _name_parts(output)
+        state: dict[str, Any] = {}
+        if path.exists() and state_file.exists():
+            state = json.loads(state_file.read_text(encoding="utf-8"))
+        if state.get("identity") == digest:
             file = path.open("r+b")
-            file.truncate(before["bytes"])
-            file.seek(before["bytes"])
-            return cls(output, file, digest, before["rows"])
+            file.truncate(state["bytes"])
+            file.seek(state["bytes"])
+            return cls(output, file, digest, state["rows"])
         part = cls(output, path.open("w+b"), digest, 0)
         part._write([columns])
         return part
 
-    def __enter__(self) -> "Part":
+    def __enter__(self) -> "PartialOutput":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def append(self, rows: Sequence[Sequence[str]]) -> None:
-        """Adds finished rows; after it they are not scored again."""
+        """Adds finished rows. A resumed run does not score them again."""
         self.rows += len(rows)
         self._write(rows)
 
     def _write(self, rows: Sequence[Sequence[str]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        # A name of other bytes than UTF-8 is told as well as that can be: tables hold UTF-8 alone.
-        whole = text.getvalue().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        self._file.write(whole.encode("utf-8"))
+        # Names of files may not be UTF-8, but tables are: invalid bytes become U+FFFD.
+        valid = text.getvalue().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        self._file.write(valid.encode("utf-8"))
         self._file.flush()
-        _, mark = _name_parts(self._output)
+        _, state_file = _name_parts(self._output)
         state = {"identity": self._identity, "rows": self.rows, "bytes": self._file.tell()}
-        with writing(mark) as path:
+        with writing(state_file) as path:
             path.write_text(json.dumps(state), encoding="utf-8")
 
     def finish(self, label_map: LabelMap) -> int:
-        """Makes the output of it, and counts the images that could not be read."""
-        path, mark = _name_parts(self._output)
+        """Writes the output, removes the partial file, and returns the number of unreadable images."""
+        path, state_file = _name_parts(self._output)
         if self._output.suffix == ".parquet":
             unreadable = _write_parquet(path, self._output, label_map)
             path.unlink()
@@ -75,14 +84,14 @@ class Part:
                 for chunk in pd.read_csv(path, usecols=["error"], chunksize=100_000)
             )
             path.replace(self._output)
-        mark.unlink()
+        state_file.unlink()
         return unreadable
 
 
 def name_columns(label_map: LabelMap) -> list[str]:
-    """Names the columns: the path, label and probability of each head, and what went wrong."""
-    parts = [f"{head}{part}" for head in label_map.heads for part in ("", "_probability")]
-    return ["path", *parts, "error"]
+    """Returns the columns: the path, the label and probability of each head, and the error."""
+    heads = [f"{head}{suffix}" for head in label_map.heads for suffix in ("", "_probability")]
+    return ["path", *heads, "error"]
 
 
 def _name_parts(output: Path) -> tuple[Path, Path]:
@@ -90,7 +99,11 @@ def _name_parts(output: Path) -> tuple[Path, Path]:
 
 
 def _write_parquet(path: Path, output: Path, label_map: LabelMap) -> int:
-    """Turns a CSV file into Parquet, a block at a time; what is empty is null there."""
+    """Converts a CSV file to Parquet block by block; empty cells become null.
+
+    Returns:
+        The number of rows with an error.
+    """
     types = {
         name: pyarrow.float64() if name.endswith("_probability") else pyarrow.string()
         for name in name_columns(label_map)

@@ -1,4 +1,4 @@
-"""Labels many images with a registered model, through the decoder and the network that serve it."""
+"""Labels many images with a registered model, with the same decoder and network as its server."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from person_attributes.commands.predict.output import Part, name_columns
+from person_attributes.commands.predict.output import PartialOutput, name_columns
 from person_attributes.commands.predict.sources import identify_source, open_images
 from person_attributes.config import Params
 from person_attributes.data.decoding import map_images
@@ -30,44 +30,44 @@ _TABLES = (".csv", ".parquet")
 def predict(
     workspace: Workspace, params: Params, images: str, output: Path, model: str, column: str
 ) -> None:
-    """Writes one row an image: its path, then label and probability of each head.
+    """Writes one row per image: its path, then label and probability of each head.
 
-    An image that cannot be read has its reason in the column `error` and no labels. What was done
-    before an interruption is taken up again, where model and images are the same.
+    The row of an unreadable image has a reason in the column `error` and no labels. An interrupted
+    run is resumed if model and images are the same.
 
     Args:
-        workspace: The project, whose store holds the model.
-        params: How large an archive and an image may be, and after how many images finished rows
-            are written.
-        images: An image, a folder that is searched with all its folders, a pattern such as
-            `photos/*.jpg`, a CSV file with a column of paths relative to it, or a `.zip`.
-        output: A `.csv` or `.parquet` file.
-        model: Such as `models:/person-attributes@champion`; empty for the champion.
-        column: The column of a CSV file.
+        workspace: The project; its store has the model.
+        params: The size limits of archives and images, and the number of images per batch.
+        images: An image, a folder (searched recursively), a pattern such as `photos/*.jpg`, a CSV
+            file with a column of paths relative to it, or a `.zip`.
+        output: The `.csv` or `.parquet` file to write.
+        model: A URI such as `models:/person-attributes@champion`; empty for the champion.
+        column: The column with the paths in a CSV file.
 
     Raises:
-        SourceError: If there are no images there, or the output has another ending.
-        RegistryError: If there is no such model.
+        SourceError: If no images are found, or the output has another suffix. Correct the path.
+        RegistryError: If there is no such model. `person-attributes models` lists them.
     """
     if output.suffix not in _TABLES:
         raise SourceError(
             f"{output}: expected a name that ends in {' or '.join(_TABLES)}. "
-            f"Received: {output.suffix or 'no ending'}. Rename the output."
+            f"Received: {output.suffix or 'no suffix'}. Rename the output."
         )
     limits = params.data.limits
     source, names = open_images(images, column, limits)
     classifier, identity = _load_classifier(model or require_champion(workspace, params), workspace)
     label_map = classifier.label_map
     identities = [identity, *identify_source(images), *names]
-    with Part.open(output, identities, name_columns(label_map)) as part:
-        if part.rows:
-            print(f"predict: {part.rows} images were scored before, going on")
-        left = names[part.rows :]
-        work = partial(_shrink, classifier.network.image_size, classifier.black_bars)
-        results = zip(left, map_images(work, source, left, limits, "predicting"), strict=True)
+    with PartialOutput.open(output, identities, name_columns(label_map)) as partial_output:
+        if partial_output.rows:
+            print(f"predict: resuming after {partial_output.rows} images")
+        remaining = names[partial_output.rows :]
+        work = partial(_resize, classifier.network.image_size, classifier.black_bars)
+        decoded = map_images(work, source, remaining, limits, "predicting")
+        results = zip(remaining, decoded, strict=True)
         while batch := list(islice(results, params.evaluation.batch_size)):
-            part.append(_score_batch(classifier, batch))
-        unreadable = part.finish(label_map)
+            partial_output.append(_score_batch(classifier, batch))
+        unreadable = partial_output.finish(label_map)
     print(f"predict: {len(names)} images, {unreadable} unreadable, see {output}")
 
 
@@ -75,15 +75,18 @@ def _load_classifier(model: str, workspace: Workspace) -> tuple[ServedClassifier
     connect(workspace)
     path = list(sys.path)
     loaded = load_model(model)
-    # MLflow puts the model's own code in front, which processes that decode would take for ours.
+    # MLflow prepends the model's own code, which decoding processes would import in place of ours.
     sys.path[:] = path
     classifier = loaded.unwrap_python_model()
     if not isinstance(classifier, ServedClassifier):
-        raise RegistryError(f"{model}: expected a model of this project. Name another model.")
+        raise RegistryError(
+            f"{model}: expected a model of this project. Received: a "
+            f"{type(classifier).__name__}. Name another model."
+        )
     return classifier, str(loaded.metadata.model_uuid)
 
 
-def _shrink(
+def _resize(
     image_size: str, black_bars: BlackBars, _: bytes, image: Image.Image
 ) -> npt.NDArray[np.uint8]:
     return resize_image(image, image_size, black_bars)
@@ -104,6 +107,6 @@ def _score_batch(
             rows.append([name, *[""] * (2 * len(heads)), str(result)])
             continue
         answer = next(answers)
-        said = [(answer[head]["label"], repr(answer[head]["probability"])) for head in heads]
-        rows.append([name, *(cell for pair in said for cell in pair), ""])
+        cells = [(answer[head]["label"], repr(answer[head]["probability"])) for head in heads]
+        rows.append([name, *(cell for pair in cells for cell in pair), ""])
     return rows

@@ -1,4 +1,4 @@
-"""The images to label: where they are and what they are called."""
+"""Finds the images to label."""
 
 import glob
 from collections.abc import Iterable
@@ -17,12 +17,12 @@ def open_images(images: str, column: str, limits: LimitsParams) -> tuple[Source,
     """Opens the source of the images, and lists their names in it.
 
     Raises:
-        SourceError: If there are none.
+        SourceError: If there are none. Correct the path.
     """
     path = Path(images)
     source: Source = FolderSource(Path.cwd())
     if path.is_dir():
-        names = _filter(str(one) for one in path.rglob("*") if one.is_file())
+        names = _filter(str(file) for file in path.rglob("*") if file.is_file())
     elif path.suffix.lower() == ".zip" and path.is_file():
         archive = ZipSource(path, limits)
         source, names = archive, _filter(archive.names())
@@ -31,7 +31,7 @@ def open_images(images: str, column: str, limits: LimitsParams) -> tuple[Source,
     elif path.is_file():
         names = [str(path)]
     else:
-        # Patterns may be absolute, which those of Path are not.
+        # Unlike Path.glob, this accepts absolute patterns.
         names = _filter(glob.glob(images, recursive=True))  # noqa: PTH207
     if not names:
         raise SourceError(
@@ -42,7 +42,7 @@ def open_images(images: str, column: str, limits: LimitsParams) -> tuple[Source,
 
 
 def identify_source(images: str) -> list[str]:
-    """Tells a source from others with the same names in it: where it lies, its size and time."""
+    """Identifies a source by its path and, for a file, its size and modification time."""
     path = Path(images).resolve()
     if not path.is_file():
         return [str(path)]
@@ -57,8 +57,8 @@ def _filter(names: Iterable[str]) -> list[str]:
 def _read_paths(path: Path, column: str) -> list[str]:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeError) as error:  # pandas' errors of CSV files are of the first kind
-        raise SourceError(f"{path}: not a readable CSV file: {error}. Mend the file.") from None
+    except (ValueError, UnicodeError) as error:  # ValueError includes pandas' parser errors
+        raise SourceError(f"{path}: not a readable CSV file: {error}. Fix the file.") from None
     if column not in table:
         raise SourceError(
             f"{path}: expected a column {column!r} of paths. Received: "

@@ -1,4 +1,4 @@
-"""The command `sweep`: a search over parameters by Optuna, each trial in a folder of its own."""
+"""The command `sweep`: searches parameters with Optuna; each trial has its own folder."""
 
 from person_attributes.commands.sweep.search import sweep
 

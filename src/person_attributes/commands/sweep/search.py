@@ -1,4 +1,4 @@
-"""The search: trial after trial, until the budget is used up."""
+"""Runs the trials of a sweep until its budget is used up."""
 
 import json
 import shutil
@@ -9,10 +9,10 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from person_attributes.commands.sweep.study import (
-    give_back,
-    hold_alone,
+    lock_sweeps,
     open_study,
-    telling_of_the_database,
+    requeue,
+    translate_database_errors,
 )
 from person_attributes.commands.sweep.trial import require_data, run_trial
 from person_attributes.config import Params, SearchParams, SweepParams
@@ -21,7 +21,7 @@ from person_attributes.tracking.trials import TrialRun, open_sweep_run, open_tri
 from person_attributes.workspace import Workspace
 
 _FOLDER, _RUN = "folder", "mlflow_run"
-"""What a trial hands on to the one that takes its place after it was stopped."""
+"""Attributes that a stopped trial passes to the trial that resumes it."""
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -29,28 +29,28 @@ _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 def sweep(workspace: Workspace, params: Params) -> None:
     """Runs trials until the budget of `params.sweep` is used up.
 
-    What an earlier process was stopped in goes on; other processes may run the same sweep at once.
+    Trials of an interrupted process are resumed. Several processes may run the same sweep at once.
 
     Args:
-        workspace: The project; the outputs of its data stages are shared by all trials.
-        params: Everything that is not searched, and the sweep.
+        workspace: The project; all trials share the outputs of its data stages.
+        params: The sweep, and all parameters that are not searched.
 
     Raises:
-        ParamsError: If the search names what no trial can change, or values that do not fit, or if
-            the sweep of this name was begun with other parameters: name it anew. Or if the data
-            stages have not run: run them first.
-        StoppedError: If Ctrl-C or SIGTERM came; run it again to go on.
-        TrackingError: If the database that `SWEEP_STORAGE` names does not answer.
-        PersonAttributesError: Whatever else ends a trial, a full disk say: mend it, and run it
-            again to go on.
+        ParamsError: If the search has a key that trials cannot change or an invalid value: correct
+            it. If a sweep of this name started with other parameters: rename it. If the data stages
+            have not run: run them first.
+        StoppedError: After Ctrl-C or SIGTERM. Run the sweep again to resume it.
+        TrackingError: If the database in `SWEEP_STORAGE` cannot be reached.
+        PersonAttributesError: If anything else ends a trial, such as a full disk. Fix it, then run
+            the sweep again to resume it.
     """
     section = params.sweep
-    _refuse_what_no_trial_can_change(params)
+    _check_search(params)
     require_data(workspace)
     with (
-        telling_of_the_database(),
+        translate_database_errors(),
         open_sweep_run(
-            workspace, section.name, section.model_dump(), hold_alone(workspace)
+            workspace, section.name, section.model_dump(), lock_sweeps(workspace)
         ) as run_id,
     ):
         study = open_study(workspace, params)
@@ -60,25 +60,25 @@ def sweep(workspace: Workspace, params: Params) -> None:
                 timeout=60 * section.minutes or None,
                 callbacks=[
                     optuna.study.MaxTrialsCallback(section.trials, states=_ENDED),
-                    lambda _, trial: _tell(section, trial),
+                    lambda _, trial: _print_trial(section, trial),
                 ],
             )
         print(describe_sweep(study, section))
 
 
-def _refuse_what_no_trial_can_change(params: Params) -> None:
-    """Refuses keys of the data, and values that parameters do not take, before anything runs."""
+def _check_search(params: Params) -> None:
+    """Refuses an empty search, keys of the data and invalid values before anything runs."""
     section = params.sweep
     if not section.search:
         raise ParamsError(
-            "params.yaml: sweep.search: nothing to search. Add keys of this file, each with a kind "
-            "and a range or choices."
+            "params.yaml: sweep.search: nothing to search. Add keys of params.yaml, each with a "
+            "kind and a range or choices."
         )
     for key, search in section.search.items():
         if key.split(".")[0] in {"sample", "data", "heads"}:
             raise ParamsError(
                 f"params.yaml: sweep.search: {key} changes the data, which all trials share. "
-                f"Try its values with dvc exp run --queue -S {key}=..., or search another."
+                f"Try its values with dvc exp run --queue -S {key}=..., or search another key."
             )
         for value in search.choices if search.kind == "choice" else (search.low, search.high):
             params.change({key: value})
@@ -87,7 +87,7 @@ def _refuse_what_no_trial_can_change(params: Params) -> None:
 def _run_suggested(
     workspace: Workspace, params: Params, sweep_run_id: str, study: optuna.Study, trial: Trial
 ) -> float:
-    """Runs one trial of Optuna; gives its value."""
+    """Runs one trial with values that Optuna suggests; returns its metric."""
     section = params.sweep
     changes = {key: _suggest(trial, key, search) for key, search in section.search.items()}
     changed = params.change(changes)
@@ -96,29 +96,29 @@ def _run_suggested(
     print(f"trial {trial.number}: {_format(changes)}", flush=True)
     name = f"{section.name} {folder}"
     stopped_run = trial.user_attrs.get(_RUN)
-    place = workspace.trial(section.name, folder)
+    trial_workspace = workspace.trial(section.name, folder)
     try:
         with open_trial_run(workspace, section.name, sweep_run_id, name, stopped_run) as run:
             trial.set_user_attr(_RUN, run.run_id)
             report = _Reporter(trial, section.metric, run)
-            best = run_trial(workspace, place, params, changed, run, report)
+            best = run_trial(workspace, trial_workspace, params, changed, run, report)
             run.log_value(section.metric, best[section.metric])
     except (SurpassedError, UntrainableError) as error:
-        # Behind the others, or of values that cannot be trained: either way it is not the best.
+        # The suggested values are worse than others, or cannot be trained.
         print(f"trial {trial.number}: {error}", flush=True)
-        shutil.rmtree(place.root)
+        shutil.rmtree(trial_workspace.root)
         raise optuna.TrialPruned from None
     except BaseException:
-        # Nothing that its values did: stopped, or a full disk, a server that is away.
-        print(f"trial {trial.number}: given back; the same sweep goes on with it", flush=True)
-        give_back(study, study.trials[trial.number])
+        # The suggested values are not the cause: a signal, a full disk, an unreachable server.
+        print(f"trial {trial.number}: requeued; run the sweep again to resume it", flush=True)
+        requeue(study, study.trials[trial.number])
         raise
-    shutil.rmtree(place.root)
+    shutil.rmtree(trial_workspace.root)
     return best[section.metric]
 
 
 def _suggest(trial: Trial, key: str, search: SearchParams) -> Any:
-    """Asks Optuna for a value; of choices it knows the numbers alone, whatever they are."""
+    """Asks Optuna for a value. Choices are passed by index, because they may have any type."""
     if search.kind == "float":
         return trial.suggest_float(key, search.low, search.high, log=search.scale == "log")
     if search.kind == "int":
@@ -127,22 +127,22 @@ def _suggest(trial: Trial, key: str, search: SearchParams) -> Any:
 
 
 class _Reporter:
-    """Tells Optuna the figure of each epoch, and ends a trial that falls behind."""
+    """Reports the metric of each epoch to Optuna, and ends a trial that the pruner stops."""
 
-    def __init__(self, trial: Trial, figure: str, run: TrialRun) -> None:
+    def __init__(self, trial: Trial, metric: str, run: TrialRun) -> None:
         self._trial = trial
-        self._figure = figure
+        self._metric = metric
         self._run = run
 
-    def __call__(self, epoch: int, figures: Mapping[str, float]) -> None:
-        """Reports an epoch, counted from 0 over all phases as params.yaml declares them."""
-        self._trial.report(figures[self._figure], epoch)
+    def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Reports an epoch, counted from 0 over all phases of the chain."""
+        self._trial.report(metrics[self._metric], epoch)
         if self._trial.should_prune():
-            self._run.log_value(self._figure, figures[self._figure])
-            raise SurpassedError(f"fell behind after {epoch + 1} epochs")
+            self._run.log_value(self._metric, metrics[self._metric])
+            raise SurpassedError(f"pruned after {epoch + 1} epochs")
 
 
-def _tell(section: SweepParams, trial: FrozenTrial) -> None:
+def _print_trial(section: SweepParams, trial: FrozenTrial) -> None:
     value = f"{section.metric} {trial.value:.4f}" if trial.state == TrialState.COMPLETE else ""
     print(f"trial {trial.number}: {trial.state.name.lower()} {value}".rstrip(), flush=True)
 
@@ -152,21 +152,24 @@ def _count_ended(study: optuna.Study) -> int:
 
 
 def describe_sweep(study: optuna.Study, section: SweepParams) -> str:
-    """Words the best trials, and the command that takes the best one over."""
-    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if not ended:
-        return f"sweep {section.name}: no trial has come to its end yet"
-    ended.sort(key=lambda trial: trial.value or 0.0, reverse=section.direction == "maximize")
-    pruned = _count_ended(study) - len(ended)
-    lines = [f"sweep {section.name}: {len(ended)} trials, and {pruned} that fell behind"]
-    lines += [f"  {trial.value:.4f}  {_format(_values(trial, section))}" for trial in ended[:5]]
+    """Describes the best trials, and the command that runs the pipeline with the best one."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
+        return f"sweep {section.name}: no trial is complete yet"
+    complete.sort(key=lambda trial: trial.value or 0.0, reverse=section.direction == "maximize")
+    pruned = _count_ended(study) - len(complete)
+    lines = [f"sweep {section.name}: {len(complete)} trials complete, {pruned} pruned"]
+    lines += [
+        f"  {trial.value:.4f}  {_format(_get_values(trial, section))}" for trial in complete[:5]
+    ]
     settings = " ".join(
-        f"-S '{key}={json.dumps(value)}'" for key, value in _values(ended[0], section).items()
+        f"-S '{key}={json.dumps(value)}'"
+        for key, value in _get_values(complete[0], section).items()
     )
-    return "\n".join([*lines, f"take the best over: dvc exp run {settings}"])
+    return "\n".join([*lines, f"use the best values: dvc exp run {settings}"])
 
 
-def _values(trial: FrozenTrial, section: SweepParams) -> dict[str, Any]:
+def _get_values(trial: FrozenTrial, section: SweepParams) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in trial.params.items():
         search = section.search.get(key)

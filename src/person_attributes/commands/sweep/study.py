@@ -1,4 +1,4 @@
-"""The study of a sweep in Optuna's store, which several processes may share."""
+"""The study of a sweep in Optuna's storage, which several processes may share."""
 
 import contextlib
 import os
@@ -21,30 +21,30 @@ from person_attributes.tracking.database import sqlite_address
 from person_attributes.workspace import Workspace
 
 _STORAGE = "SWEEP_STORAGE"
-"""Environment variable that names another database than the project's own, for several machines."""
+"""Environment variable with the URL of a database to use instead of the project's own file."""
 
 _HEARTBEAT_SECONDS, _GRACE_SECONDS, _MAX_RETRIES = 10, 60, 3
-"""How often a trial shows that it lives, when it counts as dead, how often it is given back."""
+"""Interval of heartbeats, silence after which a trial is dead, number of times it is requeued."""
 
 _DEFINITION, _STARTS = "definition", "starts"
-"""What a study remembers: what its trials have in common, and how many processes began."""
+"""Attributes of a study: the digest of what its trials share, and how many processes started."""
 
 
 def open_study(workspace: Workspace, params: Params) -> optuna.Study:
-    """Opens the study of this name, or makes it; what other processes died in is given back."""
+    """Opens or creates the study of this name; requeues trials whose process died."""
     section = params.sweep
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        with hold_alone(workspace):
+        with lock_sweeps(workspace):
             storage = RDBStorage(
                 os.environ.get(_STORAGE, sqlite_address(workspace.sweeps / "optuna.db")),
-                # A database that was started anew has closed the connections of before.
+                # A restarted database has closed its earlier connections.
                 engine_kwargs={"pool_pre_ping": True},
                 heartbeat_interval=_HEARTBEAT_SECONDS,
                 grace_period=_GRACE_SECONDS,
-                # Only so often, since a trial may be what ends its process.
-                heartbeat_stale_trial_callback=partial(give_back, max_retry=_MAX_RETRIES),
+                # Limited, because a trial itself may crash its process.
+                heartbeat_stale_trial_callback=partial(requeue, max_retry=_MAX_RETRIES),
             )
             study = optuna.create_study(
                 study_name=section.name,
@@ -53,16 +53,16 @@ def open_study(workspace: Workspace, params: Params) -> optuna.Study:
                 direction=section.direction,
                 pruner=_make_pruner(section),
             )
-            _refuse_another_definition(study, workspace, params)
-            # Another seed for every start: with one, each process would draw the same numbers.
+            _check_definition(study, workspace, params)
+            # Every process needs its own seed, or all would draw the same values.
             starts = study.user_attrs.get(_STARTS, 0)
             study.set_user_attr(_STARTS, starts + 1)
     study.sampler = _make_sampler(section, params.seed, starts)
     return study
 
 
-def _refuse_another_definition(study: optuna.Study, workspace: Workspace, params: Params) -> None:
-    """Trials of one study have everything in common but what is searched."""
+def _check_definition(study: optuna.Study, workspace: Workspace, params: Params) -> None:
+    """Refuses a study whose trials ran with other parameters or data: they are not comparable."""
     budget = {"trials", "minutes", "pruner", "sampler", "startup_trials"}
     definition = combine(
         {
@@ -72,8 +72,8 @@ def _refuse_another_definition(study: optuna.Study, workspace: Workspace, params
     )
     if study.user_attrs.get(_DEFINITION, definition) != definition:
         raise ParamsError(
-            f"params.yaml: sweep.name: {params.sweep.name!r} was begun with other parameters or "
-            "other data. Trials of one name must be comparable: give this sweep another name."
+            f"params.yaml: sweep.name: {params.sweep.name!r} was started with other parameters or "
+            "other data, so its trials are not comparable. Give this sweep another name."
         )
     study.set_user_attr(_DEFINITION, definition)
 
@@ -85,7 +85,7 @@ def _make_sampler(section: SweepParams, seed: int, starts: int) -> optuna.sample
             for key, search in section.search.items()
             if search.kind == "choice"
         }
-        # The seed orders the grid; trials hold their place in that order.
+        # The seed sets the order of the grid, which must be the same in every process.
         return optuna.samplers.GridSampler(grid, seed)
     if section.sampler == "random":
         return optuna.samplers.RandomSampler(seed + starts)
@@ -100,8 +100,8 @@ def _make_pruner(section: SweepParams) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def give_back(study: optuna.Study, trial: FrozenTrial, max_retry: int | None = None) -> None:
-    """Puts a trial that was stopped back into the queue, with what it had noted."""
+def requeue(study: optuna.Study, trial: FrozenTrial, max_retry: int | None = None) -> None:
+    """Adds a stopped trial to the queue again, with its attributes and intermediate values."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         retry = RetryHeartbeatStaleTrialCallback(max_retry, inherit_intermediate_values=True)
@@ -109,15 +109,15 @@ def give_back(study: optuna.Study, trial: FrozenTrial, max_retry: int | None = N
 
 
 @contextlib.contextmanager
-def hold_alone(workspace: Workspace) -> Iterator[None]:
-    """Holds off other processes: of this folder by a file, of other machines by the database."""
+def lock_sweeps(workspace: Workspace) -> Iterator[None]:
+    """Locks out other processes: by a file in this folder, and by the database if it is shared."""
     workspace.sweeps.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(workspace.sweeps / ".lock"), contextlib.ExitStack() as stack:
         if address := os.environ.get(_STORAGE):
             try:
                 engine = create_engine(address, poolclass=NullPool)
             except ImportError as error:
-                raise _word(error) from None
+                raise _describe_error(error) from None
             if engine.dialect.name == "postgresql":
                 connection = stack.enter_context(engine.connect())
                 connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(_STORAGE))))
@@ -125,17 +125,17 @@ def hold_alone(workspace: Workspace) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def telling_of_the_database() -> Iterator[None]:
-    """Says in one line what a database says in many."""
+def translate_database_errors() -> Iterator[None]:
+    """Translates errors of the database in the block into one line."""
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        raise _word(error) from None
+        raise _describe_error(error) from None
 
 
-def _word(error: Exception) -> TrackingError:
-    said = str(error.__cause__ or error).partition("\n")[0].rstrip(".")
+def _describe_error(error: Exception) -> TrackingError:
+    reason = str(error.__cause__ or error).partition("\n")[0].rstrip(".")
     return TrackingError(
-        f"{_STORAGE}: {said}. Start that database and install its driver (the extra `shared`), "
+        f"{_STORAGE}: {reason}. Start that database and install its driver (the extra `shared`), "
         "or unset the variable."
     )

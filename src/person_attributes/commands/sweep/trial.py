@@ -1,4 +1,4 @@
-"""One trial: the stages that its parameters ask for, in a folder of its own."""
+"""Runs one trial of a sweep: the stages that its parameters affect, in its own folder."""
 
 import contextlib
 import shutil
@@ -23,68 +23,68 @@ from person_attributes.workspace import Workspace
 
 def run_trial(
     workspace: Workspace,
-    place: Workspace,
+    trial: Workspace,
     params: Params,
     changed: Params,
     run: TrialRun,
     report: Callable[[int, Mapping[str, float]], None],
 ) -> dict[str, float]:
-    """Runs the stages that changed parameters ask for, in a folder of its own.
+    """Runs the stages that the changed parameters affect, in the trial's folder.
 
-    Phases that the changes do not touch are taken from the project, where it has them.
+    Phases that the changes do not affect are copied from the project if it has trained them.
 
     Args:
         workspace: The project.
-        place: The trial's folder, kept where it was stopped.
+        trial: The trial's folder, which may have the files of an interrupted trial.
         params: The project's parameters.
-        changed: The trial's.
+        changed: The trial's parameters.
         run: The trial's MLflow run.
-        report: Told the number of each epoch, over all phases, and its figures.
+        report: Called after each epoch with its number, counted over all phases, and its metrics.
 
     Returns:
-        The figures of the best epoch of `evaluation.phase`.
+        The metrics of the best epoch of `evaluation.phase`.
     """
-    _link_data(workspace, place, is_split_shared=changed.split == params.split)
+    _link_data(workspace, trial, is_split_shared=changed.split == params.split)
     if changed.split != params.split:
         with run.above_stages():
-            split(place, changed)
-    # Keras numbers layers on from network to network, and files of weights hold the numbers: to the
-    # byte they are those of the pipeline, a process a stage, only where every stage starts anew.
+            split(trial, changed)
+    # Keras numbers layers across networks, and files of weights contain these numbers. The pipeline
+    # runs each stage in its own process. Clearing the session before each stage gives equal files.
     keras.backend.clear_session()
     with run.above_stages():
-        initialize(place, changed)
+        initialize(trial, changed)
     epochs = 0
     for phase in changed.chain():
-        if not adopt_phase(place, workspace, changed, phase):
+        if not _copy_phase(workspace, trial, changed, phase):
             keras.backend.clear_session()
             listener = partial(_report_from, epochs, report)
             with run.above_stages():
-                train(place, changed, phase, [listener])
+                train(trial, changed, phase, [listener])
         epochs += changed.phases[phase].epochs
-    history = pd.read_csv(place.history(changed.evaluation.phase), float_precision="round_trip")
+    history = pd.read_csv(trial.history(changed.evaluation.phase), float_precision="round_trip")
     best = history.iloc[int(history["val_loss"].argmin())]
     return {str(name): float(value) for name, value in best.items()}
 
 
-def adopt_phase(place: Workspace, project: Workspace, params: Params, phase: str) -> bool:
-    """Takes a phase over from the project, where that has trained the very same.
+def _copy_phase(workspace: Workspace, trial: Workspace, params: Params, phase: str) -> bool:
+    """Copies the outputs of a phase from the project, if it has trained the identical phase.
 
     Args:
-        place: The folder of a trial, with the outputs of the phase before.
-        project: Where the phase may have been trained.
-        params: The trial's.
-        phase: A key of its phases.
+        workspace: The project.
+        trial: The trial's folder, with the outputs of the previous phase.
+        params: The trial's parameters.
+        phase: A key of `params.phases`.
 
     Returns:
-        Whether the outputs of the phase lie in the trial's folder now.
+        Whether the outputs were copied.
     """
-    fingerprint = identify_phase(place, params, phase)
-    outputs = Checkpoint(project.checkpoints, phase, fingerprint, 0).finished_outputs()
-    paths = list_outputs(project, phase)
-    if outputs is None or outputs != digest_paths(project.root, paths):
+    fingerprint = identify_phase(trial, params, phase)
+    outputs = Checkpoint(workspace.checkpoints, phase, fingerprint, 0).finished_outputs()
+    paths = list_outputs(workspace, phase)
+    if outputs is None or outputs != digest_paths(workspace.root, paths):
         return False
     for path in paths:
-        target = place.root / path.relative_to(project.root)
+        target = trial.root / path.relative_to(workspace.root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     return True
@@ -94,26 +94,26 @@ def _report_from(
     earlier: int,
     report: Callable[[int, Mapping[str, float]], None],
     epoch: int,
-    figures: Mapping[str, float],
+    metrics: Mapping[str, float],
 ) -> None:
-    """Counts the epochs of earlier phases in, also of those that were taken over."""
-    report(earlier + epoch, figures)
+    """Reports an epoch, numbered after those of the earlier phases, whether copied or trained."""
+    report(earlier + epoch, metrics)
 
 
 def require_data(workspace: Workspace) -> None:
-    """Refuses to begin a sweep, whose name would be taken, before the data is there."""
+    """Refuses to start a sweep before the data stages have run."""
     for path in (*_data(workspace), *_split(workspace)):
         if not path.exists():
             raise ParamsError(
-                f"{workspace.relative(path)}: missing; trials share it. "
+                f"{workspace.relative(path)}: missing, and all trials need it. "
                 "Run dvc repro encode split pack."
             )
 
 
-def _link_data(workspace: Workspace, place: Workspace, *, is_split_shared: bool) -> None:
-    """Links what the data stages have written into the folder of a trial."""
+def _link_data(workspace: Workspace, trial: Workspace, *, is_split_shared: bool) -> None:
+    """Links the outputs of the data stages into the folder of a trial."""
     for path in [*_data(workspace), *(_split(workspace) if is_split_shared else [])]:
-        link = place.root / path.relative_to(workspace.root)
+        link = trial.root / path.relative_to(workspace.root)
         link.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             link.symlink_to(path)
