@@ -1,5 +1,5 @@
-# Everything runs in .venv, installed from the lock files by uv. PYTHON names the Python to use;
-# without it, it is the system's 3.11, 3.12 or 3.13, or one that uv downloads.
+# Everything runs in .venv, which uv installs from the lock files. Set PYTHON to choose a Python.
+# The default is the system's 3.11, 3.12 or 3.13, or else a Python that uv downloads.
 VENV := .venv
 SHELL := /bin/bash
 BIN := $(VENV)/bin
@@ -10,23 +10,23 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 	lock platforms benchmarks fuzz spark postgres backends
 
 help:
-	@echo "make repro   environment, the whole pipeline, the results"
-	@echo "make demo    a page to try the champion on a photograph; on this machine alone"
-	@echo "make server  a team's MLflow on PostgreSQL and S3, in containers; on this machine alone"
-	@echo "make move-tracking  copies mlflow.db into that server, while it is empty"
-	@echo "make test    environment, ruff, import-linter, mypy, pytest"
-	@echo "make check   ruff, mypy and the tests that need no pipeline: two minutes"
-	@echo "make env     the environment alone; make gpu adds CUDA to it, make shared what teams need"
-	@echo "make lock    resolve the versions anew; make platforms asks whether every machine has them"
-	@echo "make benchmarks  speed, beside the article's way; quarter of an hour or more"
-	@echo "make fuzz    broken archives, annotations, images and requests, SECONDS=60 of each"
-	@echo "make spark   the registered model on a local Spark; needs Java"
-	@echo "make postgres    two pipelines and sweeps on a team's server; needs PostgreSQL"
-	@echo "make backends    the training tests on Keras' JAX and PyTorch backends"
+	@echo "make repro       install the environment, run the whole pipeline, show the results"
+	@echo "make demo        serve a local page to try the champion on a photograph"
+	@echo "make server      start MLflow for a team, on PostgreSQL and S3, in local containers"
+	@echo "make move-tracking  copy mlflow.db to that server, which must be empty"
+	@echo "make test        run ruff, import-linter, mypy and all tests"
+	@echo "make check       run ruff, import-linter, mypy and the fast tests; two minutes"
+	@echo "make env         install the environment; make gpu adds CUDA, make shared team tools"
+	@echo "make lock        update the lock files; make platforms checks them for all platforms"
+	@echo "make benchmarks  compare the speed with the article's approach; 15 minutes or more"
+	@echo "make fuzz        fuzz archives, annotations, images and requests, SECONDS=60 each"
+	@echo "make spark       test the registered model on a local Spark; needs Java"
+	@echo "make postgres    test pipelines and sweeps on a team's server; needs PostgreSQL"
+	@echo "make backends    run the training tests on Keras' JAX and PyTorch backends"
 
 env: $(VENV)/installed-package
 
-# A .venv that was moved or copied names its old place, so it is built anew.
+# A .venv that was moved or copied contains its old path, so it is rebuilt.
 ifneq ($(shell cat $(VENV)/installed 2>/dev/null),$(CURDIR))
 .PHONY: $(VENV)/installed
 endif
@@ -34,12 +34,12 @@ endif
 $(VENV)/installed: requirements.lock
 	@scripts/environment.sh
 
-# The installed package has the version and the commands of pyproject.toml.
+# pyproject.toml sets the version and the commands of the installed package.
 $(VENV)/installed-package: $(VENV)/installed pyproject.toml
 	$(PIP) --no-deps --editable .
 	touch $@
 
-# What is beyond running the pipeline: extras of pyproject.toml, and all that tests need.
+# Additional packages: the tools of the tests, and the extras of pyproject.toml.
 $(VENV)/installed-dev: $(VENV)/installed-package requirements-dev.lock
 	$(PIP) --requirements requirements-dev.lock
 	touch $@
@@ -52,11 +52,11 @@ gpu: $(VENV)/installed-gpu
 
 shared: $(VENV)/installed-shared
 
-# One shell, to tell at the end what it took.
+# One shell, to measure the total time.
 repro:
-	@echo "1. environment  .venv, 1 GB to download and 3.4 GB on disk; a minute or more, once"
-	@echo "2. pipeline     data, five phases, evaluation, registration; four minutes on two cores"
-	@echo "                with the params.yaml that is shipped. What is done already is skipped."
+	@echo "1. environment  .venv, once: 1 GB to download, 3.4 GB on disk, a minute or more"
+	@echo "2. pipeline     data, five phases, evaluation, registration: four minutes on two cores"
+	@echo "                with the default params.yaml. Stages that are up to date are skipped."
 	@begun=$$(date +%s) && $(MAKE) --silent env && \
 	echo "environment ready after $$(($$(date +%s) - begun)) s" && \
 	$(BIN)/person-attributes check && $(BIN)/dvc repro && \
@@ -74,7 +74,7 @@ deploy/.env:
 
 server: deploy/.env
 	docker compose --file deploy/compose.yaml up --detach --build
-	@echo "http://127.0.0.1:5000, user admin; its password and all others stand in deploy/.env"
+	@echo "http://127.0.0.1:5000, user admin; all passwords are in deploy/.env"
 
 move-tracking: shared deploy/.env
 	set -a; source deploy/.env; PGHOST=127.0.0.1 PGUSER=mlflow \
@@ -83,7 +83,7 @@ move-tracking: shared deploy/.env
 		MLFLOW_TRACKING_PASSWORD=$$MLFLOW_AUTH_ADMIN_PASSWORD \
 		$(BIN)/python deploy/move_tracking.py
 
-# Workers take tests from each other, so that all are busy to the end.
+# Idle workers take tests from busy ones.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 test: lint
 	$(BIN)/pytest $(PARALLEL)
@@ -94,10 +94,10 @@ lint: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-# The inner loop: no test here needs a pipeline, Spark or PostgreSQL.
+# For development: these tests need no pipeline, Spark or PostgreSQL.
 check: lint fast-tests
 
-# CI runs lint and these two in parallel.
+# CI runs lint, fast-tests and slow-tests in parallel.
 fast-tests: $(VENV)/installed-dev
 	$(BIN)/pytest $(PARALLEL) -m "not pipeline and not spark and not postgres"
 
@@ -115,17 +115,17 @@ fuzz: $(VENV)/installed-dev
 	done
 	$(BIN)/python -m fuzzing.endpoint models:/person-attributes@champion $(SECONDS)
 
-# Not in the lock file: half a gigabyte for one test, and it needs Java.
+# pyspark is not in the lock file: it needs Java, and half a gigabyte for one test.
 spark: $(VENV)/installed-dev
 	$(PIP) pyspark==4.3.0
 	$(BIN)/pytest -m spark tests/serving/test_spark.py
 
-# PostgreSQL comes from the system (apt-get install postgresql); S3 is moto's, in memory.
+# PostgreSQL must be installed (apt-get install postgresql). moto provides S3 in memory.
 postgres: $(VENV)/installed-dev
 	$(PIP) "moto[s3]==5.2.5"
 	$(BIN)/pytest -m postgres tests/deploy/test_sharing.py
 
-# An environment of its own: Keras imports PyTorch wherever it finds it.
+# A separate environment: Keras imports PyTorch if it is installed.
 backends: env
 	$(BIN)/python -m venv --clear .venv-backends
 	.venv-backends/bin/pip install --quiet -r requirements-backends.txt
@@ -139,7 +139,7 @@ backends: env
 lock: env
 	$(BIN)/python scripts/lock.py
 
-# Has every machine wheels of all that is locked? antlr4-python3-runtime is pure Python without one.
+# Checks that all locked versions have wheels. antlr4-python3-runtime is pure Python without one.
 PLATFORMS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin \
 	x86_64-pc-windows-msvc
 platforms: env
@@ -147,5 +147,5 @@ platforms: env
 		MACOSX_DEPLOYMENT_TARGET=14.0 $(BIN)/uv pip compile --quiet requirements-dev.lock \
 			--python-platform $$platform --python-version $$python \
 			--only-binary :all: --no-binary antlr4-python3-runtime > /dev/null || exit; \
-		echo "$$platform, Python $$python: every version has its wheel"; \
+		echo "$$platform, Python $$python: all versions have wheels"; \
 	done; done

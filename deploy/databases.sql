@@ -1,2 +1,2 @@
--- Beside MLflow's own: both keep the version of their tables under one name.
+-- A database of its own: MLflow and Optuna both name a table alembic_version.
 CREATE DATABASE optuna;

@@ -1,6 +1,7 @@
-"""From the project's own store to a server: everything that was tracked, under the same ids.
+"""Copies the project's local tracking store to a server, with all ids.
 
-python deploy/move_tracking.py     # in the project's folder; make move-tracking for our server
+Run it in the project's folder: `python deploy/move_tracking.py`. For the server of `make server`,
+run `make move-tracking`.
 """
 
 import os
@@ -26,63 +27,67 @@ from person_attributes.tracking.database import prepare_store, sqlite_address
 from person_attributes.workspace import Workspace
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
-"""Environment variable that names the server's database, as it does for `mlflow server`."""
+"""Environment variable with the URL of the server's database, as for `mlflow server`."""
 
 _VERSION = sqlalchemy.text("SELECT version_num FROM alembic_version")
-_FILLED = {"experiments": 1, "runs": 0, "registered_models": 0}
-"""How many rows of tables a new server has."""
+_NEW_SERVER_ROWS = {"experiments": 1, "runs": 0, "registered_models": 0}
+"""Number of rows in the tables of a new server."""
 
-_TOLD = ("experiments", "runs", "model_versions")
+_REPORTED_TABLES = ("experiments", "runs", "model_versions")
 
 
 def move_tracking(workspace: Workspace) -> str:
-    """Copies the embedded store into a server that is empty yet; the store stays as it is.
+    """Copies the local store to an empty server. The local store is not changed.
 
-    Ids, times and version numbers are kept, so that whatever names a run still does. Artifacts go
-    through the server; then all rows follow in one transaction, so that a move which was stopped
-    has moved nothing, and is started again.
+    Ids, times and version numbers are kept. Artifacts are copied first; all rows follow in one
+    transaction. An interrupted move has copied no rows and can be run again.
 
     Args:
-        workspace: The project. `MLFLOW_TRACKING_URI` names the server, `MLFLOW_BACKEND_STORE_URI`
-            its database.
+        workspace: The project. `MLFLOW_TRACKING_URI` is the address of the server,
+            `MLFLOW_BACKEND_STORE_URI` the URL of its database.
 
     Returns:
-        A line that says what was moved.
+        A line that reports what was copied.
 
     Raises:
-        TrackingError: If there is nothing to move, if a server or its database cannot be reached,
-            if it has runs or models already, or was made by another version of MLflow.
+        TrackingError: If there is nothing to copy, if the server or its database cannot be reached,
+            if the server is not empty, or if its MLflow has another version.
     """
     if not workspace.tracking_database.exists():
-        raise TrackingError(f"{workspace.tracking_database}: missing; there is nothing to move.")
+        raise TrackingError(f"{workspace.tracking_database}: missing. There is nothing to move.")
     for name in ("MLFLOW_TRACKING_URI", DATABASE):
         if name not in os.environ:
-            raise TrackingError(f"{name}: not set. Name the server and its database.")
+            raise TrackingError(f"{name}: not set. Set it to the server or its database.")
     try:
-        prepare_store(workspace.tracking_database.resolve())
-        source = create_engine(sqlite_address(workspace.tracking_database))
-        target = create_engine(os.environ[DATABASE])
-        with source.begin() as old, target.begin() as new:
-            _refuse_another_version(old, new)
-            _refuse_what_is_filled(new)
-            folders = _move_artifacts(old)
-            for table in Base.metadata.sorted_tables:
-                _copy_rows(table, old, new, folders)
-            counts = [f"{_count(table, new)} {_word(table)}" for table in _TOLD]
+        counts = _move(workspace)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         raise TrackingError(
-            f"{DATABASE}: {str(error).partition(chr(10))[0]} Start that server once, install the "
+            f"{DATABASE}: {str(error).partition(chr(10))[0]} Start the server once, install the "
             "driver of its database, or correct the variable."
         ) from None
     except MlflowException as error:
         raise TrackingError(
             f"MLflow at {mlflow.get_tracking_uri()}: {one_line(error.message, 300)} "
-            "Artifacts are moved by the admin's account."
+            "Use the account of the admin."
         ) from None
-    return f"{mlflow.get_tracking_uri()} has {', '.join(counts)}; mlflow.db stays as it was."
+    return f"{mlflow.get_tracking_uri()} has {', '.join(counts)}; mlflow.db is unchanged."
 
 
-def _word(table: str) -> str:
+def _move(workspace: Workspace) -> list[str]:
+    """Copies artifacts and rows; returns the number of rows of each reported table."""
+    prepare_store(workspace.tracking_database.resolve())
+    source = create_engine(sqlite_address(workspace.tracking_database))
+    target = create_engine(os.environ[DATABASE])
+    with source.begin() as old, target.begin() as new:
+        _check_versions(old, new)
+        _check_empty(new)
+        folders = _move_artifacts(old)
+        for table in Base.metadata.sorted_tables:
+            _copy_rows(table, old, new, folders)
+        return [f"{_count(table, new)} {_label(table)}" for table in _REPORTED_TABLES]
+
+
+def _label(table: str) -> str:
     return table.replace("_", " ")
 
 
@@ -91,27 +96,31 @@ def _count(table: str, connection: Connection) -> int:
     return int(found or 0)
 
 
-def _refuse_another_version(old: Connection, new: Connection) -> None:
-    """Tables of two versions differ."""
+def _check_versions(old: Connection, new: Connection) -> None:
+    """Refuses a server with another version of the tables."""
     if old.scalar(_VERSION) != new.scalar(_VERSION):
         raise TrackingError(
-            f"{DATABASE}: the server's MLflow is of another version than the project's store. "
-            "Run mlflow db upgrade on the older of both."
+            f"{DATABASE}: the MLflow of the server has another version than the local store. "
+            "Run mlflow db upgrade on the older of the two."
         )
 
 
-def _refuse_what_is_filled(new: Connection) -> None:
-    """Numbers of experiments and of versions would clash."""
-    for table, least in _FILLED.items():
-        if _count(table, new) > least:
+def _check_empty(new: Connection) -> None:
+    """Refuses a server with content: its ids and version numbers could conflict."""
+    for table, rows in _NEW_SERVER_ROWS.items():
+        if _count(table, new) > rows:
             raise TrackingError(
-                f"{DATABASE}: expected an empty server. Received: one with {_word(table)}. "
-                "Move before anybody tracks there."
+                f"{DATABASE}: expected an empty server. Received: one with {_label(table)}. "
+                "Move the store before anybody tracks there."
             )
 
 
 def _move_artifacts(old: Connection) -> dict[str, str]:
-    """Sends the folders of all experiments; tells where each was and where it is."""
+    """Copies the artifacts of all experiments.
+
+    Returns:
+        The new location of each old location.
+    """
     experiments = Base.metadata.tables["experiments"]
     folders = {}
     for row in old.execute(select(experiments)).mappings():
@@ -126,7 +135,7 @@ def _move_artifacts(old: Connection) -> dict[str, str]:
 
 
 def _copy_rows(table: Table, old: Connection, new: Connection, folders: Mapping[str, str]) -> None:
-    """Copies a table; a row that a new server has by itself gives way."""
+    """Copies a table; replaces the rows that every new server has."""
     rows = [
         {name: _relocate(value, folders) for name, value in row.items()}
         for row in old.execute(select(table)).mappings()
@@ -137,13 +146,13 @@ def _copy_rows(table: Table, old: Connection, new: Connection, folders: Mapping[
     new.execute(table.insert(), rows)
     counted = table.autoincrement_column
     if counted is not None and new.dialect.name == "postgresql":
-        # Numbers that were given are not counted.
+        # Inserting explicit ids does not advance the sequence.
         sequence = func.pg_get_serial_sequence(table.name, counted.name)
         new.execute(select(func.setval(sequence, select(func.max(counted)).scalar_subquery())))
 
 
 def _relocate(value: Any, folders: Mapping[str, str]) -> Any:
-    """Names an artifact by its new place."""
+    """Replaces the old location of artifacts in a value by the new one."""
     if isinstance(value, str):
         for before, after in folders.items():
             if value == before or value.startswith(f"{before}/"):
@@ -155,7 +164,7 @@ def main() -> int:
     """Moves the store of the project in this folder.
 
     Returns:
-        0, or 2 where the user has something to mend.
+        0 on success, 2 for an error that the user can fix.
     """
     try:
         print(move_tracking(Workspace(Path.cwd())))

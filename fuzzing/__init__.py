@@ -1,1 +1,1 @@
-"""Throws broken archives, annotations and images at what reads a user's data."""
+"""Fuzzes the code that reads archives, annotations, images and requests."""

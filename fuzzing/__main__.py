@@ -1,4 +1,4 @@
-"""Fuzzes with coverage: `python -m fuzzing TARGET SECONDS`; ends with 0 where nothing was found."""
+"""Coverage-guided fuzzing: `python -m fuzzing TARGET SECONDS`; exit code 0 if nothing was found."""
 
 import sys
 import tempfile
@@ -13,12 +13,12 @@ with atheris.instrument_imports(include=_INSTRUMENTED):
 
 
 def main() -> None:
-    """Mutates the corpus for some seconds; an input that breaks something is written to a file."""
+    """Mutates the corpus for some seconds; an input that causes an error is written to a file."""
     name, seconds = sys.argv[1:]
-    warnings.simplefilter("ignore")  # Pillow's, on what it makes of the bytes
+    warnings.simplefilter("ignore")  # Pillow warns about mutated images
     with atheris.instrument_imports(include=_INSTRUMENTED):
-        prepare()  # imports Pillow's decoders, for one
-    found = tempfile.mkdtemp(prefix=f"fuzzing-{name}-")  # new inputs, not for the repository
+        prepare()  # imports Pillow's decoders, among others
+    found = tempfile.mkdtemp(prefix=f"fuzzing-{name}-")  # keeps new inputs out of the repository
     options = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-seed=1"]
     arguments = [sys.argv[0], *options, f"-artifact_prefix={found}/", found, str(CORPUS / name)]
     atheris.Setup(arguments, TARGETS[name])

@@ -1,4 +1,4 @@
-"""What is fuzzed, what may come out of it, and a guard over what it touches."""
+"""The fuzzed functions, the checks of their results, and a guard against side effects."""
 
 import contextlib
 import sys
@@ -46,29 +46,31 @@ _CHANGES_FILES = frozenset(
     {"os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate"}
 )
 
-_REACHES_OUT = frozenset({"os.exec", "os.posix_spawn", "os.system", "socket.connect"})
+_STARTS_OR_CONNECTS = frozenset(
+    {"os.exec", "os.posix_spawn", "os.system", "socket.connect", "subprocess.Popen"}
+)
 
-_OWN = (_FOLDER, Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parent.parent)
-"""Where files may be read: the input's folder, and what Python imports from."""
+_READABLE = (_FOLDER, Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parent.parent)
+"""Folders whose files may be read: that of the input, and those of Python's imports."""
 
 _is_watching, _may_watch = False, True
 
 
-class Trespassed(BaseException):
-    """The input made the code touch what is none of its business."""
+class ForbiddenAccessError(BaseException):
+    """An input made the code access a resource that it must not access."""
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     if not _is_watching:
         return
-    if event in _REACHES_OUT or event in _CHANGES_FILES or event == "subprocess.Popen":
-        raise Trespassed(f"{event}: {arguments}")
+    if event in _STARTS_OR_CONNECTS or event in _CHANGES_FILES:
+        raise ForbiddenAccessError(f"{event}: {arguments}")
     if event == "open" and isinstance(arguments[0], str | bytes):
         raw = arguments[0] if isinstance(arguments[0], str) else arguments[0].decode()
         path, mode = Path(raw).absolute(), arguments[1] or "r"
         is_written = any(letter in str(mode) for letter in "wxa+")
-        if is_written or not any(path.is_relative_to(own) for own in _OWN):
-            raise Trespassed(f"open: {path} {mode}")
+        if is_written or not any(path.is_relative_to(folder) for folder in _READABLE):
+            raise ForbiddenAccessError(f"open: {path} {mode}")
 
 
 sys.addaudithook(_watch)
@@ -76,7 +78,7 @@ sys.addaudithook(_watch)
 
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
-    """Raises where a block writes, starts or connects to anything, or reads elsewhere."""
+    """Raises if the block writes files, starts processes, connects, or reads other folders."""
     global _is_watching
     _is_watching = _may_watch
     try:
@@ -86,30 +88,30 @@ def watched() -> Iterator[None]:
 
 
 def read_image(content: bytes) -> None:
-    """Decodes an image: RGB of the size that was announced, or one line."""
-    with _one_line_or_nothing(), watched():
+    """Decodes an image: the result is RGB within the size limit, or there is a one-line error."""
+    with _allow_one_line_errors(), watched():
         image = decode_image(content, _LIMITS.image_megapixels)
         assert image.mode == "RGB"
         assert image.width * image.height <= _LIMITS.image_megapixels * 1e6
 
 
 def read_table(content: bytes) -> None:
-    """Reads annotations: every row is checked and has its line, or one line is said."""
+    """Reads annotations: rows have line numbers and valid labels, or there is a one-line error."""
     (_FOLDER / "labels.csv").write_bytes(content)
-    with _one_line_or_nothing(), watched():
+    with _allow_one_line_errors(), watched():
         annotations = read_annotations(open_source(_FOLDER, _LIMITS), _DATA, _HEADS)
         assert annotations.table["line"].is_monotonic_increasing
         assert list(annotations.faults.columns) == FAULT_COLUMNS
-        good = annotations.table.drop(index=list(annotations.faults["row"].unique()))
+        valid = annotations.table.drop(index=list(annotations.faults["row"].unique()))
         for head, section in _HEADS.items():
-            assert good[head].isin(["", *section.classes]).all()
+            assert valid[head].isin(["", *section.classes]).all()
 
 
 def read_archive(content: bytes) -> None:
-    """Ingests an archive: every row is a record or quarantined, or one line is said."""
+    """Ingests an archive: every row is a record or quarantined, or there is a one-line error."""
     path = _FOLDER / "data.zip"
     path.write_bytes(content)
-    with _one_line_or_nothing(), watched():
+    with _allow_one_line_errors(), watched():
         ingested = ingest(open_source(path, _LIMITS), _DATA, _HEADS)
         assert not set(ingested.records.index) & set(ingested.quarantine["row"])
         assert len(ingested.records) == len(ingested.thumbnails) == len(ingested.appearances)
@@ -118,13 +120,13 @@ def read_archive(content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _one_line_or_nothing() -> Iterator[None]:
-    """Lets pass what a user is told in a line, and nothing else."""
+def _allow_one_line_errors() -> Iterator[None]:
+    """Suppresses the project's own errors, whose messages must have one line."""
     try:
         yield
     except PersonAttributesError as error:
         if "\n" in str(error):
-            raise AssertionError(f"more than a line: {error}") from error
+            raise AssertionError(f"more than one line: {error}") from error
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -135,7 +137,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def prepare() -> None:
-    """Imports what is imported late: the guard would take it for the input's doing."""
+    """Runs lazy imports first: the guard would attribute them to an input."""
     for name, target in TARGETS.items():
         with _unwatched():
             for content in read_corpus(name):

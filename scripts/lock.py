@@ -1,7 +1,7 @@
-"""Resolves both lock files from pyproject.toml, and writes the first as conda.yaml as well.
+"""Resolves both lock files from pyproject.toml, and writes conda.yaml from requirements.lock.
 
-There is no uv.lock: MLflow would copy it into every model, and install all that training needs
-where a model is served.
+The project has no uv.lock: MLflow would copy it into every model, and install all packages of
+training to serve it.
 """
 
 import shutil
@@ -15,17 +15,17 @@ ROOT = Path(__file__).parent.parent
 
 def main() -> None:
     """Writes the three files."""
-    everything, what_runs = ROOT / "requirements-dev.lock", ROOT / "requirements.lock"
-    resolve(everything, EVERYTHING)
-    # Versions that a file holds are kept, so that what runs is what is tested.
-    shutil.copy(everything, what_runs)
-    resolve(what_runs, [])
-    requirements = what_runs.read_text(encoding="utf-8").splitlines()
+    development, runtime = ROOT / "requirements-dev.lock", ROOT / "requirements.lock"
+    resolve(development, EVERYTHING)
+    # uv keeps the versions in an existing file, so both files have the same, tested versions.
+    shutil.copy(development, runtime)
+    resolve(runtime, [])
+    requirements = runtime.read_text(encoding="utf-8").splitlines()
     (ROOT / "conda.yaml").write_text(render_conda(requirements), encoding="utf-8")
 
 
 def resolve(lock: Path, options: list[str]) -> None:
-    """Resolves one set of versions for all platforms and Pythons; keeps those it holds already."""
+    """Resolves one set of versions for all platforms and Pythons; keeps those in the lock file."""
     everywhere = ["--universal", "--python-version", LOWEST_PYTHON, "--fork-strategy", "fewest"]
     quiet = ["--quiet", "--no-annotate", "--no-header"]
     command = ["uv", "pip", "compile", "pyproject.toml", *everywhere, *quiet, *options]
@@ -33,10 +33,10 @@ def resolve(lock: Path, options: list[str]) -> None:
 
 
 def render_conda(requirements: list[str]) -> str:
-    """Renders the environment that `MLproject` names; no editable install, MLflow caches it.
+    """Renders the conda environment of `MLproject`, without the package: MLflow caches it.
 
-    The path of the stand-in is relative: conda runs pip in the folder of its file, and MLflow
-    runs pip and uv in a folder of links to the project's.
+    The path to `third_party` is relative. conda runs pip in the folder of its file, and MLflow
+    runs pip and uv in a folder of links to the project's files.
     """
     lines = [
         "# Written by `make lock`: the versions of requirements.lock. MLproject names this file;",

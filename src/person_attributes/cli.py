@@ -153,7 +153,7 @@ class _ShowVersion(argparse.Action):
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "person-attributes", description="Run from the folder that holds params.yaml."
+        "person-attributes", description="Run it in the folder of params.yaml."
     )
     parser.add_argument(
         "--version",
