@@ -1,4 +1,4 @@
-"""A registered model behind `mlflow models serve`, asked over HTTP."""
+"""Starts `mlflow models serve`, and sends requests to it."""
 
 import base64
 import contextlib
@@ -21,14 +21,14 @@ from conftest import COMMAND_SECONDS
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A server's address, its process, and the file that it writes to."""
+    """The address of a server, its process and its log file."""
 
     address: str
     process: subprocess.Popen[bytes]
     log: Path
 
     def ask(self, content: Any, **headers: str) -> tuple[int, Any]:
-        """Posts JSON, or bytes as they are; gives the status, and predictions or the refusal."""
+        """Posts JSON or bytes; returns the status, and the predictions or the error."""
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         request = urllib.request.Request(
             f"{self.address}/invocations", body, {"Content-Type": "application/json"} | headers
@@ -54,7 +54,7 @@ def serve(
     mlflow: Sequence[str] = (sys.executable, "-m", "mlflow"),
     env_manager: str = "local",
 ) -> Iterator[Endpoint]:
-    """Serves a model of the store in a folder until the block ends."""
+    """Serves a model of the store in a folder during the block."""
     (port,) = find_ports(1)
     command = [*mlflow, "models", "serve", "-m", model, "-p", str(port)]
     with log.open("wb") as output:

@@ -1,4 +1,4 @@
-"""What `make server` starts, as plain processes: PostgreSQL, an S3-compatible store, MLflow."""
+"""The services of `make server` as plain processes: PostgreSQL, an S3 store and MLflow."""
 
 import base64
 import contextlib
@@ -22,7 +22,7 @@ ADMIN, PASSWORD = "admin", "a long password"
 
 
 class _Service:
-    """A process on a port of loopback, to be ended and started; it writes into a file."""
+    """A process on a local port that can be restarted; its output is logged to a file."""
 
     def __init__(self, log: Path) -> None:
         (self.port,) = find_ports(1)
@@ -60,20 +60,20 @@ class _Service:
 
 
 class Postgres(_Service):
-    """A cluster of its own, with the databases that `deploy/databases.sql` makes."""
+    """A PostgreSQL cluster with the databases of `deploy/databases.sql`."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "postgres.log")
-        # PostgreSQL refuses to run as root, and its own user cannot look into pytest's folders.
+        # PostgreSQL refuses to run as root, and its own user cannot read pytest's folders.
         self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-        self._place = tempfile.TemporaryDirectory(prefix="postgres-")
-        place = Path(self._place.name)
-        password = place / "password"
+        self._folder = tempfile.TemporaryDirectory(prefix="postgres-")
+        root = Path(self._folder.name)
+        password = root / "password"
         password.write_text("another long password")
         if self._as_user:
-            shutil.chown(place, "postgres")
+            shutil.chown(root, "postgres")
             shutil.chown(password, "postgres")
-        self._data = place / "data"
+        self._data = root / "data"
         self.environment = {
             "PGHOST": "127.0.0.1",
             "PGPORT": str(self.port),
@@ -93,7 +93,7 @@ class Postgres(_Service):
 
     def remove(self) -> None:
         self.end()
-        self._place.cleanup()
+        self._folder.cleanup()
 
     def _psql(self, database: str, *options: str) -> None:
         self._do(_find("psql"), "--quiet", "--no-psqlrc", "--dbname", database, *options)
@@ -104,7 +104,7 @@ class Postgres(_Service):
 
 
 def _find(program: str) -> str:
-    """Finds a program of PostgreSQL, which Debian keeps out of the way."""
+    """Finds a program of PostgreSQL, which Debian does not install in PATH."""
     folders = [os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
     found = shutil.which(program, path=os.pathsep.join(folders))
     assert found, f"{program}: missing; install PostgreSQL (apt-get install postgresql)"
@@ -112,7 +112,7 @@ def _find(program: str) -> str:
 
 
 class ObjectStore(_Service):
-    """Moto's server: S3 in memory, so it must outlive whatever is restarted."""
+    """Moto's server: S3 in memory. Its content is lost when it ends."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "s3.log")
@@ -129,7 +129,7 @@ class ObjectStore(_Service):
 
     @property
     def client(self) -> Any:
-        # Of the extra `shared`, which pytest must do without while it collects.
+        # Imported here: boto3 is in the extra `shared`, which may not be installed.
         import boto3
 
         return boto3.client(
@@ -142,7 +142,7 @@ class ObjectStore(_Service):
 
 
 class TeamServer(_Service):
-    """MLflow as `deploy/serve.py` starts it."""
+    """The MLflow server that `deploy/serve.py` starts."""
 
     def __init__(self, folder: Path, postgres: Postgres, store: ObjectStore) -> None:
         super().__init__(folder / "mlflow.log")
@@ -167,7 +167,7 @@ class TeamServer(_Service):
         self._await(lambda: urllib.request.urlopen(f"{self.address}/health").close())
 
     def create_account(self, name: str, password: str) -> None:
-        """Asks for it as the admin, in the way that `docs/sharing.md` tells."""
+        """Creates an account as the admin, as described in `docs/sharing.md`."""
         account = base64.b64encode(f"{ADMIN}:{PASSWORD}".encode()).decode()
         request = urllib.request.Request(
             f"{self.address}/api/2.0/mlflow/users/create",

@@ -7,7 +7,9 @@ from person_attributes.data.records import read_records
 from person_attributes.labels import LabelMap
 
 
-def test_the_real_columns_are_27_with_the_attribute_in_front(label_map: LabelMap) -> None:
+def test_the_default_heads_have_27_columns_with_the_attribute_as_prefix(
+    label_map: LabelMap,
+) -> None:
     columns = label_map.one_hot_columns
     assert len(columns) == 27
     assert (columns[0], columns[-1]) == ("gender_female", "emotion_Sad")
@@ -16,7 +18,7 @@ def test_the_real_columns_are_27_with_the_attribute_in_front(label_map: LabelMap
     )
 
 
-def test_columns_are_those_of_get_dummies(label_map: LabelMap, people: Path) -> None:
+def test_columns_equal_those_of_get_dummies(label_map: LabelMap, people: Path) -> None:
     table = pd.read_csv(people / "hvc_annotations.csv", dtype=str, keep_default_na=False)
     attributes = list(label_map.columns.values())
     dummies = pd.get_dummies(table[attributes])
@@ -30,19 +32,19 @@ def test_columns_are_those_of_get_dummies(label_map: LabelMap, people: Path) -> 
     assert (ours.drop(columns=dummies.columns) == 0).all(axis=None)
 
 
-def test_decoding_undoes_encoding(label_map: LabelMap) -> None:
+def test_decoding_inverts_encoding(label_map: LabelMap) -> None:
     labels = pd.DataFrame(
         {head: [names[0], "", names[-1]] for head, names in label_map.classes.items()}
     )
     pd.testing.assert_frame_equal(label_map.decode(label_map.encode(labels)), labels)
 
 
-def test_a_written_map_is_read_whole(label_map: LabelMap, tmp_path: Path) -> None:
+def test_a_label_map_survives_writing_and_reading(label_map: LabelMap, tmp_path: Path) -> None:
     label_map.write(tmp_path / "labels.json")
     assert LabelMap.read(tmp_path / "labels.json") == label_map
     assert "Angry/Serious" in (tmp_path / "labels.json").read_text()
 
 
-def test_class_none_survives_the_records_file(tmp_path: Path) -> None:
+def test_the_class_none_survives_the_records_file(tmp_path: Path) -> None:
     (tmp_path / "records.csv").write_text("row,image,bag\n0,a.jpg,None\n3,b.jpg,NA\n")
     assert read_records(tmp_path / "records.csv")["bag"].tolist() == ["None", "NA"]

@@ -1,4 +1,4 @@
-"""The code that DVC digests is the code that runs, whichever package the environment has."""
+"""The code that DVC digests is the code that runs, whichever package is installed."""
 
 import sys
 from collections.abc import Callable
@@ -13,7 +13,7 @@ EDITED = "src/person_attributes/data/sample.py"
 
 @dataclass(frozen=True)
 class Clone(Project):
-    """A project in an environment that has the package of another one installed."""
+    """A project in an environment where the package of another project is installed."""
 
     installed: Path = Path()
 
@@ -25,7 +25,7 @@ class Clone(Project):
 def clone(
     make_project: Callable[[str], Project], tmp_path_factory: pytest.TempPathFactory
 ) -> Clone:
-    """Another project's package is installed; the clone's own says so when it draws the sample."""
+    """A clone whose own package prints a line in the stage `sample`; another one is installed."""
     other = make_project("other")
     change_params(other.params_file, {"sample.images": 4})
     copy = other.copy(tmp_path_factory.mktemp("clone") / "project")
@@ -33,13 +33,13 @@ def clone(
     return Clone(copy.root, other.root)
 
 
-def _edit(project: Project, said: str) -> None:
+def _edit(project: Project, text: str) -> None:
     path = project.root / EDITED
     before, _, _ = path.read_text(encoding="utf-8").partition("\nprint(")
-    path.write_text(f"{before}\nprint({said!r})\n", encoding="utf-8")
+    path.write_text(f"{before}\nprint({text!r})\n", encoding="utf-8")
 
 
-def test_a_clone_runs_its_own_code_in_the_environment_of_another(clone: Clone) -> None:
+def test_a_clone_runs_its_own_code_in_the_environment_of_another_project(clone: Clone) -> None:
     assert "the code of the clone" in clone.run("dvc", "repro", "sample").stdout
     elsewhere = replace(clone, root=clone.installed)
     assert "the code of the clone" not in elsewhere.cli("sample").stdout
@@ -51,13 +51,13 @@ def test_the_switch_keeps_the_process_and_its_options(clone: Clone) -> None:
     kept = path.read_text(encoding="utf-8")
     path.write_text(f"{kept}\n{code}\n", encoding="utf-8")
     process = clone.start(sys.executable, "-B", "-m", "person_attributes", "sample")
-    said, _ = process.communicate()
-    assert f"process {process.pid} 1" in said
+    output, _ = process.communicate()
+    assert f"process {process.pid} 1" in output
     path.write_text(kept, encoding="utf-8")
 
 
-def test_the_code_of_another_project_is_refused_in_one_line(clone: Clone) -> None:
-    """Where Python was told to ignore the variable that would name the right one."""
+def test_code_of_another_project_is_refused_in_one_line(clone: Clone) -> None:
+    """With -E, Python ignores PYTHONPATH, which would select the right package."""
     code = (
         f"import sys; sys.path.insert(0, {str(clone.installed / 'src')!r});"
         "from person_attributes.__main__ import main; main()"

@@ -1,4 +1,4 @@
-"""What somebody does who has just found the project: clone it, and do what the README says."""
+"""A new user clones the project and follows the README."""
 
 import csv
 import os
@@ -20,7 +20,7 @@ IMAGES = 12
 
 
 class Clone(Project):
-    """A clone in the shell of a stranger, who has Python, git and make."""
+    """A clone in the shell of a new user, who has Python, git and make."""
 
     def environment(self) -> dict[str, str]:
         foreign = ("MLFLOW_", "DVC_", "PYTHON", "PYTEST_", "MAKE", "MFLAGS", "VIRTUAL_ENV")
@@ -34,24 +34,24 @@ class Clone(Project):
 
 
 @pytest.fixture
-def say(capfd: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Prints past what pytest captures: the test takes minutes."""
+def report(capfd: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Prints progress without pytest's capture, because the test takes minutes."""
     began = time.monotonic()
 
-    def say(text: str) -> None:
+    def report(text: str) -> None:
         with capfd.disabled():
             spent = time.monotonic() - began
-            # Of a worker of xdist, too, stderr goes to the terminal.
+            # Also in a worker of xdist, stderr goes to the terminal.
             print(f"\nnew user, {spent:.0f} s: {text}", file=sys.stderr, flush=True)
 
-    return say
+    return report
 
 
 @pytest.fixture
-def clone(tmp_path: Path, say: Callable[[str], None]) -> Iterator[Clone]:
-    """A clone of HEAD, with the parameters and the dvc.lock that are committed."""
+def clone(tmp_path: Path, report: Callable[[str], None]) -> Iterator[Clone]:
+    """A clone of HEAD, with the committed parameters and dvc.lock."""
     if _ask_git("status", "--porcelain"):
-        say("tests HEAD alone; what is not committed in the working tree is left out")
+        report("tests HEAD only, without uncommitted changes")
     clone = Clone(tmp_path / "person-attributes")
     _ask_git("clone", "--quiet", ".", str(clone.root))
     clone.run("git", "checkout", "--quiet", "--detach", _ask_git("rev-parse", "HEAD"))
@@ -69,32 +69,34 @@ def _ask_git(*arguments: str) -> str:
 @pytest.mark.pipeline
 @pytest.mark.new_user
 def test_a_fresh_clone_trains_registers_and_serves_its_champion(
-    clone: Clone, say: Callable[[str], None]
+    clone: Clone, report: Callable[[str], None]
 ) -> None:
-    said = _follow(clone.start("make", "repro"), say)
-    assert re.search(r"^registered model +person-attributes version 1, alias champion$", said, re.M)
-    assert f"mlflow models serve -m {CHAMPION} --env-manager uv" in said
-    say("serves the champion")
+    output = _follow(clone.start("make", "repro"), report)
+    assert re.search(
+        r"^registered model +person-attributes version 1, alias champion$", output, re.M
+    )
+    assert f"mlflow models serve -m {CHAMPION} --env-manager uv" in output
+    report("serves the champion")
     _serve(clone)
-    say("labels a folder, lists the models, compares")
+    report("labels a folder, lists the models, compares")
     _label_a_folder(clone)
     assert "champion since" in clone.run("person-attributes", "models").stdout
     compared = clone.run("person-attributes", "compare", CHAMPION, "workspace").stdout
     assert re.search(r"on the same \d+ validation rows", compared)
-    say("opens the demo")
+    report("opens the demo")
     _open_demo(clone.start("make", "demo"))
-    say("is done")
+    report("finished")
 
 
-def _follow(process: "subprocess.Popen[str]", say: Callable[[str], None]) -> str:
-    """Shows what stages begin, and gives all that was said once the command has succeeded."""
+def _follow(process: "subprocess.Popen[str]", report: Callable[[str], None]) -> str:
+    """Reports each stage that starts, and returns the output of the command after its success."""
     assert process.stdout is not None
     lines = []
     try:
         for line in process.stdout:
             lines.append(line)
             if line.startswith(("Running stage", "Stage")):
-                say(line.strip())
+                report(line.strip())
         process.wait()
     finally:
         kill(process)
@@ -123,16 +125,16 @@ def _label_a_folder(clone: Clone) -> None:
 
 
 def _open_demo(demo: "subprocess.Popen[str]") -> None:
-    """Asks the page that the command has opened, and ends the command."""
+    """Requests the page of the demo, and ends the command."""
     assert demo.stdout is not None
     try:
-        said, page = [], ""
+        lines, page = [], ""
         for line in demo.stdout:
-            said.append(line)
+            lines.append(line)
             if address := re.search(r"http://127\.0\.0\.1:\d+", line):
                 with urllib.request.urlopen(address[0], timeout=COMMAND_SECONDS) as answer:
                     page = answer.read().decode()
                 break
-        assert "<html" in page, "".join(said)
+        assert "<html" in page, "".join(lines)
     finally:
         kill(demo)

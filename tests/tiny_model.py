@@ -1,4 +1,4 @@
-"""A registered champion in seconds: a small network that learned nothing, in a store of its own."""
+"""Registers a small untrained network as the champion of its own store, within seconds."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ LIMITS = Limits(rows=8, request_megabytes=4, image_megabytes=1, image_megapixels
 
 @dataclass(frozen=True)
 class Registered:
-    """A workspace whose store holds the champion."""
+    """A workspace whose store has the champion."""
 
     root: Path
 
@@ -40,12 +40,12 @@ class Registered:
 
     def copy(self, root: Path) -> "Registered":
         shutil.copytree(self.root, root)
-        prepare_store(root / "mlflow.db")  # else the first command says that it was copied
+        prepare_store(root / "mlflow.db")  # otherwise the first command reports that it was copied
         return Registered(root)
 
     @contextlib.contextmanager
     def store(self) -> Iterator[None]:
-        """Has MLflow look here, and nowhere once the block ends."""
+        """Sets the tracking URI to this store during the block."""
         mlflow.set_tracking_uri(f"sqlite:///{self.root / 'mlflow.db'}")
         try:
             yield
@@ -68,7 +68,7 @@ def register_tiny_model(root: Path) -> Registered:
     workspace.normalization.write_text(json.dumps(normalization.to_dict()), encoding="utf-8")
     network.save_weights(files[2])
     with warnings.catch_warnings():
-        # What tf2onnx and MLflow warn of while they export and register is not asked here.
+        # tf2onnx and MLflow warn during export and registration.
         warnings.simplefilter("ignore")
         from person_attributes.registry.export import export_network
 

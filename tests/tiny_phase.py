@@ -1,4 +1,4 @@
-"""A phase of few rows and layers, for tests of training and of the range test."""
+"""A phase with few rows and layers, for tests of training and of the range test."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ CLASSES = {"left": 3, "right": 3}
 
 
 def build_tiny(params: Params, classes: dict[str, int] = CLASSES) -> keras.Model:
-    """Builds a network of the fewest layers: what takes time here is to trace them."""
+    """Builds a network with as few layers as possible, because tracing them is slow."""
     keras.utils.set_random_seed(3)
     model = params.model.model_copy(update={"blocks": (0, 0, 0, 0)})
     return build_classifier(32, classes, model, Normalization([128.0] * 3, [64.0] * 3))

@@ -1,4 +1,4 @@
-"""What `person-attributes check` refuses, before `dvc repro` would end."""
+"""The command `check` refuses what would make `dvc repro` fail."""
 
 import subprocess
 from pathlib import Path
@@ -28,21 +28,21 @@ def _check(project: Project, params: Params, source: str) -> None:
     check(Workspace(project.root), params.change({"data.source": source}))
 
 
-def test_a_folder_outside_of_git_is_told_how_to_be_one(tmp_path: Path, params: Params) -> None:
+def test_a_folder_outside_of_git_is_refused(tmp_path: Path, params: Params) -> None:
     with pytest.raises(ProjectError, match=r"expected a git repository.* Run git init"):
         check(Workspace(tmp_path), params)
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     check(Workspace(tmp_path), params)
 
 
-def test_dvc_may_be_told_to_do_without_git(tmp_path: Path, params: Params) -> None:
+def test_dvc_without_git_is_accepted(tmp_path: Path, params: Params) -> None:
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_text("[core]\n    analytics = false\n    no_scm = true\n")
     check(Workspace(tmp_path), params)
 
 
 @pytest.mark.parametrize("source", ["data", "data/", ".", "..", "", "data/packs", "models", "/"])
-def test_a_source_around_what_stages_write_is_refused(
+def test_a_source_that_contains_outputs_is_refused(
     project: Project, params: Params, source: str
 ) -> None:
     with pytest.raises(ParamsError, match=r"data\.source: expected a folder or a \.zip of its own"):
@@ -53,7 +53,7 @@ def test_a_source_around_what_stages_write_is_refused(
     ("source", "is_in_copies"),
     [("data/sample", True), ("photos", True), ("data/photos", False), ("../shop", False)],
 )
-def test_a_source_that_copies_of_the_project_lack_is_named(
+def test_a_source_that_experiments_will_lack_is_reported(
     project: Project,
     params: Params,
     source: str,
@@ -63,9 +63,9 @@ def test_a_source_that_copies_of_the_project_lack_is_named(
     (project.root.parent / "shop").mkdir()
     _check(project, params, source)
     _check(project, params, str(project.root / source))
-    said = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     expected = (
-        f"check: data.source: {source} is neither in git nor in DVC: dvc exp run --queue and "
-        "--temp will not find it. For those name its absolute path, or dvc add it."
+        f"check: data.source: {source} is tracked by neither git nor DVC. dvc exp run --queue "
+        "and --temp will not find it: set an absolute path, or run dvc add."
     )
-    assert said == ([] if is_in_copies else [expected])
+    assert lines == ([] if is_in_copies else [expected])

@@ -1,4 +1,4 @@
-"""The page to try a model on: the real command, asked by a real browser."""
+"""The command `demo` in a real browser."""
 
 import base64
 import json
@@ -33,16 +33,16 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 write("watching")
 """
-"""Put into the command's process: writes down every address outside that Python asks for there."""
+"""Runs in the process of the command, and records all addresses outside this machine."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """The command while it runs, and the page in a browser."""
+    """The running command, and its page in a browser."""
 
     process: subprocess.Popen[str]
     page: Page
-    asked: list[str]
+    requested: list[str]
     temporary: Path
     watched: Path
 
@@ -73,17 +73,17 @@ def opened(registered: Registered, tmp_path: Path) -> Iterator[Opened]:
     )
     try:
         assert process.stdout
-        told = process.stdout.readline()
-        assert "http://127.0.0.1:" in told
-        asked: list[str] = []
+        line = process.stdout.readline()
+        assert "http://127.0.0.1:" in line
+        requested: list[str] = []
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = browser.new_page()
             page.set_default_timeout(1000 * COMMAND_SECONDS)
-            page.on("request", lambda request: asked.append(_address(request)))
-            page.goto(told.split(" at ")[1].split()[0])
+            page.on("request", lambda request: requested.append(_address(request)))
+            page.goto(line.split(" at ")[1].split()[0])
             page.locator("#photograph input[type=file]").first.wait_for(state="attached")
-            yield Opened(process, page, asked, temporary, watched)
+            yield Opened(process, page, requested, temporary, watched)
             browser.close()
     finally:
         process.kill()
@@ -96,7 +96,7 @@ def _address(request: Request) -> str:
     return str(request.url)
 
 
-def test_the_page_tells_what_the_model_answers_and_asks_for_nothing_outside(
+def test_the_page_shows_the_answer_of_the_model_and_makes_no_outside_requests(
     registered: Registered, opened: Opened, people: Path
 ) -> None:
     content = min(people.rglob("*.jpg")).read_bytes()
@@ -104,32 +104,32 @@ def test_the_page_tells_what_the_model_answers_and_asks_for_nothing_outside(
     opened.show(content, "person.jpg")
     opened.page.locator(".heat").first.wait_for(state="attached")
 
-    said = _ask_model(registered, content)
+    answers = _ask_model(registered, content)
     heads = opened.page.locator(".head")
-    assert [one.get_attribute("data-head") for one in heads.all()] == list(said)
-    for head, answer in said.items():
+    assert [head.get_attribute("data-head") for head in heads.all()] == list(answers)
+    for head, answer in answers.items():
         shown = opened.page.locator(f"[data-head='{head}']")
         assert shown.locator(".title b").inner_text() == answer["label"]
         classes = shown.locator(".class").all()
         bars = {
-            one.get_attribute("data-class"): float(one.get_attribute("data-probability") or "")
-            for one in classes
+            bar.get_attribute("data-class"): float(bar.get_attribute("data-probability") or "")
+            for bar in classes
         }
         assert bars == pytest.approx(answer["probabilities"])
     assert opened.page.locator(".heat:visible").count() == 0
     opened.page.locator("[data-head='age'] input").check()
-    assert opened.page.locator(".heat:visible").get_attribute("alt") == (
-        "Where the network looked for age"
-    )
+    assert opened.page.locator(".heat:visible").get_attribute("alt") == ("Heat map for age")
     assert not list(opened.temporary.rglob("*.jp*g"))
     outside = [
-        url for url in opened.asked if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+        url
+        for url in opened.requested
+        if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
     ]
     assert not outside
     assert set(opened.watched.read_text().split()) == {"watching"}
 
 
-def test_a_broken_file_is_told_in_a_sentence_and_the_command_ends_by_its_id(
+def test_a_broken_file_is_one_sentence_and_sigterm_ends_the_command(
     opened: Opened, people: Path
 ) -> None:
     whole = min(people.rglob("*.jpg")).read_bytes()
@@ -144,12 +144,12 @@ def test_a_broken_file_is_told_in_a_sentence_and_the_command_ends_by_its_id(
 
     os.kill(opened.process.pid, signal.SIGTERM)
     assert opened.process.wait(COMMAND_SECONDS) == 0
-    # Nor what ONNX Runtime leaves where it sends telemetry.
+    # Not even the file of ONNX Runtime's telemetry.
     assert not list(opened.temporary.iterdir())
 
 
 @pytest.mark.parametrize("model", ["models:/person-attributes@nobody", "models:/other/1"])
-def test_a_model_that_is_not_there_is_one_line(registered: Registered, model: str) -> None:
+def test_a_missing_model_is_one_line(registered: Registered, model: str) -> None:
     environment = registered.environment()
     done = run_in_process(registered.root, environment, ("demo", "--model", model), code=2)
     assert done.stderr.startswith(f"{model}: cannot be loaded: ")
@@ -157,7 +157,7 @@ def test_a_model_that_is_not_there_is_one_line(registered: Registered, model: st
 
 
 def _ask_model(registered: Registered, content: bytes) -> dict[str, Any]:
-    """Asks in a process of its own: loading puts the model's code in front of this one's."""
+    """Asks in another process: loading a model prepends its code to the import path."""
     code = (
         "import base64, json, sys, mlflow, pandas\n"
         f"mlflow.set_tracking_uri('sqlite:///{registered.root / 'mlflow.db'}')\n"
@@ -175,5 +175,5 @@ def _ask_model(registered: Registered, content: bytes) -> dict[str, Any]:
         text=True,
         check=True,
     )
-    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return said
+    answers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answers

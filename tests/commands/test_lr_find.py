@@ -15,7 +15,7 @@ from person_attributes.training.phase import make_network
 
 
 def test_the_suggestion_is_where_the_loss_falls_fastest(random: np.random.Generator) -> None:
-    """Falls around 1e-3, is least at 1e-2, and rises after; noise at the start decides nothing."""
+    """The loss falls around 1e-3, is lowest at 1e-2, then rises. Noise at the start is ignored."""
     rates = np.geomspace(1e-6, 1, 200)
     exponents = np.log10(rates)
     losses = 2 - 1 / (1 + np.exp(-4 * (exponents + 3))) + np.exp(3 * (exponents + 1))
@@ -30,7 +30,7 @@ def test_a_loss_that_only_rises_suggests_a_tenth_of_the_first_rate() -> None:
     assert suggest_rate(rates, np.linspace(1, 5, 50)) == pytest.approx(1e-4)
 
 
-def test_a_range_test_trains_at_rates_that_rise_and_ends_where_it_diverges(
+def test_a_range_test_raises_the_rate_until_the_loss_diverges(
     params: Params,
 ) -> None:
     small = params.change(
@@ -44,7 +44,7 @@ def test_a_range_test_trains_at_rates_that_rise_and_ends_where_it_diverges(
     train, recipe = make_batches(1), make_recipe(small)
     network = make_network(build_tiny(small), train, recipe)
     test = find_learning_rate(network, train, recipe, small.lr_finder)
-    assert 3 < len(test.rates) < 60, "it ends before the highest rate"
+    assert 3 < len(test.rates) < 60, "stops before the highest rate"
     np.testing.assert_allclose(np.diff(np.log(test.rates)), np.log(1e11) / 59, rtol=1e-6)
     assert np.isfinite(test.losses).all()
     assert test.rates[0] / 10 <= test.suggestion <= test.rates[-1]

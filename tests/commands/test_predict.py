@@ -1,4 +1,4 @@
-"""Labelling many images: folders, patterns, CSV files and zips; cut off, and going on."""
+"""Labelling many images from folders, patterns, CSV files and zips; interrupted and resumed."""
 
 import csv
 import os
@@ -19,7 +19,7 @@ from tiny_model import Registered
 def registered(
     registered: Registered, tmp_path_factory: pytest.TempPathFactory, people: Path
 ) -> Registered:
-    """A registered model beside photographs; for the output of this file's tests."""
+    """A registered model beside photographs; the tests of this file write their output here."""
     registered = registered.copy(tmp_path_factory.mktemp("scored") / "workspace")
     photos = registered.root / "photos"
     shutil.copytree(people, photos)
@@ -39,8 +39,8 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def whole(registered: Registered) -> list[dict[str, str]]:
-    said = _predict(registered, "photos", "whole.csv")
-    assert "25 images, 1 unreadable, see whole.csv" in said
+    output = _predict(registered, "photos", "whole.csv")
+    assert "25 images, 1 unreadable, see whole.csv" in output
     return _read(registered.root / "whole.csv")
 
 
@@ -50,12 +50,14 @@ def test_every_image_has_a_row_and_the_broken_one_a_reason(whole: list[dict[str,
     assert broken["path"] == "photos/broken.png"
     assert broken["error"].startswith("not a JPEG, PNG, WebP or BMP image")
     assert broken["gender"] == broken["gender_probability"] == ""
-    good = [row for row in whole if not row["error"]]
-    assert {row["gender"] for row in good} <= {"female", "male"}
-    assert all(0.5 <= float(row["gender_probability"]) <= 1 for row in good)
+    valid = [row for row in whole if not row["error"]]
+    assert {row["gender"] for row in valid} <= {"female", "male"}
+    assert all(0.5 <= float(row["gender_probability"]) <= 1 for row in valid)
 
 
-def test_parquet_holds_what_csv_holds(registered: Registered, whole: list[dict[str, str]]) -> None:
+def test_parquet_has_the_content_of_csv(
+    registered: Registered, whole: list[dict[str, str]]
+) -> None:
     _predict(registered, "photos", "whole.parquet")
     table = pd.read_parquet(registered.root / "whole.parquet")
     assert list(table.columns) == list(whole[0])
@@ -70,7 +72,7 @@ def test_parquet_holds_what_csv_holds(registered: Registered, whole: list[dict[s
     assert not list(registered.root.glob("whole.parquet.*"))
 
 
-def test_a_pattern_a_zip_and_a_csv_of_paths_give_the_same(
+def test_a_pattern_a_zip_and_a_csv_of_paths_give_the_same_rows(
     registered: Registered, whole: list[dict[str, str]]
 ) -> None:
     root = registered.root
@@ -88,7 +90,7 @@ def test_a_pattern_a_zip_and_a_csv_of_paths_give_the_same(
     assert _read(root / "zip.csv") == shorter
 
 
-def test_a_file_that_is_not_there_is_a_row_with_a_reason(registered: Registered) -> None:
+def test_a_missing_file_is_a_row_with_a_reason(registered: Registered) -> None:
     (registered.root / "gone.csv").write_text("image\nnowhere.jpg\n")
     _predict(registered, "gone.csv", "gone-out.csv")
     (row,) = _read(registered.root / "gone-out.csv")
@@ -96,9 +98,7 @@ def test_a_file_that_is_not_there_is_a_row_with_a_reason(registered: Registered)
 
 
 @pytest.mark.parametrize("output", ["named.csv", "named.parquet"])
-def test_a_name_that_is_not_utf_8_is_told_as_well_as_it_can_be(
-    registered: Registered, output: str
-) -> None:
+def test_invalid_bytes_in_a_path_are_replaced(registered: Registered, output: str) -> None:
     folder = registered.root / "named"
     folder.mkdir(exist_ok=True)
     image = (registered.root / "photos" / "resized" / "1.jpg").read_bytes()
@@ -109,27 +109,25 @@ def test_a_name_that_is_not_utf_8_is_told_as_well_as_it_can_be(
     assert list(table["path"]) == ["named/caf\N{REPLACEMENT CHARACTER}.jpg"]
 
 
-def test_answers_of_another_archive_are_not_taken_up(registered: Registered) -> None:
+def test_rows_of_another_archive_are_not_reused(registered: Registered) -> None:
     root = registered.root
     photos = [root / "photos" / "resized" / f"{number}.jpg" for number in (1, 2)]
     for day, photo in zip(("monday", "tuesday"), photos, strict=True):
         with zipfile.ZipFile(root / f"{day}.zip", "w") as archive:
             archive.write(photo, "one.jpg")
             archive.writestr("two.jpg", photo.read_bytes())
-    # A folder in the way of the output ends it after all rows were scored.
+    # A folder at the path of the output causes an error after all rows are scored.
     (root / "day.csv").mkdir()
     _predict(registered, "monday.zip", "day.csv", code=2)
     (root / "day.csv").rmdir()
     assert (root / "day.csv.part").exists()
-    said = _predict(registered, "tuesday.zip", "day.csv")
-    assert "scored before" not in said
+    output = _predict(registered, "tuesday.zip", "day.csv")
+    assert "resuming" not in output
     _predict(registered, "tuesday.zip", "tuesday.csv")
     assert _read(root / "day.csv") == _read(root / "tuesday.csv")
 
 
-def test_a_scoring_that_was_killed_goes_on(
-    registered: Registered, whole: list[dict[str, str]]
-) -> None:
+def test_a_killed_run_is_resumed(registered: Registered, whole: list[dict[str, str]]) -> None:
     root = registered.root
     files = [row["path"] for row in whole if not row["error"]]
     many = [files[number % len(files)] for number in range(3000)]
@@ -152,9 +150,9 @@ def test_a_scoring_that_was_killed_goes_on(
     with part.open("a") as file:
         file.write("half a row,fem")
 
-    said = _predict(registered, "many.csv", "many-out.csv")
+    output = _predict(registered, "many.csv", "many-out.csv")
 
-    assert "images were scored before, going on" in said
+    assert "predict: resuming after " in output
     answers = {row["path"]: row for row in whole}
     assert _read(root / "many-out.csv") == [answers[path] for path in many]
     assert not part.exists()
@@ -169,13 +167,13 @@ def test_a_scoring_that_was_killed_goes_on(
         (["photos", "out.csv", "--model", "models:/other/1"], "models:/other/1: cannot be loaded"),
         (
             ["photos", "no/such/out.csv"],
-            "no/such/out.csv.part: No such file or directory. Correct the path, or make its folder",
+            "no/such/out.csv.part: No such file or directory. Correct the path, or create",
         ),
     ],
 )
-def test_what_cannot_be_scored_is_one_line(
+def test_bad_arguments_are_one_line(
     registered: Registered, whole: list[dict[str, str]], arguments: list[str], reason: str
 ) -> None:
-    said = _predict(registered, *arguments, code=2)
-    assert reason in said
-    assert len(said.strip().splitlines()) == 1
+    output = _predict(registered, *arguments, code=2)
+    assert reason in output
+    assert len(output.strip().splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Sweeps of a real project: trials in MLflow, killed ones given back, several processes at once."""
+"""Sweeps of a real project: runs of trials, requeued trials, and concurrent processes."""
 
 import contextlib
 import os
@@ -24,11 +24,11 @@ SWEEP = (*OURS, "sweep")
 
 @pytest.fixture(scope="module")
 def prepared(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose first phase is trained; the second, short one is searched."""
+    """A project whose first phase is trained. The sweep searches the short second phase."""
     project = finished.copy(tmp_path_factory.mktemp("swept") / "project")
     changes = {
         "evaluation.phase": "p2",
-        # Of all phases: were it changed later, trials would rightly train the first one anew.
+        # Applies to all phases: if changed later, trials would train the first phase again.
         "training.early_stopping.patience": 60,
         "sweep.search": SEARCH,
         "sweep.sampler": "random",
@@ -47,12 +47,12 @@ def project(prepared: Project, tmp_path: Path) -> Project:
 
 @pytest.fixture(scope="module")
 def whole(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project with a sweep that has ended; not to be changed."""
+    """A project with a finished sweep; do not change it."""
     project = prepared.copy(tmp_path_factory.mktemp("whole") / "project")
     change_params(project.params_file, {"sweep.name": "whole"})
     done = project.cli("sweep")
-    assert "sweep whole: 3 trials, and 0 that fell behind" in done.stdout
-    assert "p1 1/1" not in done.stdout, "the first phase is taken from the project"
+    assert "sweep whole: 3 trials complete, 0 pruned" in done.stdout
+    assert "p1 1/1" not in done.stdout, "the first phase is copied from the project"
     return project
 
 
@@ -73,7 +73,7 @@ def _study(project: Project, sweep: str) -> optuna.Study:
     )
 
 
-def test_every_trial_is_a_run_with_its_parameters_and_its_value(whole: Project) -> None:
+def test_every_trial_is_a_run_with_its_parameters_and_its_metric(whole: Project) -> None:
     parent, runs = _runs(whole, "whole")
     assert {run.info.status for run in [parent, *runs]} == {"FINISHED"}
     values = {trial.number: trial for trial in _study(whole, "whole").trials}
@@ -92,8 +92,8 @@ def test_every_trial_is_a_run_with_its_parameters_and_its_value(whole: Project) 
     assert left == [], "trials leave no files"
 
 
-def test_a_trial_repeats_what_the_pipeline_computes(whole: Project, tmp_path: Path) -> None:
-    """The parameters of the best trial give the best trial's value."""
+def test_the_pipeline_reproduces_a_trial(whole: Project, tmp_path: Path) -> None:
+    """The parameters of the best trial give its metric."""
     project = whole.copy(tmp_path / "project")
     best = _study(project, "whole").best_trial
     optimizer = SEARCH[OPTIMIZER]["choices"][best.params[OPTIMIZER]]  # type: ignore[index]
@@ -104,7 +104,7 @@ def test_a_trial_repeats_what_the_pipeline_computes(whole: Project, tmp_path: Pa
     assert float(history[1].split(",")[column]) == best.value
 
 
-def test_a_killed_trial_is_given_back_and_others_go_on(project: Project) -> None:
+def test_a_killed_trial_is_requeued_and_resumed(project: Project) -> None:
     changes = {"sweep.name": "killed", "sweep.trials": 2, "phases.p2.epochs": 60}
     changes |= {"runtime.checkpoint_minutes": 0.0}
     change_params(project.params_file, changes)
@@ -116,23 +116,23 @@ def test_a_killed_trial_is_given_back_and_others_go_on(project: Project) -> None
     _let_two_minutes_pass(project)
     change_params(project.params_file, {"runtime.checkpoint_minutes": 5.0})
     both = [project.start(*SWEEP) for _ in range(2)]
-    said = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert sum("goes on from its checkpoint, after epoch" in text for text in said) == 1
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert sum("goes on from its checkpoint, after epoch" in text for text in outputs) == 1
     trials = _study(project, "killed").trials
     states = [trial.state.name for trial in trials]
     assert states[0] == "FAIL"
-    assert states.count("COMPLETE") in {2, 3}, "a second process may end a trial more"
+    assert states.count("COMPLETE") in {2, 3}, "the second process may run one more trial"
     assert trials[0].params in [trial.params for trial in trials[1:]]
     parent, runs = _runs(project, "killed")
     assert {run.info.status for run in [parent, *runs]} == {"FINISHED"}
-    assert len(runs) == states.count("COMPLETE"), "the killed trial went on in its run"
+    assert len(runs) == states.count("COMPLETE"), "the killed trial resumed its run"
     drawn = {trial.params[RATE] for trial in trials}
-    assert len(drawn) == len(trials) - 1, "no trial twice but the one that was given back"
+    assert len(drawn) == len(trials) - 1, "only the requeued trial occurs twice"
 
 
 def _let_two_minutes_pass(project: Project) -> None:
-    """Sets back when trials last showed that they live; after a minute they count as dead."""
+    """Sets the heartbeats back by two minutes: trials are dead after one minute without any."""
     with (
         contextlib.closing(sqlite3.connect(project.root / "sweeps" / "optuna.db")) as database,
         database,
@@ -142,7 +142,7 @@ def _let_two_minutes_pass(project: Project) -> None:
         )
 
 
-def test_ctrl_c_ends_a_sweep_and_the_next_start_goes_on(project: Project) -> None:
+def test_ctrl_c_stops_a_sweep_and_the_next_start_resumes_it(project: Project) -> None:
     changes = {"sweep.name": "stopped", "sweep.trials": 1, "phases.p2.epochs": 60}
     change_params(project.params_file, changes)
     first = project.start(*SWEEP)
@@ -159,36 +159,36 @@ def test_ctrl_c_ends_a_sweep_and_the_next_start_goes_on(project: Project) -> Non
     assert [run.info.status for run in runs] == ["KILLED"]
     done = project.cli("sweep").stdout
     assert "goes on from its checkpoint, after epoch" in done
-    assert "sweep stopped: 1 trials, and 0 that fell behind" in done
+    assert "sweep stopped: 1 trials complete, 0 pruned" in done
     _, runs = _runs(project, "stopped")
     assert [run.info.status for run in runs] == ["FINISHED"]
 
 
-def test_a_trial_that_its_values_did_not_end_is_given_back(project: Project) -> None:
+def test_a_trial_that_failed_for_another_reason_is_requeued(project: Project) -> None:
     changes = {"sweep.name": "misplaced", "sweep.trials": 1, "runtime.devices": "hosts"}
     change_params(project.params_file, changes)
     failed = project.cli("sweep", code=2)
     assert "TF_CONFIG: expected" in failed.stderr
-    assert "trial 0: given back; the same sweep goes on with it" in failed.stdout
+    assert "trial 0: requeued; run the sweep again to resume it" in failed.stdout
     change_params(project.params_file, {"runtime.devices": "one"})
-    assert "sweep misplaced: 1 trials, and 0 that fell behind" in project.cli("sweep").stdout
-    given, done = _study(project, "misplaced").trials
-    assert (given.state.name, done.state.name) == ("FAIL", "COMPLETE")
-    assert given.params == done.params
+    assert "sweep misplaced: 1 trials complete, 0 pruned" in project.cli("sweep").stdout
+    requeued, done = _study(project, "misplaced").trials
+    assert (requeued.state.name, done.state.name) == ("FAIL", "COMPLETE")
+    assert requeued.params == done.params
     _, runs = _runs(project, "misplaced")
     assert [run.info.status for run in runs] == ["FINISHED"]
 
 
-def test_values_that_cannot_be_trained_end_their_trial_alone(project: Project) -> None:
+def test_untrainable_values_end_only_their_trial(project: Project) -> None:
     rates = {"kind": "choice", "choices": [1e30, 1e-3]}
     changes = {"sweep.name": "wild", "sweep.sampler": "grid", "sweep.search": {RATE: rates}}
     change_params(project.params_file, changes | {"sweep.trials": 2, OPTIMIZER: "sgd"})
     done = project.cli("sweep").stdout
     assert "Expected a finite number. Lower the phase's learning_rate" in done
-    assert "sweep wild: 1 trials, and 1 that fell behind" in done
+    assert "sweep wild: 1 trials complete, 1 pruned" in done
 
 
-def test_a_sweep_without_data_takes_no_name(project: Project) -> None:
+def test_a_sweep_without_data_creates_no_study(project: Project) -> None:
     change_params(project.params_file, {"sweep.name": "early"})
     remove(project.root / "data" / "encoded")
     failed = project.cli("sweep", code=2)
@@ -197,8 +197,8 @@ def test_a_sweep_without_data_takes_no_name(project: Project) -> None:
     assert not (project.root / "sweeps" / "optuna.db").exists()
 
 
-def test_trials_that_fall_behind_are_ended(project: Project) -> None:
-    rates = {"kind": "choice", "choices": [1e-3, 1e-8, 2e-8]}  # the grid tries them in this order
+def test_poor_trials_are_pruned(project: Project) -> None:
+    rates = {"kind": "choice", "choices": [1e-3, 1e-8, 2e-8]}  # in the order of the grid
     changes = {
         "sweep.name": "pruned",
         "sweep.trials": 3,
@@ -212,7 +212,7 @@ def test_trials_that_fall_behind_are_ended(project: Project) -> None:
     done = project.cli("sweep")
     states = [trial.state.name for trial in _study(project, "pruned").trials]
     assert states == ["COMPLETE", "PRUNED", "PRUNED"]
-    assert "p1 1/1" not in done.stdout, "what follows an ended trial takes phases over, too"
+    assert "p1 1/1" not in done.stdout, "trials after a pruned one copy phases, too"
     _, runs = _runs(project, "pruned")
     assert all(run.data.metrics["value"] > 0 for run in runs)
 
@@ -221,19 +221,19 @@ def test_a_sweep_of_other_parameters_needs_another_name(whole: Project, tmp_path
     project = whole.copy(tmp_path / "project")
     change_params(project.params_file, {"sweep.name": "whole", "model.dropout": 0.3})
     failed = project.cli("sweep", code=2)
-    assert "'whole' was begun with other parameters or other data" in failed.stderr
+    assert "'whole' was started with other parameters or other data" in failed.stderr
 
 
 @pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+nothing"])
-def test_a_database_that_cannot_be_used_is_one_line(project: Project, driver: str) -> None:
-    """Nothing listens on that port; nor is a driver installed, unless teams share this machine."""
+def test_an_unreachable_database_is_one_line(project: Project, driver: str) -> None:
+    """Nothing listens on that port. The driver may not be installed either."""
     change_params(project.params_file, {"sweep.name": "nowhere"})
     process = project.start(*SWEEP, SWEEP_STORAGE=f"{driver}://mlflow:secret@127.0.0.1:9/optuna")
-    said, _ = process.communicate()
+    output, _ = process.communicate()
     assert process.returncode == 2
-    assert said.startswith("SWEEP_STORAGE: ")
-    assert "secret" not in said
-    assert len(said.splitlines()) == 1
+    assert output.startswith("SWEEP_STORAGE: ")
+    assert "secret" not in output
+    assert len(output.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_database_that_cannot_be_used_is_one_line(project: Project, driver: st
         ),
     ],
 )
-def test_what_cannot_be_searched_is_one_line(
+def test_an_invalid_search_is_one_line(
     project: Project, search: dict[str, object], message: str
 ) -> None:
     change_params(project.params_file, {"sweep.search": search, "sweep.sampler": "random"})

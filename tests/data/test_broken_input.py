@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from fuzzing.targets import TARGETS, Trespassed, prepare, read_corpus, watched
+from fuzzing.targets import TARGETS, ForbiddenAccessError, prepare, read_corpus, watched
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -78,7 +78,7 @@ def test_the_guard_sees_what_it_must() -> None:
         lambda: Path("/tmp/written-by-a-test").write_bytes(b""),
         lambda: Path("/tmp/made-by-a-test").mkdir(),
     ):
-        with pytest.raises(Trespassed), watched():
+        with pytest.raises(ForbiddenAccessError), watched():
             trespass()
 
 

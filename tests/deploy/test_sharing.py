@@ -1,4 +1,4 @@
-"""What a team shares: a tracking server, its accounts, sweeps and data. `make postgres`."""
+"""Sharing in a team: a tracking server, its accounts, sweeps and data. `make postgres`."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ MOVE = ROOT / "deploy" / "move_tracking.py"
 
 @dataclass(frozen=True)
 class Member(Project):
-    """A copy of the project in the shell of somebody who has an account."""
+    """A copy of the project in the shell of a user with an account."""
 
     variables: dict[str, str] = field(default_factory=dict)
 
@@ -57,7 +57,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
 def server(
     tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, store: ObjectStore
 ) -> Iterator[TeamServer]:
-    """A team's server with an account, which the admin has made."""
+    """A team's server with an account that the admin created."""
     server = TeamServer(tmp_path_factory.mktemp("server"), postgres, store)
     server.create_account(*ACCOUNT.values())
     yield server
@@ -75,7 +75,7 @@ def client(server: TeamServer, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
 def moved(
     make_project: Callable[[str], Project], postgres: Postgres, server: TeamServer
 ) -> tuple[Member, str]:
-    """A project whose history was moved to the server, and what the command said."""
+    """A project whose runs were moved to the server, and the output of that command."""
     project = make_project("moved")
     phase = read_yaml(project.params_file)["phases"]["p1"]
     changes = {
@@ -93,7 +93,7 @@ def moved(
 
 
 def _operate(member: Member, postgres: Postgres) -> Member:
-    """The same folder in the shell of the server's operator."""
+    """The same folder in the shell of the server's admin."""
     variables = member.variables | postgres.environment
     variables |= {"MLFLOW_TRACKING_USERNAME": ADMIN, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
     variables["MLFLOW_BACKEND_STORE_URI"] = "postgresql+psycopg:///mlflow"
@@ -102,7 +102,7 @@ def _operate(member: Member, postgres: Postgres) -> Member:
 
 @pytest.fixture(scope="module")
 def members(moved: tuple[Member, str], server: TeamServer) -> list[Member]:
-    """Two whose pipelines ran at once, while the server was ended and started again."""
+    """Two members whose pipelines ran concurrently while the server was restarted."""
     first, _ = moved
     change_params(first.params_file, {"split.seed": 43, "phases.p1.epochs": EPOCHS})
     second = Member(first.root.with_name("second"), first.variables)
@@ -115,7 +115,7 @@ def members(moved: tuple[Member, str], server: TeamServer) -> list[Member]:
     server.start()
     for member, process in zip(members, both, strict=True):
         rest, _ = process.communicate()
-        # Training waits for a server; what would begin a run ends with a line, and is run again.
+        # Training waits for a server. A stage that starts meanwhile fails with one line.
         assert "Traceback" not in rest
         if process.returncode != 0:
             assert "MLflow at http" in rest
@@ -123,12 +123,12 @@ def members(moved: tuple[Member, str], server: TeamServer) -> list[Member]:
     return members
 
 
-def test_everything_that_was_tracked_moves_to_the_server(
+def test_the_whole_store_is_moved_to_the_server(
     moved: tuple[Member, str], client: MlflowClient, tmp_path: Path
 ) -> None:
-    member, said = moved
+    member, output = moved
     embedded = MlflowClient(f"sqlite:///{member.root / 'mlflow.db'}")
-    assert f"has 2 experiments, {1 + len(REUSED + STAGES)} runs, 1 model versions" in said
+    assert f"has 2 experiments, {1 + len(REUSED + STAGES)} runs, 1 model versions" in output
     for run in _runs(embedded):
         there = client.get_run(run.info.run_id)
         assert there.data.to_dictionary() == run.data.to_dictionary()
@@ -151,7 +151,7 @@ def test_everything_that_was_tracked_moves_to_the_server(
     assert int(experiment.experiment_id) > 1
 
 
-def test_a_store_is_moved_once_and_into_an_empty_server(
+def test_a_store_is_moved_only_to_an_empty_server(
     moved: tuple[Member, str], postgres: Postgres
 ) -> None:
     refused = _operate(moved[0], postgres).run("python", str(MOVE), code=2)
@@ -173,7 +173,7 @@ def _children(runs: list[Run], parent: Run) -> dict[str, Run]:
 def test_two_pipelines_share_one_server(
     members: list[Member], moved: tuple[Member, str], client: MlflowClient
 ) -> None:
-    """Each has its execution with every stage and every epoch once, though the server was away."""
+    """Each has one execution with every stage and epoch once, although the server was restarted."""
     embedded = MlflowClient(f"sqlite:///{moved[0].root / 'mlflow.db'}")
     earlier = {run.info.run_id: run for run in _runs(embedded)}
     runs = [run for run in _runs(client) if run.info.run_id not in earlier]
@@ -193,7 +193,7 @@ def test_two_pipelines_share_one_server(
     assert sorted(int(version.version) for version in versions) == [1, 2, 3]
 
 
-def test_clients_reach_artifacts_and_models_by_the_server_alone(
+def test_clients_reach_artifacts_and_models_through_the_server(
     members: list[Member], store: ObjectStore
 ) -> None:
     code = (
@@ -207,7 +207,9 @@ def test_clients_reach_artifacts_and_models_by_the_server_alone(
     assert any(key.endswith("network.onnx") for key in kept)
 
 
-def test_strangers_are_refused_in_one_line(members: list[Member], server: TeamServer) -> None:
+def test_users_without_an_account_are_refused_in_one_line(
+    members: list[Member], server: TeamServer
+) -> None:
     address = {"MLFLOW_TRACKING_URI": server.address}
     wrong = ACCOUNT | {"MLFLOW_TRACKING_PASSWORD": "no password of ada"}
     for variables in (address, address | wrong):
@@ -216,7 +218,7 @@ def test_strangers_are_refused_in_one_line(members: list[Member], server: TeamSe
         assert len(refused.stderr.strip().splitlines()) == 1
 
 
-def test_a_pull_from_s3_leaves_nothing_to_run(
+def test_after_a_pull_from_s3_nothing_is_computed(
     members: list[Member], store: ObjectStore, tmp_path: Path
 ) -> None:
     store.client.create_bucket(Bucket="data")
@@ -236,9 +238,9 @@ def test_a_pull_from_s3_leaves_nothing_to_run(
 def test_sweeps_of_two_machines_share_one_study(
     members: list[Member], postgres: Postgres, client: MlflowClient
 ) -> None:
-    """Begun at once in two folders, killed in one, stopped in the other, and gone on with in both.
+    """The sweep starts in two folders, is killed in one, stopped in the other, and resumed in both.
 
-    What holds off other processes of one folder does not hold off those of another.
+    The lock file of one folder does not lock out processes of another folder.
     """
     address = f"postgresql+psycopg://127.0.0.1:{postgres.port}/optuna"
     changes = {
@@ -259,24 +261,24 @@ def test_sweeps_of_two_machines_share_one_study(
         read_until("p1 2/60", process)
         os.killpg(process.pid, number)
         process.communicate()
-    # A trial is dead once it has shown no sign of life for a minute.
+    # A trial is dead after a minute without a heartbeat.
     time.sleep(65)
     both = [machine.start(*SWEEP) for machine in machines]
-    said = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
     with pytest.MonkeyPatch.context() as shell:
         for name, value in postgres.environment.items():
             shell.setenv(name, value)
-        # Connections that a pool keeps would be closed by nobody.
+        # Nobody would close the connections in a pool.
         storage = optuna.storages.RDBStorage(address, engine_kwargs={"poolclass": NullPool})
         trials = optuna.load_study(study_name="shared", storage=storage).trials
     states = [trial.state.name for trial in trials]
     done = [trial.params[RATE] for trial in trials if trial.state.name == "COMPLETE"]
     assert states[:2] == ["FAIL", "FAIL"]
-    assert states.count("COMPLETE") in {3, 4}, "a second process may end a trial more"
+    assert states.count("COMPLETE") in {3, 4}, "the second process may run one more trial"
     assert len(set(done)) == len(done), "no trial twice"
-    assert {trial.params[RATE] for trial in trials[:2]} < set(done), "both were given back"
+    assert {trial.params[RATE] for trial in trials[:2]} < set(done), "both were requeued"
     runs = [run for run in _runs(client) if run.data.tags.get("sweep") == "shared"]
     (parent,) = [run for run in runs if run.info.run_name == "sweep shared"]
-    assert len(runs) == 1 + len(done), "trials that were given back went on in their runs"
+    assert len(runs) == 1 + len(done), "requeued trials resumed their runs"
     assert {run.info.status for run in runs} == {"FINISHED"}, parent

@@ -1,4 +1,4 @@
-"""Other data, other heads, other phases and other hyperparameters, by changing `params.yaml` alone."""
+"""Other data, heads, phases and hyperparameters need changes to `params.yaml` only."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ STAGES = [
 
 @pytest.fixture(scope="module")
 def signs(make_project: Callable[[str], Project]) -> Project:
-    """Other data, other heads and other phases: missing labels, a stratified split, test rows."""
+    """Other data, heads and phases, with missing labels, a stratified split and test rows."""
     project = make_project("signs")
     _draw_signs(project.root / "signs")
     phase = {"trainable": "all", "augmentation": "standard", "learning_rate": 0.01, "epochs": 2}
@@ -32,7 +32,7 @@ def signs(make_project: Callable[[str], Project]) -> Project:
             "paint": {"column": "paint", "classes": ["red", "green", "blue"]},
         },
         "split.method": "stratified",
-        "split.near_duplicates.across_parts": "report",  # the signs are all alike
+        "split.near_duplicates.across_parts": "report",  # all signs are near-duplicates
         "split.validation_share": 0.2,
         "split.test_share": 0.25,
         "phases": {
@@ -51,7 +51,7 @@ def signs(make_project: Callable[[str], Project]) -> Project:
     return project
 
 
-def test_other_data_needs_other_parameters_alone(signs: Project) -> None:
+def test_other_data_needs_only_other_parameters(signs: Project) -> None:
     metrics = json.loads((signs.root / "reports/metrics.json").read_text())
     assert {"shape_accuracy", "paint_accuracy", "mean_accuracy"} <= set(metrics)
     assert "gender_accuracy" not in metrics
@@ -69,8 +69,8 @@ def test_other_data_needs_other_parameters_alone(signs: Project) -> None:
     assert "10 test rows, which nothing saw before" in summary
 
 
-def test_force_leaves_every_output_as_it_was(signs: Project) -> None:
-    """The stages' own processes, too, write what they wrote within one process."""
+def test_forced_repro_writes_identical_outputs(signs: Project) -> None:
+    """Stages in separate processes write the same outputs as stages in one process."""
     before = (signs.root / "dvc.lock").read_bytes()
     executed = signs.repro("--force")
     assert {"ingest", "split", "inspect", "train@all", "train@heads", "register"} < set(executed)
@@ -78,7 +78,7 @@ def test_force_leaves_every_output_as_it_was(signs: Project) -> None:
 
 
 def _draw_signs(folder: Path) -> None:
-    """Draws tall PNG and wide BMP pictures with a CSV of other columns; some labels are empty."""
+    """Draws tall PNG and wide BMP images, and a CSV file with other columns and empty labels."""
     folder.mkdir()
     random = np.random.default_rng(0)
     rows = []

@@ -1,4 +1,4 @@
-"""The whole pipeline, run for real: DVC, MLflow, a served model asked over HTTP."""
+"""The whole pipeline with DVC and MLflow, and requests to a served model over HTTP."""
 
 import ast
 import csv
@@ -33,7 +33,7 @@ def _runs(project: Project) -> list[Run]:
 
 
 def _download(project: Project, version: str) -> Path:
-    """Brings what a version of the registry holds: `/2` or `@champion`."""
+    """Downloads the files of a version of the registry: `/2` or `@champion`."""
     folder = project.root / f"downloaded{version[1:]}"
     folder.mkdir()
     uri = f"models:/person-attributes{version}"
@@ -59,13 +59,13 @@ def _parents(runs: list[Run]) -> list[Run]:
     return [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
 
 
-def test_a_second_repro_asks_the_registry_alone_and_leaves_no_run(finished: Project) -> None:
+def test_a_second_repro_only_checks_the_registry_and_logs_no_run(finished: Project) -> None:
     before = len(_runs(finished))
     assert finished.repro() == ["register"]
     assert len(_runs(finished)) == before
 
 
-def test_every_stage_is_a_finished_run_below_one_parent(finished: Project) -> None:
+def test_every_stage_is_a_finished_run_with_the_same_parent(finished: Project) -> None:
     runs = _runs(finished)
     (parent,) = _parents(runs)
     children = [run for run in runs if run is not parent]
@@ -78,7 +78,7 @@ def test_every_stage_is_a_finished_run_below_one_parent(finished: Project) -> No
         assert run.data.tags["mlflow.source.git.commit"]
 
 
-def test_runs_carry_the_digests_that_dvc_computes(finished: Project) -> None:
+def test_runs_log_the_digests_that_dvc_computes(finished: Project) -> None:
     lock = read_yaml(finished.root / "dvc.lock")["stages"]
     compared = 0
     for run in _runs(finished):
@@ -90,7 +90,7 @@ def test_runs_carry_the_digests_that_dvc_computes(finished: Project) -> None:
     assert compared > 20
 
 
-def test_the_parent_carries_all_parameters_and_the_final_accuracies(finished: Project) -> None:
+def test_the_parent_run_has_all_parameters_and_the_final_accuracies(finished: Project) -> None:
     (parent,) = _parents(_runs(finished))
     metrics = json.loads((finished.root / "reports/metrics.json").read_text())
     assert parent.data.params["phases.p4.learning_rate"] == "0.001"
@@ -111,10 +111,10 @@ def test_phases_log_every_epoch_of_every_head(finished: Project) -> None:
             assert [artifact.path.endswith(".keras") for artifact in artifacts] == [True]
 
 
-def test_data_stages_log_their_data_and_pictures(finished: Project) -> None:
+def test_data_stages_log_their_data_and_figures(finished: Project) -> None:
     by_stage = {_stage_of(run): run for run in _runs(finished)}
     client = _client(finished)
-    for stage, picture in (
+    for stage, artifact in (
         ("ingest", "class_shares.png"),
         ("split", "class_shares_validation.png"),
         ("split", "near_duplicates.csv"),
@@ -123,8 +123,8 @@ def test_data_stages_log_their_data_and_pictures(finished: Project) -> None:
         ("initialize", "network.png"),
         ("evaluate", "figures/confusions.svg"),
     ):
-        run_id, folder = by_stage[stage].info.run_id, str(Path(picture).parent).strip(".")
-        assert picture in {file.path for file in client.list_artifacts(run_id, folder or None)}
+        run_id, folder = by_stage[stage].info.run_id, str(Path(artifact).parent).strip(".")
+        assert artifact in {file.path for file in client.list_artifacts(run_id, folder or None)}
     for stage in ("ingest", "encode", "split"):
         inputs = by_stage[stage].inputs
         assert inputs is not None
@@ -139,14 +139,14 @@ def test_all_validation_rows_are_scored_and_no_training_row(finished: Project) -
 
 
 @pytest.mark.parametrize("folder", ["data", "evaluation"])
-def test_pages_ask_for_nothing_outside_themselves(finished: Project, folder: str) -> None:
+def test_pages_need_no_other_files(finished: Project, folder: str) -> None:
     page = (finished.root / f"reports/{folder}/index.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page)
     assert page.count("<svg") >= 3
     assert "<script" not in page
 
 
-def test_dvc_shows_figures_of_each_head(finished: Project) -> None:
+def test_dvc_shows_the_metrics_of_each_head(finished: Project) -> None:
     shown = finished.run("dvc", "metrics", "show").stdout
     assert "gender_accuracy" in shown
     assert "mean_accuracy" in shown
@@ -165,7 +165,7 @@ def test_dvc_shows_the_figures_offline(finished: Project) -> None:
 
 @pytest.fixture(scope="module")
 def changed(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project that was executed again with another rate of its last phase; not to be changed."""
+    """A project executed again with another learning rate of its last phase; do not change it."""
     project = finished.copy(tmp_path_factory.mktemp("changed") / "project")
     change_params(project.params_file, {"phases.p5.learning_rate": 0.02})
     assert "phases.p5.learning_rate" in project.run("dvc", "params", "diff").stdout
@@ -189,8 +189,8 @@ def test_an_execution_names_the_runs_that_it_reused(finished: Project, changed: 
     assert parent.data.params["phases.p5.learning_rate"] == "0.02"
 
 
-def test_two_evaluations_are_compared_by_any_of_their_names(changed: Project) -> None:
-    """The same two, as executions, as model versions and as git revisions."""
+def test_evaluations_can_be_named_in_different_ways(changed: Project) -> None:
+    """The same two evaluations, as executions, model versions and git revisions."""
     first, second = (run.info.run_id for run in _parents(_runs(changed)))
     pairs = [
         (first, second),
@@ -198,28 +198,28 @@ def test_two_evaluations_are_compared_by_any_of_their_names(changed: Project) ->
         ("HEAD~1", "HEAD"),
         ("HEAD~1", "workspace"),
     ]
-    told = [changed.cli("compare", *pair).stdout.split("\n", 2)[2] for pair in pairs]
-    assert "phases.p5.learning_rate: 0.001 -> 0.02" in told[0]
-    assert re.search(r"mean accuracy [+-]0\.\d{4} \(.* on the same 9 validation rows\.", told[0])
-    assert set(told) == {told[0]}
+    tables = [changed.cli("compare", *pair).stdout.split("\n", 2)[2] for pair in pairs]
+    assert "phases.p5.learning_rate: 0.001 -> 0.02" in tables[0]
+    assert re.search(r"mean accuracy [+-]0\.\d{4} \(.* on the same 9 validation rows\.", tables[0])
+    assert set(tables) == {tables[0]}
 
 
-def test_what_cannot_be_compared_is_one_line(finished: Project) -> None:
+def test_an_impossible_comparison_is_one_line(finished: Project) -> None:
     (parent,) = _parents(_runs(finished))
     by_stage = {_stage_of(run): run.info.run_id for run in _runs(finished)}
     for reference, reason in (
-        ("nothing", "neither a run, a model nor a revision"),
+        ("nothing", "no such run, model or git revision"),
         ("models:/person-attributes/77", "no such model"),
         ("models:/person-attributes", "no such model"),
         ("0" * 32, "no such run"),
-        (by_stage["ingest"], "nothing was evaluated below it"),
+        (by_stage["ingest"], "has no evaluation"),
     ):
         refused = finished.cli("compare", parent.info.run_id, reference, code=2)
         assert reason in refused.stderr
         assert len(refused.stderr.splitlines()) == 1
 
 
-def test_a_challenger_that_gains_too_little_waits_for_a_reason(project: Project) -> None:
+def test_a_challenger_that_gains_too_little_needs_a_reason(project: Project) -> None:
     change_params(project.params_file, {"registry.gate.min_gain": 0.9})
     project.cli("register")
     assert _champion(project) == "1"
@@ -236,25 +236,25 @@ def test_a_challenger_that_gains_too_little_waits_for_a_reason(project: Project)
     assert _champion(project) == "1"
 
 
-def test_figures_that_are_not_what_they_say_are_not_promoted(project: Project) -> None:
+def test_false_metrics_are_not_promoted(project: Project) -> None:
     path = project.root / "reports/metrics.json"
-    figures = json.loads(path.read_text())
-    path.write_text(json.dumps(figures | {"age_accuracy": 0.97}))
-    said = project.cli("register").stdout
-    assert "version 2 is not champion: accuracies: expected shares of rows" in said
-    assert "age 0.9700, which is" in said
+    metrics = json.loads(path.read_text())
+    path.write_text(json.dumps(metrics | {"age_accuracy": 0.97}))
+    output = project.cli("register").stdout
+    assert "version 2 is not champion: accuracies: expected shares of rows" in output
+    assert "age 0.9700, which is" in output
 
 
-def test_a_changed_colour_trains_and_registers_nothing(project: Project) -> None:
+def test_another_colour_neither_trains_nor_registers(project: Project) -> None:
     change_params(project.params_file, {"report.colour": "#aa3355"})
     assert sorted(project.repro()) == ["evaluate", "inspect", "register"]
     assert [str(one.version) for one in _client(project).search_model_versions()] == ["1"]
-    last = _parents(_runs(project))[-1]  # its row in the view of the best executions is not blank
+    last = _parents(_runs(project))[-1]  # shown in the MLflow UI, so it needs metrics
     assert last.data.tags["registered_version"] == "1"
     assert 0 < last.data.metrics["mean_accuracy"] <= 1
 
 
-def test_another_image_size_runs_nothing_but_its_pack(project: Project) -> None:
+def test_another_image_size_runs_only_its_pack(project: Project) -> None:
     change_params(project.params_file, {"data.image_sizes": [32, 40, 48]})
     assert project.repro("pack", "inspect", "evaluate") == ["pack@48"]
     assert "modified" not in project.run("dvc", "status").stdout
@@ -263,8 +263,8 @@ def test_another_image_size_runs_nothing_but_its_pack(project: Project) -> None:
     assert "modified" not in project.run("dvc", "status").stdout
 
 
-def test_a_phase_that_was_removed_leaves_no_trace(project: Project) -> None:
-    """Its history lies in the folder that `evaluate` depends on."""
+def test_the_history_of_a_removed_phase_is_removed(project: Project) -> None:
+    """It is in the folder that `evaluate` depends on."""
     history = project.root / "reports/phases/p6.csv"
     history.write_text("epoch\n1\n", encoding="utf-8")
     assert project.repro("evaluate") == ["evaluate"]
@@ -273,7 +273,7 @@ def test_a_phase_that_was_removed_leaves_no_trace(project: Project) -> None:
     assert project.repro("evaluate") == []
 
 
-def test_exp_run_changes_a_number_and_shows_it(project: Project) -> None:
+def test_exp_run_changes_a_parameter_and_shows_it(project: Project) -> None:
     key = "evaluation.training_rows"
     project.run("dvc", "exp", "run", "-S", f"{key}=20", "--name", "fewer", "evaluate")
     shown = project.run("dvc", "exp", "show", "--csv").stdout
@@ -297,7 +297,7 @@ def test_exp_run_changes_a_number_and_shows_it(project: Project) -> None:
         ),
     ],
 )
-def test_bad_input_is_one_line_and_exit_2_and_nothing_is_lost(
+def test_bad_input_is_one_line_with_exit_code_2_and_keeps_the_outputs(
     project: Project, changes: dict[str, Any], message: str
 ) -> None:
     def outputs() -> dict[str, bytes]:
@@ -312,11 +312,11 @@ def test_bad_input_is_one_line_and_exit_2_and_nothing_is_lost(
     change_params(project.params_file, changes)
     failed = project.cli("ingest", code=2)
     assert message in failed.stderr
-    assert failed.stderr.count("\n") <= 2  # a line, and one for each kind of fault in the rows
+    assert failed.stderr.count("\n") <= 2  # one line, plus one per kind of fault
     assert outputs() == before
 
 
-def test_bad_rows_are_listed_and_the_share_to_raise_is_named(project: Project) -> None:
+def test_bad_rows_are_listed_and_the_error_names_the_limit(project: Project) -> None:
     image = project.root / "data/sample/resized/3.jpg"
     kept = image.read_bytes()
     image.write_bytes(kept[:1000])
@@ -336,17 +336,17 @@ def test_bad_rows_are_listed_and_the_share_to_raise_is_named(project: Project) -
     assert image.read_bytes() == kept[:1000]
 
 
-def test_a_split_drawn_anew_between_phases_is_refused(project: Project) -> None:
-    """Or rows that p4 trained on would be among those that p5 is scored on."""
+def test_another_split_between_phases_is_refused(project: Project) -> None:
+    """Otherwise the rows that p5 is scored on may include rows that p4 was trained on."""
     change_params(project.params_file, {"split.seed": 43})
     project.cli("split")
     for command in (("train", "p5"), ("evaluate",)):
         failed = project.cli(*command, code=2)
-        assert "was trained under another split" in failed.stderr
+        assert "was trained on another split" in failed.stderr
         assert failed.stderr.count("\n") == 1
 
 
-def test_a_killed_execution_goes_on_in_its_runs(project: Project) -> None:
+def test_a_killed_execution_resumes_its_runs(project: Project) -> None:
     change_params(project.params_file, {"phases.p5.epochs": 2, "runtime.checkpoint_minutes": 0.0})
     known = {run.info.run_id for run in _runs(project)}
     dvc = project.start("dvc", "repro")
@@ -361,14 +361,14 @@ def test_a_killed_execution_goes_on_in_its_runs(project: Project) -> None:
     assert stages == ["train@p5", "evaluate"]
     assert set(fresh) < {run.info.run_id for run in after}
     assert {run.info.status for run in after} == {"FINISHED"}
-    assert _find_backups(project) == []
+    assert _find_checkpoints(project) == []
 
 
-def _find_backups(project: Project) -> list[Path]:
+def _find_checkpoints(project: Project) -> list[Path]:
     return sorted((project.root / "checkpoints").rglob("state.npy"))
 
 
-def test_mlflow_run_nests_the_stages_under_its_own_run(project: Project) -> None:
+def test_mlflow_run_is_the_parent_of_the_stages(project: Project) -> None:
     change_params(project.params_file, {"split.validation_share": 0.2})
     options = ["--env-manager", "local", "--experiment-name", "project runs"]
     project.run("mlflow", "run", ".", "-P", "target=split", *options)
@@ -384,6 +384,16 @@ def test_mlflow_run_nests_the_stages_under_its_own_run(project: Project) -> None
     assert {"reused.ingest", "reused.sample"} <= set(parent.data.tags)
 
 
+def test_only_the_evaluated_phase_warns_of_heads_at_the_class_prior(project: Project) -> None:
+    change_params(project.params_file, {"training.min_prior_improvement": 0.99})
+    warning = r"^p\d: \w+ is no better than the class prior \(loss \d+\.\d\d, prior \d+\.\d\d\)\. "
+    for phase, warns in (("p4", False), ("p5", True)):
+        output = project.cli("train", phase).stdout
+        assert bool(re.search(warning, output, re.MULTILINE)) == warns
+        by_stage = {_stage_of(run): run for run in _runs(project)}
+        assert by_stage[f"train@{phase}"].data.tags[f"{phase}.at_prior"]
+
+
 @pytest.fixture(scope="module")
 def served(finished: Project) -> Iterator[Endpoint]:
     """The registered model behind `mlflow models serve`."""
@@ -394,9 +404,7 @@ def served(finished: Project) -> Iterator[Endpoint]:
         yield endpoint
 
 
-def test_the_served_model_answers_what_the_evaluation_says(
-    finished: Project, served: Endpoint
-) -> None:
+def test_the_served_model_agrees_with_the_evaluation(finished: Project, served: Endpoint) -> None:
     predictions = pd.read_csv(
         finished.root / "reports/evaluation/predictions.csv", keep_default_na=False
     )
@@ -405,13 +413,13 @@ def test_the_served_model_answers_what_the_evaluation_says(
     encoded = [{"image": encode(images[row])} for row in predictions["row"]]
     status, answers = served.ask({"dataframe_records": encoded})
     assert status == 200
-    for answer, (_, said) in zip(answers, predictions.iterrows(), strict=True):
+    for answer, (_, expected) in zip(answers, predictions.iterrows(), strict=True):
         for head in read_params(finished.params_file).heads:
-            assert answer[head]["label"] == said[f"{head}_pred"]
-            assert answer[head]["probability"] == pytest.approx(said[f"{head}_prob"], abs=1e-4)
+            assert answer[head]["label"] == expected[f"{head}_pred"]
+            assert answer[head]["probability"] == pytest.approx(expected[f"{head}_prob"], abs=1e-4)
 
 
-def test_a_folder_is_labelled_as_the_server_does(
+def test_predict_gives_the_answers_of_the_server(
     finished: Project, served: Endpoint, tmp_path: Path
 ) -> None:
     output = tmp_path / "predictions.csv"
@@ -423,15 +431,15 @@ def test_a_folder_is_labelled_as_the_server_does(
         _, (answer,) = served.ask({"dataframe_records": [{"image": image}]})
         assert (answer.pop("error"), answer.pop("reason")) == ("", "")
         assert row["error"] == ""
-        for head, said in answer.items():
-            assert said["label"] == row[head]
-            assert said["probability"] == float(row[f"{head}_probability"])
+        for head, prediction in answer.items():
+            assert prediction["label"] == row[head]
+            assert prediction["probability"] == float(row[f"{head}_probability"])
 
 
-def test_a_head_that_is_switched_off_is_in_no_answer(project: Project) -> None:
+def test_an_excluded_head_is_in_no_answer(project: Project) -> None:
     change_params(project.params_file, {"registry.serving.excluded_heads": ["emotion", "weight"]})
     project.cli("register")
-    said = project.run(
+    answers = project.run(
         sys.executable,
         "-c",
         "import mlflow, pandas; mlflow.set_tracking_uri('sqlite:///mlflow.db');"
@@ -442,17 +450,17 @@ def test_a_head_that_is_switched_off_is_in_no_answer(project: Project) -> None:
         "print(list(model.predict(pandas.DataFrame({'image': [image]})).columns))",
     )
     columns = {"gender", "image_quality", "age", "bag", "footwear", "pose", "error", "reason"}
-    assert set(ast.literal_eval(said.stdout.strip().splitlines()[-1])) == columns
+    assert set(ast.literal_eval(answers.stdout.strip().splitlines()[-1])) == columns
 
 
-def test_eight_bits_are_served_where_the_gate_lets_them(project: Project) -> None:
+def test_an_8_bit_network_is_registered_if_it_passes_the_gate(project: Project) -> None:
     gate = "registry.gate"
     lenient = {f"{gate}.min_gain": -1.0, f"{gate}.max_head_drop": 1.0}
     lenient[f"{gate}.max_calibration_increase"] = 1.0
     change_params(project.params_file, {"registry.serving.int8": True, **lenient})
-    said = project.cli("register").stdout
-    assert "every condition of the gate holds" in said
-    assert "not in 8 bits" not in said
+    output = project.cli("register").stdout
+    assert "every condition of the gate holds" in output
+    assert "not in 8 bits" not in output
     described = str(_client(project).get_model_version("person-attributes", "2").description)
     assert "8 bits: gain in mean accuracy" in described
 
@@ -462,11 +470,11 @@ def test_eight_bits_are_served_where_the_gate_lets_them(project: Project) -> Non
     )
     described = str(_client(project).get_model_version("person-attributes", "3").description)
     assert "8 bits" not in described
-    rounded, exact = (_download(project, f"/{version}") for version in (2, 3))
-    assert _find_network(rounded).stat().st_size < _find_network(exact).stat().st_size
+    quantized, exact = (_download(project, f"/{version}") for version in (2, 3))
+    assert _find_network(quantized).stat().st_size < _find_network(exact).stat().st_size
 
 
-def test_the_registered_model_brings_code_and_no_pickle(finished: Project) -> None:
+def test_the_registered_model_has_code_and_no_pickle(finished: Project) -> None:
     version = _client(finished).get_model_version_by_alias("person-attributes", "champion")
     artifacts = _download(finished, "@champion")
     names = {path.name for path in artifacts.rglob("*")}

@@ -1,4 +1,4 @@
-"""`register` follows the tracking store: whatever DVC skips, the store ends with a version."""
+"""`register` adds the version that a tracking store lacks, even if all other stages are skipped."""
 
 import shutil
 import sys
@@ -20,7 +20,7 @@ NAME, ALIAS = "person-attributes", "champion"
 
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
-    """A copy of a finished project, to be changed, in a folder that addresses have to quote."""
+    """A copy of a finished project to change, in a folder whose name URIs must quote."""
     return finished.copy(tmp_path / "what? 50% #1" / "project")
 
 
@@ -37,7 +37,7 @@ def _champion(client: MlflowClient) -> ModelVersion:
 
 
 def _assert_serves_the_weights(project: Project, client: MlflowClient, version: str) -> None:
-    """A version holds exactly the weights that lie in the project."""
+    """Checks that the weights of a version are those of the project."""
     found = client.get_model_version(NAME, version)
     assert found.tags["gate.settled"] == "true"
     location = client.get_logged_model(Path(str(found.source)).name).artifact_location
@@ -100,7 +100,7 @@ def _delete_version(project: Project) -> Project:
         _delete_version,
     ],
 )
-def test_repro_registers_what_the_store_lacks(
+def test_repro_registers_a_version_that_the_store_lacks(
     project: Project, lose: Callable[[Project], Project]
 ) -> None:
     left = lose(project)
@@ -121,7 +121,7 @@ def test_repro_registers_in_another_store(project: Project, tmp_path: Path) -> N
     assert _versions(_client(project)) == ["1"]
 
 
-def test_a_store_holds_one_version_of_the_same_content(project: Project) -> None:
+def test_a_store_has_one_version_of_the_same_content(project: Project) -> None:
     client = _client(project)
     experiments = [one.experiment_id for one in client.search_experiments()]
     runs = len(client.search_runs(experiments))
@@ -129,16 +129,14 @@ def test_a_store_holds_one_version_of_the_same_content(project: Project) -> None
         "import sys; from person_attributes.cli import main; assert main(['register']) == 0;"
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
-    said = project.run(sys.executable, "-c", code).stdout
-    assert "version 1 has this content already and is champion\n" in said
+    output = project.run(sys.executable, "-c", code).stdout
+    assert "version 1 already has this content and is champion\n" in output
     assert _versions(client) == ["1"]
-    assert len(client.search_runs(experiments)) == runs, "nothing was done, so there is no run"
+    assert len(client.search_runs(experiments)) == runs, "no run if nothing was done"
 
 
 @pytest.mark.parametrize("has_alias", [False, True])
-def test_a_version_whose_checks_were_interrupted_is_taken_up(
-    project: Project, *, has_alias: bool
-) -> None:
+def test_interrupted_checks_of_a_version_run_again(project: Project, *, has_alias: bool) -> None:
     client = _client(project)
     client.delete_model_version_tag(NAME, "1", "gate.settled")
     if not has_alias:
@@ -165,7 +163,7 @@ def test_a_removed_alias_stays_removed_and_is_reported(project: Project) -> None
     assert "serve the model" in project.cli("summarize").stdout
 
 
-def test_an_earlier_commit_finds_its_version_again(project: Project) -> None:
+def test_an_earlier_commit_finds_its_version(project: Project) -> None:
     client = _client(project)
     change_params(project.params_file, {"phases.p5.learning_rate": 0.01})
     project.execute("train@p5", "evaluate", "register")
@@ -194,7 +192,7 @@ def test_an_experiment_registers_its_version(project: Project, way: list[str]) -
     assert _versions(client) == ["1", "2"]
 
 
-def test_a_command_without_a_champion_says_how_to_get_one(project: Project) -> None:
+def test_a_command_without_a_champion_explains_how_to_get_one(project: Project) -> None:
     _client(project).delete_registered_model(NAME)
     for command in (["models"], ["summarize"], ["predict", "data/sample", "out.csv"]):
         refused = project.cli(*command, code=2)

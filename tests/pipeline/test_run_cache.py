@@ -1,4 +1,4 @@
-"""What was computed once is restored; what is killed, or runs twice at once, damages nothing."""
+"""Earlier outputs are restored; killed and concurrent processes damage nothing."""
 
 import json
 import os
@@ -39,7 +39,7 @@ stages:
 
 @pytest.fixture
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A small project in the process of a stage that DVC runs, kept once and overwritten since."""
+    """A small project in the process of a DVC stage; its outputs changed after saving."""
     (tmp_path / ".dvc").mkdir()
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     (tmp_path / "dvc.yaml").write_text(MEASURE)
@@ -49,7 +49,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     workspace = Workspace(tmp_path)
     run_cache = RunCache(workspace, "measure")
     assert not run_cache.restore()
-    _write_measures(workspace, "kept")
+    _write_measures(workspace, "saved")
     run_cache.save()
     _write_measures(workspace, "later")
     return workspace
@@ -67,14 +67,14 @@ def _read_measures(workspace: Workspace) -> set[str]:
     return {json.loads(text)["content"] for text in texts}
 
 
-def test_metrics_that_git_keeps_are_restored_with_the_rest(measured: Workspace) -> None:
-    (measured.root / "folder/stale.txt").write_text("of the time before")
+def test_metrics_in_git_are_restored_with_the_other_outputs(measured: Workspace) -> None:
+    (measured.root / "folder/stale.txt").write_text("earlier")
     assert RunCache(measured, "measure").restore()
-    assert _read_measures(measured) == {"kept"}
+    assert _read_measures(measured) == {"saved"}
     assert not (measured.root / "folder/stale.txt").exists()
 
 
-def test_another_input_is_another_run(measured: Workspace) -> None:
+def test_other_inputs_are_not_restored(measured: Workspace) -> None:
     (measured.root / "input.txt").write_text("another")
     assert not RunCache(measured, "measure").restore()
     assert _read_measures(measured) == {"later"}
@@ -82,7 +82,7 @@ def test_another_input_is_another_run(measured: Workspace) -> None:
 
 @pytest.mark.parametrize("damage", [None, "damaged"])
 def test_a_damaged_cache_is_repaired(measured: Workspace, damage: str | None) -> None:
-    """Object by object: one that is missing or damaged is not restored, and is made again."""
+    """A missing or damaged object is not restored, and saving repairs it; for each object."""
     cache = measured.root / ".dvc/cache/files"
     before = digest_path(cache)
     for path in [path for path in cache.rglob("*") if path.is_file()]:
@@ -93,7 +93,7 @@ def test_a_damaged_cache_is_repaired(measured: Workspace, damage: str | None) ->
         run_cache = RunCache(measured, "measure")
         assert not run_cache.restore()
         assert _read_measures(measured) == {"later"}, "nothing was overwritten"
-        _write_measures(measured, "kept")
+        _write_measures(measured, "saved")
         run_cache.save()
         assert digest_path(cache) == before
         _write_measures(measured, "later")
@@ -102,7 +102,7 @@ def test_a_damaged_cache_is_repaired(measured: Workspace, damage: str | None) ->
 
 @pytest.fixture(scope="module")
 def prepared(make_project: Callable[[str], Project]) -> Project:
-    """A project whose sample was drawn with seeds 1 and 2, and is that of 2; not to change."""
+    """A project whose sample was drawn with seed 1, then with seed 2; do not change it."""
     project = make_project("prepared")
     for seed in (1, 2):
         change_params(project.params_file, {"sample.seed": seed, "sample.images": 4})
@@ -136,7 +136,7 @@ def _count_runs(project: Project) -> int:
     return len(client.search_runs(experiments))
 
 
-def test_a_number_that_is_changed_back_computes_nothing(project: Project) -> None:
+def test_a_parameter_that_is_changed_back_computes_nothing(project: Project) -> None:
     second, runs = _digest(project), _count_runs(project)
     assert RESTORED in _draw_with(project, 1)
     assert _digest(project) != second
@@ -144,20 +144,20 @@ def test_a_number_that_is_changed_back_computes_nothing(project: Project) -> Non
     assert _digest(project) == second
     assert _count_runs(project) == runs
     assert project.repro("sample") == []
-    assert project.run("git", "status", "--porcelain").stdout == "", "dvc.lock is what it was"
+    assert project.run("git", "status", "--porcelain").stdout == "", "dvc.lock is unchanged"
 
 
-def test_what_is_forced_is_computed(project: Project) -> None:
+def test_a_forced_stage_is_computed(project: Project) -> None:
     second = _digest(project)
     assert COMPUTED in _draw_with(project, 1, "-sf")
-    # A queue of experiments hides the option: no command line above the stage has it.
+    # In a queue of experiments, no parent process has the option on its command line.
     code = "from dvc.repo import Repo; Repo().reproduce('sample', force=True)"
     assert COMPUTED in project.run(sys.executable, "-c", code).stdout
     assert RESTORED in _draw_with(project, 2)
     assert _digest(project) == second
 
 
-def test_links_to_the_cache_are_replaced_and_not_written_through(project: Project) -> None:
+def test_links_to_the_cache_are_replaced(project: Project) -> None:
     project.run("dvc", "config", "cache.type", "hardlink")
     second = _digest(project)
     assert RESTORED in _draw_with(project, 1)
@@ -167,7 +167,7 @@ def test_links_to_the_cache_are_replaced_and_not_written_through(project: Projec
     assert _digest(project) == second
 
 
-def test_a_clone_restores_what_a_remote_holds(project: Project, tmp_path: Path) -> None:
+def test_a_clone_restores_outputs_from_a_remote(project: Project, tmp_path: Path) -> None:
     project.run("dvc", "remote", "add", "--default", "team", str(tmp_path / "remote"))
     project.run("dvc", "push", "--run-cache", "sample")
     clone = Project(tmp_path / "clone")
@@ -178,14 +178,14 @@ def test_a_clone_restores_what_a_remote_holds(project: Project, tmp_path: Path) 
     assert _digest(clone) == _digest(project)
 
 
-def test_a_stage_that_is_run_by_hand_is_computed_and_kept(project: Project) -> None:
+def test_a_stage_that_is_run_by_hand_is_computed_and_saved(project: Project) -> None:
     change_params(project.params_file, {"sample.seed": 3})
     for _ in range(2):
         assert COMPUTED in project.run(*SAMPLE).stdout
     assert RESTORED in _repro(project)
 
 
-def test_stages_run_where_nothing_is_of_dvc_or_git(project: Project, tmp_path: Path) -> None:
+def test_stages_run_without_dvc_and_git(project: Project, tmp_path: Path) -> None:
     bare = project.copy(tmp_path / "bare")
     shutil.rmtree(bare.root / ".dvc")
     shutil.rmtree(bare.root / ".git")
@@ -193,7 +193,7 @@ def test_stages_run_where_nothing_is_of_dvc_or_git(project: Project, tmp_path: P
     assert _digest(bare) == _digest(project)
 
 
-def test_outputs_survive_a_stage_that_is_killed(project: Project) -> None:
+def test_a_killed_stage_keeps_the_outputs(project: Project) -> None:
     before = _digest(project)
     change_params(project.params_file, {"sample.images": 40000})
     dvc = project.start("dvc", "repro", "sample")
@@ -206,7 +206,7 @@ def test_outputs_survive_a_stage_that_is_killed(project: Project) -> None:
 
 
 def test_a_second_process_of_a_stage_is_refused_in_one_line(project: Project) -> None:
-    """As where `dvc` was killed and its stage still runs."""
+    """For example, if `dvc` was killed and its stage still runs."""
     before = _digest(project)
     change_params(project.params_file, {"sample.images": 40000})
     orphan = project.start(*SAMPLE)

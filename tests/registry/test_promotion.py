@@ -1,4 +1,4 @@
-"""Who is champion: promotions and rollbacks in a real registry."""
+"""Promotions and rollbacks in a real registry."""
 
 import multiprocessing
 from pathlib import Path
@@ -36,7 +36,7 @@ def _champion(registry: Registry) -> str:
     return str(champion.version) if champion else ""
 
 
-def test_a_version_is_champion_where_every_condition_holds(
+def test_a_version_is_champion_if_every_condition_holds(
     registry: Registry, client: MlflowClient
 ) -> None:
     assert _champion(registry) == ""
@@ -53,10 +53,10 @@ def test_a_version_is_champion_where_every_condition_holds(
     assert "| rule | x | y | **no** |" in str(version.description)
 
 
-def test_a_version_that_got_the_alias_before_a_kill_is_not_judged_again(
+def test_a_champion_whose_decision_was_interrupted_is_not_compared_with_itself(
     registry: Registry, client: MlflowClient
 ) -> None:
-    """Held against itself, it would gain nothing."""
+    """Compared with itself, it would gain nothing."""
     registry.settle("1", [HOLDS], [])
     client.delete_model_version_tag(NAME, "1", "gate.settled")
     assert registry.confirm("2") is None
@@ -65,7 +65,7 @@ def test_a_version_that_got_the_alias_before_a_kill_is_not_judged_again(
     assert len(registry.list_champion_periods()) == 1
 
 
-def test_a_champion_without_its_files_serves_nobody(registry: Registry, tmp_path: Path) -> None:
+def test_a_champion_without_files_is_not_servable(registry: Registry, tmp_path: Path) -> None:
     model = tmp_path / "model" / "MLmodel"
     model.parent.mkdir()
     model.touch()
@@ -73,17 +73,17 @@ def test_a_champion_without_its_files_serves_nobody(registry: Registry, tmp_path
     assert registry.require_champion().version == registry.find("1").version
     model.unlink()
     assert registry.find_servable_champion() is None
-    with pytest.raises(RegistryError, match=r"files are gone from the store\. Run dvc repro"):
+    with pytest.raises(RegistryError, match=r"files are missing in the store\. Run dvc repro"):
         registry.require_champion()
 
 
-def test_a_first_version_needs_sound_figures(registry: Registry) -> None:
+def test_a_first_version_must_pass_its_own_conditions(registry: Registry) -> None:
     assert not registry.settle("1", [FAILS], []).is_champion
     assert _champion(registry) == ""
     assert not registry.is_sound(registry.find("1"))
 
 
-def test_rollback_gives_the_alias_back(registry: Registry) -> None:
+def test_rollback_sets_the_alias_to_the_previous_champion(registry: Registry) -> None:
     for number in ("1", "2", "3"):
         registry.set_alias(number, "better")
     assert registry.roll_back().version == _champion(registry) == "2"
@@ -91,7 +91,7 @@ def test_rollback_gives_the_alias_back(registry: Registry) -> None:
     assert registry.list_champion_periods()[-1].reason == "rolled back from version 3"
 
 
-def test_a_second_rollback_goes_further_back(registry: Registry) -> None:
+def test_a_second_rollback_goes_back_further(registry: Registry) -> None:
     for number in ("1", "2", "3"):
         registry.set_alias(number, "better")
     assert [registry.roll_back().version for _ in range(2)] == ["2", "1"]
@@ -100,9 +100,9 @@ def test_a_second_rollback_goes_further_back(registry: Registry) -> None:
 
 
 def test_a_long_card_leaves_room_for_the_verdict(registry: Registry, client: MlflowClient) -> None:
-    """Stores of servers keep 5000 characters, and refuse more."""
-    figures = {"mean_accuracy": 0.8, "loss": 3.5, "mean_calibrated_ece": 0.04}
-    registry.describe("1", figures, "abc", "# Card\n" + "| a row of the card |\n" * 400)
+    """Tracking servers refuse descriptions of more than 5000 characters."""
+    metrics = {"mean_accuracy": 0.8, "loss": 3.5, "mean_calibrated_ece": 0.04}
+    registry.describe("1", metrics, "abc", "# Card\n" + "| a row of the card |\n" * 400)
     registry.settle("1", [HOLDS], [])
     text = str(client.get_model_version(NAME, "1").description)
     assert len(text) <= 5000
@@ -111,17 +111,15 @@ def test_a_long_card_leaves_room_for_the_verdict(registry: Registry, client: Mlf
     assert text.endswith("| rule | x | x | yes |")
 
 
-def test_an_alias_that_was_moved_elsewhere_is_still_shown(
-    registry: Registry, client: MlflowClient
-) -> None:
+def test_an_alias_set_by_another_program_is_shown(registry: Registry, client: MlflowClient) -> None:
     registry.set_alias("1", "better")
     client.set_registered_model_alias(NAME, "champion", "2")
     lines = registry.format_versions().splitlines()
     number = next(n for n, line in enumerate(lines) if line.startswith("2 "))
-    assert lines[number + 1].strip() == "champion, by an alias that was moved elsewhere"
+    assert lines[number + 1].strip() == "champion: the alias was set by another program"
 
 
-def test_there_may_be_nothing_to_go_back_to(registry: Registry) -> None:
+def test_rollback_without_an_earlier_champion_is_refused(registry: Registry) -> None:
     with pytest.raises(RegistryError, match="no earlier champion"):
         registry.roll_back()
     registry.set_alias("1", "better")
@@ -130,16 +128,14 @@ def test_there_may_be_nothing_to_go_back_to(registry: Registry) -> None:
     assert _champion(registry) == "1"
 
 
-def test_the_list_names_the_champion_its_time_and_its_reason(registry: Registry) -> None:
-    figures = {"mean_accuracy": 0.8123, "loss": 3.5, "mean_calibrated_ece": 0.04}
-    registry.describe("2", figures, "abc", "# Card")
+def test_the_list_shows_the_champion_since_when_and_why(registry: Registry) -> None:
+    metrics = {"mean_accuracy": 0.8123, "loss": 3.5, "mean_calibrated_ece": 0.04}
+    registry.describe("2", metrics, "abc", "# Card")
     registry.settle("2", [HOLDS], [])
     text = registry.format_versions()
     assert "0.812   3.500  0.040  there was no champion" in text
-    assert (
-        f"champion since {registry.list_champion_periods()[0].since[:16]} UTC: there was no champion"
-        in text
-    )
+    since = registry.list_champion_periods()[0].since[:16]
+    assert f"champion since {since} UTC: there was no champion" in text
     assert text.index("\n3 ") < text.index("\n2 ") < text.index("\n1 ")
 
 
@@ -148,28 +144,30 @@ def test_an_unknown_version_is_one_line(registry: Registry) -> None:
         registry.find("77")
 
 
-def test_a_server_that_is_away_is_not_a_missing_champion(tmp_path: Path, params: Params) -> None:
-    """Else every version would become champion while the registry cannot be asked."""
+def test_an_unreachable_server_is_not_a_missing_champion(tmp_path: Path, params: Params) -> None:
+    """Otherwise every version would become champion while the registry is unreachable."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        away = Registry(MlflowClient("http://127.0.0.1:9"), Workspace(tmp_path), params.registry)
+        registry = Registry(
+            MlflowClient("http://127.0.0.1:9"), Workspace(tmp_path), params.registry
+        )
         with pytest.raises(mlflow.exceptions.MlflowException):
-            away.find_champion()
+            registry.find_champion()
 
 
 def _promote(root: Path, params: Params, number: str, times: int) -> None:
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
     registry = Registry(client, Workspace(root), params.registry)
     for _ in range(times):
-        with registry.hold():
-            seen = _champion(registry)
-            registry.set_alias(number, f"after {seen}")
+        with registry.lock():
+            before = _champion(registry)
+            registry.set_alias(number, f"after {before}")
 
 
-def test_two_promotions_at_once_follow_one_another(
+def test_concurrent_promotions_run_one_after_the_other(
     registry: Registry, tmp_path: Path, params: Params
 ) -> None:
-    """Each sees the champion that the one before it left: no verdict is on a stale one."""
+    """Each promotion reads the champion that the previous one set."""
     context = multiprocessing.get_context("spawn")
     both = [
         context.Process(target=_promote, args=(tmp_path, params, number, 5))
@@ -180,10 +178,10 @@ def test_two_promotions_at_once_follow_one_another(
     for process in both:
         process.join()
         assert process.exitcode == 0
-    list_champion_periods = registry.list_champion_periods()
-    assert len(list_champion_periods) == 10
+    periods = registry.list_champion_periods()
+    assert len(periods) == 10
     before = ""
-    for period in list_champion_periods:
+    for period in periods:
         assert period.reason == f"after {before}"
         before = period.version
     assert _champion(registry) == before

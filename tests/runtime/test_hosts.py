@@ -88,10 +88,10 @@ def test_two_hosts_train_the_phases_of_one(project: Project, alone: Path) -> Non
     ):
         printed, _ = first.communicate(timeout=COMMAND_SECONDS)
         assert first.returncode == 0, printed[-3000:]
-        said = read_until("join: p2 is done", helper)
+        said = read_until("join: p2 finished", helper)
         os.killpg(helper.pid, signal.SIGINT)
         said += helper.communicate(timeout=COMMAND_SECONDS)[0]
-    assert "join: p1 is done" in said
+    assert "join: p1 finished" in said
     assert "Traceback" not in said
     _assert_same_weights(project.root, alone)
     client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
@@ -123,7 +123,11 @@ def test_a_lost_host_ends_the_phase_and_fewer_go_on(project: Project, alone: Pat
     ("number", "arguments", "text"),
     [
         (1, ("train", "p1"), "p1: TF_CONFIG says that this is worker 1. Expected worker 0"),
-        (0, ("join",), "join: TF_CONFIG says that this is worker 0, which the others join"),
+        (
+            0,
+            ("join",),
+            "join: expected a host other than worker 0. Received: worker 0 in TF_CONFIG",
+        ),
     ],
 )
 def test_only_the_first_host_runs_the_pipeline(

@@ -1,4 +1,4 @@
-"""The registered model behind `mlflow models serve`: what it takes, answers and refuses."""
+"""Requests to a registered model behind `mlflow models serve`."""
 
 import base64
 import io
@@ -59,7 +59,7 @@ def _ask_one(served: Endpoint, value: Any) -> dict[str, Any]:
     ],
     ids=["dataframe_split", "dataframe_records", "instances", "inputs", "inputs of rows"],
 )
-def test_every_form_of_request_gives_the_same_answer(
+def test_every_request_format_gives_the_same_answer(
     served: Endpoint, image: str, wrap: Any, rows: int
 ) -> None:
     expected = _ask_one(served, image)
@@ -68,7 +68,7 @@ def test_every_form_of_request_gives_the_same_answer(
     assert answers == [expected] * rows
 
 
-def test_answers_have_the_documented_schema(served: Endpoint, image: str, params: Params) -> None:
+def test_answers_have_the_documented_format(served: Endpoint, image: str, params: Params) -> None:
     answer = _ask_one(served, image)
     assert list(answer) == [*params.heads, "error", "reason"]
     assert (answer["error"], answer["reason"]) == ("", "")
@@ -78,7 +78,7 @@ def test_answers_have_the_documented_schema(served: Endpoint, image: str, params
         assert 1 / len(section.classes) <= answer[head]["probability"] <= 1
 
 
-def test_a_data_prefix_and_line_breaks_change_nothing(served: Endpoint, image: str) -> None:
+def test_a_data_prefix_and_line_breaks_are_accepted(served: Endpoint, image: str) -> None:
     broken = "\n".join(image[begin : begin + 76] for begin in range(0, len(image), 76))
     expected = _ask_one(served, image)
     for value in (f"data:image/jpeg;base64,{image}", broken, f"data:image/jpeg;base64,{broken}"):
@@ -86,27 +86,29 @@ def test_a_data_prefix_and_line_breaks_change_nothing(served: Endpoint, image: s
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP", "BMP"])
-def test_lossless_formats_give_one_answer(served: Endpoint, people: Path, file_format: str) -> None:
+def test_lossless_formats_give_the_same_answer(
+    served: Endpoint, people: Path, file_format: str
+) -> None:
     picture = Image.open(min(people.rglob("*.jpg"))).convert("RGB")
     options = {"lossless": True} if file_format == "WEBP" else {}
     answer = _ask_one(served, _pack(picture, file_format, **options))
     assert answer == _ask_one(served, _pack(picture, "PNG"))
 
 
-def test_a_photograph_on_its_side_is_turned(served: Endpoint, people: Path) -> None:
+def test_the_exif_orientation_is_applied(served: Endpoint, people: Path) -> None:
     picture = Image.open(min(people.rglob("*.jpg"))).convert("RGB")
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise
-    lying = picture.transpose(Image.Transpose.ROTATE_90)
-    assert _ask_one(served, _pack(lying, "PNG", exif=exif)) == _ask_one(
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise
+    rotated = picture.transpose(Image.Transpose.ROTATE_90)
+    assert _ask_one(served, _pack(rotated, "PNG", exif=exif)) == _ask_one(
         served, _pack(picture, "PNG")
     )
-    assert _ask_one(served, _pack(lying, "PNG")) != _ask_one(served, _pack(picture, "PNG"))
+    assert _ask_one(served, _pack(rotated, "PNG")) != _ask_one(served, _pack(picture, "PNG"))
 
 
-def test_parameters_choose_heads_and_classes(served: Endpoint, image: str, params: Params) -> None:
-    asked = {"heads": ["age", "gender"], "top_k": 2, "all_probabilities": True}
-    status, answers = served.ask({"inputs": {"image": [image]}, "params": asked})
+def test_parameters_select_heads_and_classes(served: Endpoint, image: str, params: Params) -> None:
+    request_params = {"heads": ["age", "gender"], "top_k": 2, "all_probabilities": True}
+    status, answers = served.ask({"inputs": {"image": [image]}, "params": request_params})
     assert status == 200, answers
     assert list(answers[0]) == ["age", "gender", "error", "reason"]
     age = answers[0]["age"]
@@ -118,7 +120,7 @@ def test_parameters_choose_heads_and_classes(served: Endpoint, image: str, param
 
 
 @pytest.mark.parametrize(
-    ("asked", "reason"),
+    ("request_params", "reason"),
     [
         ({"heads": ["shoe"]}, "heads: expected some of gender, "),
         ({"on_error": "explode"}, "on_error: expected fail or answer"),
@@ -127,13 +129,13 @@ def test_parameters_choose_heads_and_classes(served: Endpoint, image: str, param
         ({"heads": "age"}, "cannot be read"),
     ],
 )
-def test_parameters_that_are_not_are_refused(
-    served: Endpoint, image: str, asked: dict[str, Any], reason: str
+def test_invalid_parameters_are_refused(
+    served: Endpoint, image: str, request_params: dict[str, Any], reason: str
 ) -> None:
-    status, text = served.ask({"inputs": {"image": [image]}, "params": asked})
+    status, text = served.ask({"inputs": {"image": [image]}, "params": request_params})
     assert status == 400
     assert reason in text
-    _check_is_short_and_silent(text, image)
+    _check_short_and_silent(text, image)
 
 
 LARGE = Image.new("RGB", (2400, 2400))
@@ -155,7 +157,7 @@ BAD_ROWS: dict[str, tuple[Any, str, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_ROWS)
-def test_a_bad_row_is_answered_or_refuses_the_request(
+def test_a_bad_row_has_an_error_or_refuses_the_request(
     served: Endpoint, image: str, name: str
 ) -> None:
     value, kind, reason = BAD_ROWS[name]
@@ -163,8 +165,8 @@ def test_a_bad_row_is_answered_or_refuses_the_request(
 
     status, answers = served.ask({**rows, "params": {"on_error": "answer"}})
     assert status == 200, answers
-    good, bad, also_good = answers
-    assert good == also_good == _ask_one(served, image)
+    first, bad, last = answers
+    assert first == last == _ask_one(served, image)
     assert bad["error"] == kind
     assert reason in bad["reason"]
     assert bad["gender"] == {"label": None, "probability": None}
@@ -172,16 +174,16 @@ def test_a_bad_row_is_answered_or_refuses_the_request(
     status, text = served.ask(rows)
     assert status == 400
     assert f"row 1: {reason}" in text
-    _check_is_short_and_silent(text, image)
+    _check_short_and_silent(text, image)
 
 
-def test_half_a_photograph_is_refused(served: Endpoint, people: Path) -> None:
+def test_a_truncated_photograph_is_refused(served: Endpoint, people: Path) -> None:
     content = min(people.rglob("*.jpg")).read_bytes()
     half = base64.b64encode(content[: len(content) // 2]).decode()
     status, text = served.ask({"inputs": {"image": [half]}})
     assert status == 400
     assert "row 0: cannot be decoded: image file is truncated" in text
-    _check_is_short_and_silent(text, half)
+    _check_short_and_silent(text, half)
 
 
 @pytest.mark.parametrize(
@@ -204,13 +206,13 @@ def test_half_a_photograph_is_refused(served: Endpoint, people: Path) -> None:
         (b"SECRET", {"Content-Type": "application/vnd.apache.parquet"}),
     ],
 )  # fmt: skip
-def test_nonsense_gets_a_short_reason(
+def test_an_invalid_body_is_refused_with_a_short_reason(
     served: Endpoint, body: bytes, headers: dict[str, str]
 ) -> None:
     status, text = served.ask(body, **headers)
     assert status == 400
     assert json.loads(text)["error_code"] in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
-    _check_is_short_and_silent(text, "SECRET")
+    _check_short_and_silent(text, "SECRET")
 
 
 def test_too_many_rows_and_too_large_a_request_are_refused(served: Endpoint, image: str) -> None:
@@ -220,19 +222,19 @@ def test_too_many_rows_and_too_large_a_request_are_refused(served: Endpoint, ima
     assert (status, "a request of more than 4 MB" in text) == (400, True)
 
 
-def test_nothing_that_was_sent_is_in_the_log(served: Endpoint, image: str) -> None:
+def test_the_log_contains_nothing_of_the_requests(served: Endpoint, image: str) -> None:
     for name in BAD_ROWS:
         served.ask({"inputs": {"image": [image, BAD_ROWS[name][0]]}})
     served.ask(b'{"inputs": {"SECRET": ["SECRET"], "image": ["SECRET"]}}')
-    _check_is_silent(served.log.read_text(), image)
-    _check_is_silent(served.log.read_text(), "SECRET")
+    _check_silent(served.log.read_text(), image)
+    _check_silent(served.log.read_text(), "SECRET")
 
 
-def test_the_server_tells_that_it_is_well(served: Endpoint) -> None:
+def test_the_server_reports_its_health(served: Endpoint) -> None:
     assert [served.get(path) for path in ("/ping", "/health", "/version")] == [200, 200, 200]
 
 
-def test_the_server_ends_by_its_id(registered: Registered, tmp_path: Path) -> None:
+def test_sigterm_ends_the_server(registered: Registered, tmp_path: Path) -> None:
     log = tmp_path / "serve.log"
     with serve(registered.root, registered.environment(), CHAMPION, log) as endpoint:
         os.killpg(endpoint.process.pid, signal.SIGTERM)
@@ -243,17 +245,17 @@ def test_the_server_ends_by_its_id(registered: Registered, tmp_path: Path) -> No
     assert "Traceback" not in log.read_text()
 
 
-def _check_is_short_and_silent(text: str, sent: str) -> None:
+def _check_short_and_silent(text: str, sent: str) -> None:
     assert len(text) < 400
-    _check_is_silent(text, sent)
+    _check_silent(text, sent)
 
 
-def _check_is_silent(text: str, sent: str) -> None:
+def _check_silent(text: str, sent: str) -> None:
     assert sent[:40] not in text
     assert "Traceback" not in text
 
 
-def test_a_model_whose_network_is_broken_says_so_and_blames_nobody(
+def test_a_broken_network_is_a_server_error(
     registered: Registered, image: str, tmp_path: Path
 ) -> None:
     with registered.store():
@@ -264,4 +266,4 @@ def test_a_model_whose_network_is_broken_says_so_and_blames_nobody(
         status, text = endpoint.ask({"inputs": {"image": [image]}})
     assert status == 500, text
     assert "the model's network cannot be loaded" in text
-    _check_is_short_and_silent(text, image)
+    _check_short_and_silent(text, image)

@@ -1,4 +1,4 @@
-"""The registered model on a real local Spark: the same rows, the same answers. `make spark`."""
+"""The registered model gives the same answers on a real local Spark. `make spark`."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ from tiny_model import CHAMPION, Registered
 
 SCORE = f"""
 import json, sys, warnings
-warnings.simplefilter("ignore")  # Spark's, on this pandas
+warnings.simplefilter("ignore")  # Spark warns about this version of pandas
 import mlflow
 from pyspark.sql import SparkSession
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
@@ -23,7 +23,7 @@ spark = builder.config("spark.driver.host", "127.0.0.1").getOrCreate()
 answer = mlflow.pyfunc.spark_udf(
     spark, {CHAMPION!r}, params={{"on_error": "answer"}}, env_manager="local")
 table = spark.createDataFrame(json.load(sys.stdin), ["path", "image"]).repartition(2)
-rows = table.select("path", answer("image").alias("said")).orderBy("path").collect()
+rows = table.select("path", answer("image").alias("answer")).orderBy("path").collect()
 print(json.dumps([row.asDict(recursive=True) for row in rows]))
 """
 
@@ -43,16 +43,16 @@ def test_spark_gives_the_answers_of_the_model(registered: Registered, people: Pa
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    said = {row["path"]: row["said"] for row in json.loads(done.stdout.splitlines()[-1])}
-    assert said == _ask(registered, images)
-    assert said["broken.jpg"]["error"] == "image"
+    answers = {row["path"]: row["answer"] for row in json.loads(done.stdout.splitlines()[-1])}
+    assert answers == _ask(registered, images)
+    assert answers["broken.jpg"]["error"] == "image"
 
 
 def _ask(registered: Registered, images: dict[str, bytes]) -> dict[str, object]:
     with registered.store():
         model = mlflow.pyfunc.load_model(CHAMPION)
     answers = {}
-    for name, content in images.items():  # no more at once than the model takes
+    for name, content in images.items():  # one image per request, below the limit of rows
         table = pd.DataFrame({"image": [content]})
         (answers[name],) = model.predict(table, params={"on_error": "answer"}).to_dict("records")
     return answers

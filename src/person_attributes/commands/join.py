@@ -47,7 +47,8 @@ def join(workspace: Workspace, params: Params, phase: str) -> None:
             joined, phase = announced, announced["phase"]
             print(f"join: {phase} started", flush=True)
             code = subprocess.run([*command, "--phase", phase], check=False).returncode
-            print(f"join: {phase} {'failed' if code else 'finished'}", flush=True)
+            outcome = f"failed with exit code {code}" if code else "finished"
+            print(f"join: {phase} {outcome}", flush=True)
 
 
 def _train(workspace: Workspace, params: Params, phase: str) -> None:

@@ -73,7 +73,7 @@ class PartialOutput:
             path.write_text(json.dumps(state), encoding="utf-8")
 
     def finish(self, label_map: LabelMap) -> int:
-        """Writes the output, removes the partial file, and returns how many images are unreadable."""
+        """Writes the output, removes the partial file and counts the unreadable images."""
         path, state_file = _name_parts(self._output)
         if self._output.suffix == ".parquet":
             unreadable = _write_parquet(path, self._output, label_map)
