@@ -92,8 +92,7 @@ def find_learning_rate(
     optimizer = make_optimizer(recipe.optimizer, finder.lowest)
     compile_network(network, optimizer, jit_compile=recipe.training.jit_compile)
     rates = np.geomspace(finder.lowest, finder.highest, finder.batches)
-    smoothed: list[float] = []
-    average = 0.0
+    smoothed, average = list[float](), 0.0
     train.epoch = 0
     for number, rate in enumerate(tqdm(rates, desc="range test", unit="batch", disable=None)):
         if number and number % len(train) == 0:

@@ -1,4 +1,4 @@
-"""The networks that stages build and load."""
+"""Builds and loads the networks of the stages."""
 
 import json
 

@@ -52,7 +52,7 @@ class Attention:
     def explain(
         self, image: Image.Image, labels: Mapping[str, str]
     ) -> dict[str, npt.NDArray[np.float32]]:
-        """Computes how much each part of an image contributes to the label of each head.
+        """Computes the Grad-CAM heat map of the label of each head.
 
         Args:
             image: A photograph.

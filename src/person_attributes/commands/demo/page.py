@@ -33,7 +33,7 @@ _SWITCHED_OFF = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
 }
-"""Turns off all network access of the libraries, which read these variables on import."""
+"""Turns off telemetry and downloads; the libraries read these variables on import."""
 
 _SECONDS_TO_KEEP = 60
 """When an aborted upload is removed; any other upload is removed as soon as it is read."""

@@ -48,11 +48,7 @@ def predict(
         SourceError: If no images are found, or the output has another suffix. Correct the path.
         RegistryError: If there is no such model. `person-attributes models` lists them.
     """
-    if output.suffix not in _TABLES:
-        raise SourceError(
-            f"{output}: expected a name that ends in {' or '.join(_TABLES)}. "
-            f"Received: {output.suffix or 'no suffix'}. Rename the output."
-        )
+    _check_suffix(output)
     limits = params.data.limits
     source, names = open_images(images, column, limits)
     classifier, identity = _load_classifier(model or require_champion(workspace, params), workspace)
@@ -69,6 +65,14 @@ def predict(
             partial_output.append(_score_batch(classifier, batch))
         unreadable = partial_output.finish(label_map)
     print(f"predict: {len(names)} images, {unreadable} unreadable, see {output}")
+
+
+def _check_suffix(output: Path) -> None:
+    if output.suffix not in _TABLES:
+        raise SourceError(
+            f"{output}: expected a name that ends in {' or '.join(_TABLES)}. "
+            f"Received: {output.suffix or 'no suffix'}. Rename the output."
+        )
 
 
 def _load_classifier(model: str, workspace: Workspace) -> tuple[ServedClassifier, str]:

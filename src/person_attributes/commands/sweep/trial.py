@@ -61,7 +61,12 @@ def run_trial(
             with run.above_stages():
                 train(trial, changed, phase, [listener])
         epochs += changed.phases[phase].epochs
-    history = pd.read_csv(trial.history(changed.evaluation.phase), float_precision="round_trip")
+    return _read_best_epoch(trial.history(changed.evaluation.phase))
+
+
+def _read_best_epoch(path: Path) -> dict[str, float]:
+    """Reads the metrics of the epoch with the lowest validation loss from a history."""
+    history = pd.read_csv(path, float_precision="round_trip")
     best = history.iloc[int(history["val_loss"].argmin())]
     return {str(name): float(value) for name, value in best.items()}
 
