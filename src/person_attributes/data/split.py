@@ -134,17 +134,26 @@ def draw_split(
         SplitError: If a part has too few rows or groups; add images, or change the shares.
     """
     units = _find_units(records, annotated, params)
+    labels = None
+    if params.method == "stratified":
+        one_hot = [targets[head] for head in params.stratify_by or targets]
+        labels = np.concatenate(one_hot, axis=1)
     rest, parts = np.arange(len(units)), {}
     for name, share in ((TEST, params.test_share), (VALIDATION, params.validation_share)):
         if share:
             size = int(np.ceil(round(share * len(units), 6)))
-            labels = None
-            if params.method == "stratified":
-                one_hot = [targets[head] for head in params.stratify_by or targets]
-                labels = np.concatenate(one_hot, axis=1)[rest]
-            rest, drawn = _draw(rest, size, labels, params.seed, name)
-            parts[name] = drawn
+            of_rest = None if labels is None else labels[rest]
+            rest, parts[name] = _draw(rest, size, of_rest, params.seed, name)
     parts[TRAIN] = rest
+    return _build_split(units, parts, records)
+
+
+def _build_split(
+    units: Sequence[Sequence[int]],
+    parts: Mapping[str, npt.NDArray[np.intp]],
+    records: pd.DataFrame,
+) -> Split:
+    """Converts drawn units to rows, without rows that have no record."""
     is_record = set(records.index)
     split = Split(
         **{
@@ -155,8 +164,8 @@ def draw_split(
     for name in parts:
         if name not in split.parts:
             raise SplitError(
-                f"split: no record is left for the part {name!r} of {len(records)} records. "
-                "Add images, or change the shares of split in params.yaml."
+                f"split: the part {name!r} has none of the {len(records)} records. Expected at "
+                "least one. Add images, or change the shares of split in params.yaml."
             )
     return split
 
