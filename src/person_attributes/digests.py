@@ -46,7 +46,7 @@ def digest_path(path: Path) -> str:
 
 
 def combine(content: Mapping[str, object]) -> str:
-    """Digests names and what they stand for, whatever their order."""
+    """Digests a mapping, independent of its order."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

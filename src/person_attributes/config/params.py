@@ -129,7 +129,7 @@ class Params(Section):
         ):
             raise ValueError(
                 f"split.group_by.column: records have no column {column!r}; add it to "
-                "data.keep_columns, or choose a column that is no label"
+                "data.keep_columns, or choose a column that is not a label"
             )
         return self
 

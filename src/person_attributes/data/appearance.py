@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from person_attributes.data.images import BAR_TOLERANCE, find_inside
+from person_attributes.data.images import BAR_TOLERANCE, find_content_box
 
 THUMBNAIL_SIZE = 64
 """Height and width of a thumbnail, in pixels."""
@@ -71,8 +71,8 @@ def trim_padding(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         The image without its borders; the whole image if it has one colour only.
     """
     corner = int(grey[0, 0])
-    inside = find_inside(np.abs(grey.astype(np.int16) - corner) > BAR_TOLERANCE)
-    if inside is None:
+    box = find_content_box(np.abs(grey.astype(np.int16) - corner) > BAR_TOLERANCE)
+    if box is None:
         return grey
-    left, top, right, bottom = inside
+    left, top, right, bottom = box
     return np.ascontiguousarray(grey[top:bottom, left:right])

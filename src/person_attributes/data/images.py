@@ -88,17 +88,17 @@ def resize_image(
     """
     height, width = height_and_width(image_size)
     if black_bars == "cut":
-        image = image.crop(_find_content(image))
+        image = image.crop(_find_picture_box(image))
     resized = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.uint8)
 
 
-def _find_content(image: Image.Image) -> tuple[int, int, int, int] | None:
+def _find_picture_box(image: Image.Image) -> tuple[int, int, int, int] | None:
     """Returns left, top, right and bottom of the content between black bars; None if all black."""
-    return find_inside(np.asarray(image).max(axis=2) > BAR_TOLERANCE)
+    return find_content_box(np.asarray(image).max(axis=2) > BAR_TOLERANCE)
 
 
-def find_inside(is_content: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+def find_content_box(is_content: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
     """Returns the bounding box of the content between the bars of an image.
 
     Args:

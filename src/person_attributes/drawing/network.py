@@ -69,8 +69,8 @@ def _place(
             columns[name] = float(np.mean([columns[child] for child in children]))
     positions: dict[str, tuple[float, int]] = {}
     for name, row in rows.items():
-        beside = [other for other in rows if (rows[other], columns[other]) == (row, columns[name])]
-        shift = beside.index(name) - (len(beside) - 1) / 2
+        same = [other for other in rows if (rows[other], columns[other]) == (row, columns[name])]
+        shift = same.index(name) - (len(same) - 1) / 2
         positions[name] = columns[name] + shift, row
     return positions
 
