@@ -21,10 +21,10 @@ from person_attributes.data.appearance import describe_image
 from person_attributes.data.archive import open_source
 from person_attributes.data.ingest import (
     Ingested,
+    allocate_on_disk,
     check_quarantine,
     describe_quarantine,
     ingest,
-    make_room_on_disk,
 )
 from person_attributes.errors import AnnotationsError, ImageError, SourceError
 
@@ -74,7 +74,7 @@ def test_thumbnails_on_disk_are_aligned_with_the_records(data: Data) -> None:
     data.table.loc[2, "image_path"] = "resized/1.jpg"  # a good row with the same image
     data.table.to_csv(data.csv, index=False)
     source = open_source(data.folder, data.params.limits)
-    ingested = ingest(source, data.params, data.heads, make_room_on_disk)
+    ingested = ingest(source, data.params, data.heads, allocate_on_disk)
     assert isinstance(ingested.thumbnails.base, np.memmap)
     assert ingested.records.index.tolist() == list(range(1, 24))
     for thumbnail, name in zip(ingested.thumbnails, ingested.records["image"], strict=True):

@@ -41,12 +41,12 @@ class Ingested:
     thumbnails: npt.NDArray[np.uint8]
 
 
-def make_room_in_memory(count: int) -> npt.NDArray[np.uint8]:
+def allocate_in_memory(count: int) -> npt.NDArray[np.uint8]:
     """Allocates an array for thumbnails in memory."""
     return np.empty((count, THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
 
 
-def make_room_on_disk(count: int) -> npt.NDArray[np.uint8]:
+def allocate_on_disk(count: int) -> npt.NDArray[np.uint8]:
     """Allocates an array for thumbnails in a temporary file, deleted together with the array."""
     shape = (count, THUMBNAIL_SIZE, THUMBNAIL_SIZE)
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def ingest(
     source: Source,
     data: DataParams,
     heads: Mapping[str, HeadParams],
-    make_room: Callable[[int], npt.NDArray[np.uint8]] = make_room_in_memory,
+    allocate: Callable[[int], npt.NDArray[np.uint8]] = allocate_in_memory,
 ) -> Ingested:
     """Reads annotations, checks every label and decodes every image once.
 
@@ -65,7 +65,7 @@ def ingest(
         source: The folder or archive.
         data: The file and the columns to read, and the limits of images.
         heads: The label columns and their known classes.
-        make_room: Allocates an array for a number of thumbnails, of 4 KB each.
+        allocate: Allocates an array for a number of thumbnails, of 4 KB each.
 
     Returns:
         Good and bad rows. Call `check_quarantine` to refuse data with too many bad rows.
@@ -76,7 +76,7 @@ def ingest(
     """
     annotations = read_annotations(source, data, heads)
     table = annotations.table
-    measured, bad_images = _measure_images(source, table, data, make_room)
+    measured, bad_images = _measure_images(source, table, data, allocate)
     faults = pd.concat([annotations.faults, bad_images], ignore_index=True)
     good = table["image"].drop(index=list(faults["row"].unique()))
     digests = good.map({name: appearance.digest for name, appearance in measured.items()})
@@ -85,7 +85,7 @@ def ingest(
     records = table.drop(index=list(quarantine["row"])).drop(columns="line")
     kept = [measured[name] for name in records["image"]]
     appearances = _tabulate(kept).set_index(records.index)
-    thumbnails = make_room(len(kept))
+    thumbnails = allocate(len(kept))
     for thumbnail, appearance in zip(thumbnails, kept, strict=True):
         thumbnail[:] = appearance.thumbnail
     return Ingested(records, quarantine, appearances, thumbnails)
@@ -95,13 +95,13 @@ def _measure_images(
     source: Source,
     table: pd.DataFrame,
     data: DataParams,
-    make_room: Callable[[int], npt.NDArray[np.uint8]],
+    allocate: Callable[[int], npt.NDArray[np.uint8]],
 ) -> tuple[dict[str, Appearance], pd.DataFrame]:
     """Decodes every image in the table once; returns the measurements and the faults."""
     images = table["image"]
     names = [name for name in images.unique() if name]
     present = [name for name in names if name in source]
-    thumbnails = make_room(len(present))
+    thumbnails = allocate(len(present))
     measured: dict[str, Appearance] = {}
     broken: dict[str, str] = {}
     results = map_images(describe_image, source, present, data.limits, "checking images")
