@@ -1,4 +1,4 @@
-"""What all tests share: the shipped parameters, shrunk ones, drawn people, and whole projects."""
+"""Shared fixtures: parameters, the sample, projects and registries."""
 
 import contextlib
 import io
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
     from tiny_model import Registered
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # read once, when MLflow is imported
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # MLflow reads it when imported
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "recipes" / "sample.yaml"
 COMMAND_SECONDS = 1200
-"""What takes longer hangs; on a busy machine a command may well take a quarter of that."""
+"""Timeout that only detects a hang; on a busy machine a command may take a quarter of it."""
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
-# What a shell starts in the background ignores SIGINT, and so would all that the tests start.
+# Shells start background jobs with SIGINT ignored, and child processes would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what takes a whole project or a registered model; the longest test begins first."""
+    """Marks tests that need a project or a registered model, and runs the longest test first."""
     for item in items:
         if {"make_project", "registered"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("pipeline")
@@ -52,12 +52,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says what was left out, and how to have it run."""
+    """Reports skipped browser tests and how to enable them."""
     skipped = terminalreporter.stats.get("skipped", [])
     if any("Chromium" in str(report.longrepr) for report in skipped):
         terminalreporter.write_line(
-            "The page of the demo was opened in no browser. "
-            "Run apt-get install chromium, then make test."
+            "Browser tests of the demo were skipped. Run apt-get install chromium, then make test."
         )
 
 
@@ -73,7 +72,7 @@ def label_map(params: Params) -> LabelMap:
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 24 drawn people, 64 px."""
+    """A sample of 24 drawn people, 64 px."""
     folder = tmp_path_factory.mktemp("people")
     draw_sample(folder, images=24, image_size=64, seed=1)
     return folder
@@ -108,7 +107,7 @@ class Project:
         return self.root / "params.yaml"
 
     def environment(self) -> dict[str, str]:
-        """The environment of a stranger's shell: this Python first, no MLflow variables."""
+        """The environment of a new user: this Python first on the path, no MLflow variables."""
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")
         }
@@ -120,7 +119,7 @@ class Project:
         return environment
 
     def run(self, *command: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
-        """Runs a command in the project and checks how it ended; None takes any end."""
+        """Runs a command in the project and checks its exit code; None accepts any code."""
         done = subprocess.run(
             command,
             cwd=self.root,
@@ -136,7 +135,7 @@ class Project:
         return done
 
     def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
-        """Starts a command in a process group of its own, its output to be read."""
+        """Starts a command in its own process group, with its output in a pipe."""
         return subprocess.Popen(
             command,
             cwd=self.root,
@@ -151,14 +150,14 @@ class Project:
         copied = Project(Path(shutil.copytree(self.root, root)))
         store = copied.root / "mlflow.db"
         if store.exists():
-            _prepare_store(store)  # else the first command says that the project was copied
+            _prepare_store(store)  # otherwise the first command reports that the project was copied
         return copied
 
     def cli(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Runs a command of ours in the project and checks how it ended.
+        """Runs `person-attributes` in this process and checks its exit code.
 
-        In this process, since imports take longer than most commands. Where the process itself is
-        tested, or is to be stopped, `run` and `start` take `OURS`.
+        Imports take longer than most commands. To test or stop a process, pass `OURS` to `run` or
+        `start`.
         """
         return run_in_process(self.root, self.environment(), arguments, code)
 
@@ -167,18 +166,18 @@ class Project:
         self.run("git", "commit", "--quiet", "--message", message)
 
     def forget_runs(self) -> None:
-        """Begins with an empty tracking store, and without what phases remember."""
+        """Deletes the tracking store and all checkpoints."""
         for name in ("mlflow.db", "mlruns", "checkpoints"):
             remove(self.root / name)
 
     def execute(self, *stages: str) -> None:
-        """Runs stages in this process, and has DVC note them as if it had run them."""
+        """Runs stages in this process, and commits them to DVC."""
         for stage in stages:
             self.cli(*stage.split("@"))
         self.run("dvc", "commit", "--force", *stages)
 
     def repro(self, *targets: str) -> list[str]:
-        """Runs `dvc repro` and lists the stages that it executed."""
+        """Runs `dvc repro` and returns the executed stages."""
         done = self.run("dvc", "repro", *targets)
         return [
             line.partition("'")[2].partition("'")[0]
@@ -188,13 +187,13 @@ class Project:
 
 
 OURS = (sys.executable, "-u", "-m", "person_attributes")
-"""The command line of ours, as a process of its own."""
+"""`person-attributes` as a separate process."""
 
 
 def run_in_process(
     root: Path, environment: Mapping[str, str], arguments: Sequence[str], code: int
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a command of ours in this process as if it had one of its own."""
+    """Runs `person-attributes` in this process, and captures its output."""
     output, errors = io.StringIO(), io.StringIO()
     with (
         _isolated(environment),
@@ -210,7 +209,7 @@ def run_in_process(
 
 @contextlib.contextmanager
 def _isolated(environment: Mapping[str, str]) -> Iterator[None]:
-    """Undoes what a command leaves in its process."""
+    """Restores the state of the process after a command."""
     import mlflow
 
     kept, path = signal.getsignal(signal.SIGTERM), list(sys.path)
@@ -221,7 +220,7 @@ def _isolated(environment: Mapping[str, str]) -> Iterator[None]:
             patch.setenv(name, value)
         warnings.simplefilter("ignore")
         if "keras" in sys.modules:
-            sys.modules["keras"].utils.clear_session()  # or layers get other names
+            sys.modules["keras"].utils.clear_session()  # resets the names of layers
         try:
             yield
         finally:
@@ -233,21 +232,21 @@ def _isolated(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def read_until(start: str, process: "subprocess.Popen[str]") -> str:
-    """Gives what a process says until a line starts so; it must not have ended before."""
+    """Reads the output of a running process up to the first line with this start."""
     assert process.stdout is not None
-    said = []
+    lines = []
     for line in process.stdout:
-        said.append(line)
+        lines.append(line)
         if line.startswith(start):
             break
     else:
-        pytest.fail(f"ended before {start!r}:\n{''.join(said)}")
-    assert process.poll() is None, said
-    return "".join(said)
+        pytest.fail(f"ended before {start!r}:\n{''.join(lines)}")
+    assert process.poll() is None, lines
+    return "".join(lines)
 
 
 def kill(process: "subprocess.Popen[str]") -> None:
-    """Kills a process that `Project.start` has started, and all of its own."""
+    """Kills a process started by `Project.start`, and its children."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
@@ -266,7 +265,7 @@ SHRUNK: dict[str, Any] = {
     **{f"phases.{phase}.image_size": 32 for phase in ("p1", "p2", "p3")},
     **{f"phases.{phase}.image_size": 40 for phase in ("p4", "p5")},
 }
-"""The shipped parameters with little to compute: every part runs, nothing is learned."""
+"""Changes to the shipped parameters for tests: the whole pipeline runs with little computation."""
 
 STAGES = [
     "sample", "ingest", "encode", "split", "pack@32", "pack@40", "inspect", "initialize",
@@ -278,7 +277,7 @@ STAGES = [
 def make_once(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str, Callable[[Path], object]], Path]:
-    """Makes a folder once for all workers of a session; nobody changes it after."""
+    """Fills a folder once for all workers of a session; tests must not change it."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
@@ -318,7 +317,7 @@ def finished(
     make_once: Callable[[str, Callable[[Path], object]], Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Project:
-    """A project with all of its stages executed, committed; not to be changed."""
+    """A project with all stages executed and committed; tests must not change it."""
 
     def fill(folder: Path) -> None:
         project = make_project("started").copy(folder / "project")
@@ -331,7 +330,7 @@ def finished(
 
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
-    """A copy of the finished project, to be changed."""
+    """A copy of the finished project, which tests may change."""
     return finished.copy(tmp_path / "project")
 
 
@@ -340,7 +339,7 @@ def registered(
     make_once: Callable[[str, Callable[[Path], object]], Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> "Registered":
-    """A small model in a registry of its own; not to be changed."""
+    """A small model in its own registry; tests must not change it."""
     from tiny_model import Registered, register_tiny_model
 
     made = Registered(make_once("registered", register_tiny_model))
@@ -362,8 +361,8 @@ def random() -> np.random.Generator:
 
 
 def _prepare_store(database: Path) -> None:
-    """Makes a store, or has one that was copied look where it is."""
-    # The tests of other backends run without MLflow.
+    """Creates a store, or updates the paths in a copied one."""
+    # Tests of other backends run without MLflow.
     from person_attributes.tracking.database import prepare_store
 
     prepare_store(database)
@@ -371,7 +370,7 @@ def _prepare_store(database: Path) -> None:
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow store as the first command makes it, which takes seconds; to be copied."""
+    """An empty MLflow store to copy, because creating one takes seconds."""
     database = tmp_path_factory.mktemp("store") / "mlflow.db"
     _prepare_store(database)
     return database
@@ -379,7 +378,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shell() -> Iterator[None]:
-    """A shell that names no store and no experiment; what a test has MLflow name is forgotten."""
+    """An environment without MLflow variables, restored after the test."""
     import mlflow
 
     def forget() -> None:
@@ -396,7 +395,7 @@ def shell() -> Iterator[None]:
 
 @pytest.fixture
 def workspace(tmp_path: Path, empty_store: Path, shell: None) -> Workspace:
-    """A folder with an empty store of its own."""
+    """A project folder with an empty MLflow store."""
     workspace = Workspace(tmp_path / "project")
     workspace.root.mkdir()
     shutil.copy(empty_store, workspace.tracking_database)

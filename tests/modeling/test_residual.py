@@ -51,5 +51,5 @@ def test_stochastic_depth_rises_to_the_last_block(tiny: ResidualParams) -> None:
 
 
 def test_blocks_must_be_as_many_as_widths(tiny: ResidualParams) -> None:
-    with pytest.raises(ValidationError, match="expected as many blocks as widths"):
+    with pytest.raises(ValidationError, match="expected one number of blocks for each width"):
         ResidualParams.model_validate(tiny.model_dump() | {"blocks": (1, 1, 1)})

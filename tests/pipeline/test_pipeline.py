@@ -285,14 +285,14 @@ def test_exp_run_changes_a_number_and_shows_it(project: Project) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data.source": "data/nowhere"}, "expected a folder or a .zip file. Received: nothing"),
-        ({"data.annotations": "labels.csv"}, "no file 'labels.csv' in it"),
+        ({"data.source": "data/nowhere"}, "expected a folder or a .zip file. Received: no such"),
+        ({"data.annotations": "labels.csv"}, "contains no file 'labels.csv'"),
         ({"heads.age.column": "years"}, "no column 'years'"),
         ({"heads.bag.classes": ["None", "Daily/Office/Work Bag"]}, "unknown carryingbag"),
         ({"model.drop_out": 0.5}, "model.drop_out: unknown key. Did you mean 'dropout'?"),
         (
             {"augmentation.standard.augmenters": [{"Flipl": {"p": 0.5}}]},
-            "augmentation.standard.augmenters.0: Flipl: imgaug has no augmenter of that name. "
+            "augmentation.standard.augmenters.0: Flipl: imgaug has no augmenter of this name. "
             "Did you mean 'Fliplr'?",
         ),
     ],

@@ -1,7 +1,7 @@
-"""What to compute: `params.yaml`.
+"""Typed, validated objects for the content of `params.yaml`.
 
-Every field is required and nothing here holds a default, so `params.yaml` is the only place for a
-number that can change a result, and DVC sees each of them.
+Every field is required and has no default in code. So `params.yaml` is the only place for a number
+that can change a result, and DVC tracks all of them.
 """
 
 from person_attributes.config.data import (
