@@ -241,8 +241,8 @@ def test_figures_that_are_not_what_they_say_are_not_promoted(project: Project) -
     figures = json.loads(path.read_text())
     path.write_text(json.dumps(figures | {"age_accuracy": 0.97}))
     said = project.cli("register").stdout
-    assert "version 2 is not champion: accuracies: expected shares of rows" in said
-    assert "age 0.9700, which is" in said
+    assert "version 2 is not champion: accuracies: expected fractions of rows" in said
+    assert "age 0.9700, recomputed" in said
 
 
 def test_a_changed_colour_trains_and_registers_nothing(project: Project) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from person_attributes.drawing.page import render_page
-from person_attributes.evaluation.scores import HEAD_FIGURES, Scores, find_unlike_slices
+from person_attributes.evaluation.scores import Scores, find_unlike_slices
 from person_attributes.reporting.examples import Example
 
 
@@ -72,7 +72,6 @@ def render_report(report: Report) -> str:
         report=report,
         colour=report.colour,
         weak=find_unlike_slices(report.slices),
-        head_figures=HEAD_FIGURES,
     )
 
 
