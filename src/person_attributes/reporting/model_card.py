@@ -63,6 +63,7 @@ def render_card(
         slices: Table of `score_slices`.
     """
     differing = find_unlike_slices(slices)
+    too_small = int(slices["too_small"].sum())
     text = render_text(
         _FOLDER / "model_card.md.jinja",
         **asdict(facts),
@@ -72,8 +73,8 @@ def render_card(
         scores=heads,
         unlearned=list(heads.index[heads["accuracy_low"] <= heads["majority"]]),
         weak=differing[differing["apart"] < 0],
-        slices=len(slices),
-        small=int(slices["too_small"].sum()),
+        tested=len(slices) - too_small,
+        too_small=too_small,
     )
     return text.strip() + "\n"
 

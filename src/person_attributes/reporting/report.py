@@ -71,6 +71,7 @@ def render_report(report: Report) -> str:
         report=report,
         colour=report.colour,
         differing=find_unlike_slices(report.slices),
+        tested=len(report.slices) - int(report.slices["too_small"].sum()),
     )
 
 
