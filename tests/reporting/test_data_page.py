@@ -65,8 +65,7 @@ def test_the_page_describes_the_dataset_without_external_resources(
     for expected in (
         "40 records (32 train, 8 validation)",
         "3 rows quarantined",
-        "2 pairs of near-duplicates. The split drew 2 pairs into different parts; "
-        "1 are still in different parts.",
+        "near-duplicate pairs: 2 (drawn into different parts: 2, still in different parts: 1)",
         "Missing labels: age 2 records",
         "unknown class: 2",
         "rows 3 (train) and 40 (validation) in different parts",
