@@ -109,7 +109,8 @@ def _score_training_rows(
     """Scores `evaluation.training_rows` random training rows, for the overfitting check."""
     rows, section = dataset.split.train, params.evaluation
     random = np.random.default_rng(params.seed)
-    drawn = random.choice(rows, min(section.training_rows, len(rows)), replace=False)
+    count = min(section.training_rows, len(rows))
+    drawn = random.choice(rows, count, replace=False)
     sample = _predict(dataset, tuple(np.sort(drawn).tolist()), network, section.batch_size)
     summed = metrics.sum_up(sample.y_true, sample.y_prob)
     return {f"train_{name}": value for name, value in summed.items()}

@@ -221,8 +221,10 @@ class _Slice:
 
     def count_labels(self) -> tuple[int, int]:
         """Counts the rows inside and outside that have a label of the scored head."""
-        labelled = self.y_true.any(axis=1)
-        return int(labelled[self.inside].sum()), int(labelled[self.outside].sum())
+        inside, outside = (
+            int(self.y_true[rows].any(axis=1).sum()) for rows in (self.inside, self.outside)
+        )
+        return inside, outside
 
     def score(self, weights: Floats, bins: int) -> dict[str, Floats]:
         """Computes the metrics inside, and the difference in accuracy to the rows outside."""
