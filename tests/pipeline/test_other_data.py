@@ -66,7 +66,7 @@ def test_other_data_needs_other_parameters_alone(signs: Project) -> None:
     summary = signs.cli("summarize").stdout
     assert "signs version 1" in summary
     assert "shape" in summary
-    assert "10 test rows, which nothing saw before" in summary
+    assert "10 test rows (held out)" in summary
 
 
 def test_force_leaves_every_output_as_it_was(signs: Project) -> None:

@@ -121,7 +121,7 @@ def test_data_stages_log_their_data_and_pictures(finished: Project) -> None:
         ("pack@32", "labelled_images.png"),
         ("inspect", "index.html"),
         ("initialize", "network.png"),
-        ("evaluate", "figures/confusions.svg"),
+        ("evaluate", "figures/confusion_matrices.svg"),
     ):
         run_id, folder = by_stage[stage].info.run_id, str(Path(picture).parent).strip(".")
         assert picture in {file.path for file in client.list_artifacts(run_id, folder or None)}
@@ -159,7 +159,12 @@ def test_dvc_shows_the_figures_offline(finished: Project) -> None:
     assert "failed" not in plotted.stdout + plotted.stderr
     page = (finished.root / "dvc_plots/index.html").read_text()
     assert "https://" not in page
-    for figure in ("confusions", "learning_curves", "reliability", "classes"):
+    for figure in (
+        "calibration",
+        "confusion_matrices",
+        "learning_curves",
+        "recall_and_precision_per_class",
+    ):
         assert f"{figure}.svg" in page
 
 
@@ -241,8 +246,8 @@ def test_figures_that_are_not_what_they_say_are_not_promoted(project: Project) -
     figures = json.loads(path.read_text())
     path.write_text(json.dumps(figures | {"age_accuracy": 0.97}))
     said = project.cli("register").stdout
-    assert "version 2 is not champion: accuracies: expected shares of rows" in said
-    assert "age 0.9700, which is" in said
+    assert "version 2 is not champion: accuracies: expected fractions of rows" in said
+    assert "age 0.9700, recomputed" in said
 
 
 def test_a_changed_colour_trains_and_registers_nothing(project: Project) -> None:
