@@ -154,13 +154,15 @@ class Project:
             _prepare_store(store)  # else the first command says that the project was copied
         return copied
 
-    def cli(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    def cli(
+        self, *arguments: str, code: int = 0, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         """Runs a command of ours in the project and checks how it ended.
 
         In this process, since imports take longer than most commands. Where the process itself is
         tested, or is to be stopped, `run` and `start` take `OURS`.
         """
-        return run_in_process(self.root, self.environment(), arguments, code)
+        return run_in_process(self.root, self.environment() | variables, arguments, code)
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
@@ -253,8 +255,10 @@ def kill(process: "subprocess.Popen[str]") -> None:
     process.communicate()
 
 
+_HEADS = read_yaml(SHIPPED)["heads"]
 SHRUNK: dict[str, Any] = {
     "sample.images": 60,
+    "heads": {name: _HEADS[name] for name in ("gender", "age", "bag", "emotion")},
     "data.image_sizes": [32, 40],
     "model.blocks": [1, 1, 1, 1],
     "runtime.tracking_minutes": 1.0,
