@@ -153,13 +153,15 @@ class Project:
             _prepare_store(store)  # otherwise the first command reports that the project was copied
         return copied
 
-    def cli(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    def cli(
+        self, *arguments: str, code: int = 0, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         """Runs `person-attributes` in this process and checks its exit code.
 
         Imports take longer than most commands. To test or stop a process, pass `OURS` to `run` or
         `start`.
         """
-        return run_in_process(self.root, self.environment(), arguments, code)
+        return run_in_process(self.root, self.environment() | variables, arguments, code)
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
@@ -252,8 +254,10 @@ def kill(process: "subprocess.Popen[str]") -> None:
     process.communicate()
 
 
+_HEADS = read_yaml(SHIPPED)["heads"]
 SHRUNK: dict[str, Any] = {
     "sample.images": 60,
+    "heads": {name: _HEADS[name] for name in ("gender", "age", "bag", "emotion")},
     "data.image_sizes": [32, 40],
     "model.blocks": [1, 1, 1, 1],
     "runtime.tracking_minutes": 1.0,

@@ -228,9 +228,8 @@ def test_a_sweep_of_other_parameters_needs_another_name(whole: Project, tmp_path
 def test_a_database_that_cannot_be_used_is_one_line(project: Project, driver: str) -> None:
     """Nothing listens on that port; nor is a driver installed, unless teams share this machine."""
     change_params(project.params_file, {"sweep.name": "nowhere"})
-    process = project.start(*SWEEP, SWEEP_STORAGE=f"{driver}://mlflow:secret@127.0.0.1:9/optuna")
-    said, _ = process.communicate()
-    assert process.returncode == 2
+    address = f"{driver}://mlflow:secret@127.0.0.1:9/optuna"
+    said = project.cli("sweep", code=2, SWEEP_STORAGE=address).stderr
     assert said.startswith("SWEEP_STORAGE: ")
     assert "secret" not in said
     assert len(said.splitlines()) == 1

@@ -1,11 +1,8 @@
 """The whole pipeline, run for real: DVC, MLflow, a served model asked over HTTP."""
 
-import ast
 import csv
-import io
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -272,19 +269,11 @@ def test_a_phase_that_was_removed_leaves_no_trace(project: Project) -> None:
     """Its history lies in the folder that `evaluate` depends on."""
     history = project.root / "reports/phases/p6.csv"
     history.write_text("epoch\n1\n", encoding="utf-8")
-    assert project.repro("evaluate") == ["evaluate"]
+    assert project.repro("--dry", "evaluate") == ["evaluate"]
+    project.execute("evaluate")
     assert not history.exists()
     assert project.run("git", "diff", "--name-only").stdout == ""
     assert project.repro("evaluate") == []
-
-
-def test_exp_run_changes_a_number_and_shows_it(project: Project) -> None:
-    key = "evaluation.training_rows"
-    project.run("dvc", "exp", "run", "-S", f"{key}=20", "--name", "fewer", "evaluate")
-    shown = project.run("dvc", "exp", "show", "--csv").stdout
-    (row,) = [row for row in csv.DictReader(io.StringIO(shown)) if row["Experiment"] == "fewer"]
-    assert float(row[key]) == 20
-    assert 0 <= float(row["mean_accuracy"]) <= 1
 
 
 @pytest.mark.parametrize(
@@ -434,20 +423,14 @@ def test_a_folder_is_labelled_as_the_server_does(
 
 
 def test_a_head_that_is_switched_off_is_in_no_answer(project: Project) -> None:
-    change_params(project.params_file, {"registry.serving.excluded_heads": ["emotion", "weight"]})
+    change_params(project.params_file, {"registry.serving.excluded_heads": ["emotion"]})
     project.cli("register")
-    said = project.run(
-        sys.executable,
-        "-c",
-        "import mlflow, pandas; mlflow.set_tracking_uri('sqlite:///mlflow.db');"
-        "from mlflow import MlflowClient;"
-        "number = max(int(v.version) for v in MlflowClient().search_model_versions(''));"
-        "model = mlflow.pyfunc.load_model(f'models:/person-attributes/{number}');"
-        "image = open('data/sample/resized/1.jpg', 'rb').read();"
-        "print(list(model.predict(pandas.DataFrame({'image': [image]})).columns))",
-    )
-    columns = {"gender", "image_quality", "age", "bag", "footwear", "pose", "error", "reason"}
-    assert set(ast.literal_eval(said.stdout.strip().splitlines()[-1])) == columns
+    model = "models:/person-attributes/2"
+    project.cli("predict", "data/sample/resized/1.jpg", "labels.csv", "--model", model)
+    (row,) = csv.DictReader((project.root / "labels.csv").read_text().splitlines())
+    assert row["error"] == ""
+    assert {"gender", "age", "bag"} < set(row)
+    assert not [column for column in row if column.startswith("emotion")]
 
 
 def test_eight_bits_are_served_where_the_gate_lets_them(project: Project) -> None:

@@ -84,7 +84,7 @@ def test_a_phase_killed_at_random_moments_ends_as_one_that_was_not(
         time.sleep(moments.uniform(0, seconds))
         assert process.poll() is None, "killed too late to say anything"
         kill(process)
-    done = project.run(*TRAIN)
+    done = project.cli("train", "p1")
     assert f"p1 {EPOCHS}/{EPOCHS}" in done.stdout
     assert _read_outputs(project) == uninterrupted
     _check_runs(_store(project))
@@ -130,31 +130,29 @@ def test_one_process_trains_a_phase_and_a_changed_parameter_starts_anew(project:
     assert refused.stderr.startswith("train@p1: another process runs this stage in ")
     assert refused.stderr.count("\n") == 1
     kill(process)
-    change_params(project.params_file, {"phases.p1.learning_rate": 2.0e-3})
+    changes = {"phases.p1.learning_rate": 2.0e-3, "phases.p1.epochs": 1}
+    change_params(project.params_file, changes)
     assert "p1 1/" in project.cli("train", "p1").stdout
 
 
-def test_an_experiment_takes_over_the_phase_that_it_waited_for(project: Project) -> None:
+def test_a_finished_phase_is_restored_not_trained_again(
+    project: Project, uninterrupted: dict[str, bytes]
+) -> None:
+    """Neither by an experiment that waited for it, nor by `dvc repro`, killed before dvc.lock."""
     first = project.start(*TRAIN)
     _wait_for(project, "state.npy", first)
     os.killpg(first.pid, signal.SIGSTOP)
     second = project.start("dvc", "exp", "run", "--temp", "train@p1")
     read_until("p1: another process is training this phase; waits for it", second)
     os.killpg(first.pid, signal.SIGCONT)
-    first.communicate(timeout=COMMAND_SECONDS)
-    assert first.returncode == 0
+    said, _ = first.communicate(timeout=COMMAND_SECONDS)
+    assert first.returncode == 0, said
+    assert "p1: learned nothing of " in said
     said, _ = second.communicate(timeout=COMMAND_SECONDS)
     assert second.returncode == 0, said
-    assert "train@p1: restored from DVC's run cache" in said
-    assert "p1 1/" not in said
-
-
-def test_a_finished_phase_is_restored_not_trained_again(
-    project: Project, uninterrupted: dict[str, bytes]
-) -> None:
-    done = project.cli("train", "p1")  # as where `dvc repro` is killed before it writes dvc.lock
-    assert "p1: learned nothing of " in done.stdout
     restored = "train@p1: restored from DVC's run cache"
+    assert restored in said
+    assert "p1 1/" not in said
     assert restored in project.run("dvc", "repro", "train@p1").stdout
     change_params(project.params_file, {"phases.p1.epochs": 1})
     assert "p1 1/1" in project.run("dvc", "repro", "train@p1").stdout
@@ -255,9 +253,7 @@ def test_a_server_that_stays_away_costs_no_training(
     process.communicate()
     assert process.returncode == 2
     server.start()
-    command = project.start(*TRAIN, MLFLOW_TRACKING_URI=server.address)
-    said, _ = command.communicate()
-    assert command.returncode == 0, said
-    assert "p1 1/" not in said
+    done = project.cli("train", "p1", MLFLOW_TRACKING_URI=server.address)
+    assert "p1 1/" not in done.stdout
     assert _read_outputs(project) == uninterrupted
     _check_runs(MlflowClient(server.address))
