@@ -27,7 +27,8 @@ def test_shipped_params_equal_the_sample_recipe() -> None:
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_recipe_is_valid(recipe: Path) -> None:
-    assert list(read_params(recipe).phases) == ["p1", "p2", "p3", "p4", "p5"]
+    phases = ["p1"] if recipe.stem == "hvc_best" else ["p1", "p2", "p3", "p4", "p5"]
+    assert list(read_params(recipe).phases) == phases
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
@@ -35,7 +36,7 @@ def test_dvc_exp_run_changes_one_line(recipe: Path, params_file: Path) -> None:
     """Recipes are in DVC's output format, so `dvc exp run -S` changes no other line."""
     before = recipe.read_text().splitlines()
     params_file.write_text(recipe.read_text())
-    apply_overrides(params_file, ["phases.p4.learning_rate=0.00123"])
+    apply_overrides(params_file, ["phases.p1.learning_rate=0.00123"])
     after = params_file.read_text().splitlines()
     changed = [pair for pair in zip(before, after, strict=True) if pair[0] != pair[1]]
     assert [line for _, line in changed] == ["    learning_rate: 0.00123"]
