@@ -72,7 +72,7 @@ def test_layers_that_do_not_fit_are_named(
     with pytest.raises(ParamsError, match=r"years_batch_norm is hat_batch_norm in the file"):
         load_starting_weights(renamed, path, "all")
     deeper = _build(params, 2, {"age": 5, "hat": 2}, (1, 2, 1, 1))
-    with pytest.raises(ParamsError, match=r"20 layers do not fit: .*; and 15 more\. Make model"):
+    with pytest.raises(ParamsError, match=r"20 layers do not fit: .*; and 15 more\. Use the model"):
         load_starting_weights(deeper, path, "all")
 
 

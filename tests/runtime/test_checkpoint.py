@@ -114,10 +114,10 @@ def test_a_signal_backs_up_and_says_how_to_go_on(
     said, _ = process.communicate(timeout=COMMAND_SECONDS)
     assert process.returncode == 128 + number
     assert said.splitlines()[-1].startswith(f"p1: stopped by {number.name} after epoch ")
-    assert said.splitlines()[-1].endswith("Run dvc repro to go on from there.")
+    assert said.splitlines()[-1].endswith("Run dvc repro to resume.")
     assert "Traceback" not in said
     done = project.run(*TRAIN)
-    assert "p1: goes on from its checkpoint, after epoch " in done.stdout
+    assert "p1: resuming from checkpoint, after epoch " in done.stdout
     assert "p1 1/" not in done.stdout
     assert _read_outputs(project) == uninterrupted
     _check_runs(_store(project))
@@ -139,7 +139,7 @@ def test_an_experiment_takes_over_the_phase_that_it_waited_for(project: Project)
     _wait_for(project, "state.npy", first)
     os.killpg(first.pid, signal.SIGSTOP)
     second = project.start("dvc", "exp", "run", "--temp", "train@p1")
-    read_until("p1: another process is training this phase; waits for it", second)
+    read_until("p1: another process is training this phase; waiting for it", second)
     os.killpg(first.pid, signal.SIGCONT)
     first.communicate(timeout=COMMAND_SECONDS)
     assert first.returncode == 0
@@ -174,7 +174,7 @@ def test_a_finished_phase_that_could_not_be_kept_trains_nothing_again(
     assert f"p1 {EPOCHS}/{EPOCHS}" in failed.stdout
     runs.unlink()
     done = project.cli("train", "p1")
-    assert f"p1: goes on from its checkpoint, after epoch {EPOCHS} " in done.stdout
+    assert f"p1: resuming from checkpoint, after epoch {EPOCHS} " in done.stdout
     assert f"p1 {EPOCHS}/{EPOCHS}" not in done.stdout
     assert _read_outputs(project) == uninterrupted
     _check_runs(_store(project))

@@ -109,7 +109,7 @@ def test_two_hosts_train_as_one(alone: Trained, tmp_path: Path) -> None:
 def test_several_devices_are_refused_on_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with (
-        pytest.raises(TrainingError, match=r"torch trains on one device here\. Set it to one"),
+        pytest.raises(TrainingError, match=r"torch does not support all\. Set it to one"),
         gather_devices("all"),
     ):
         pass

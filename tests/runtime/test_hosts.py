@@ -114,7 +114,7 @@ def test_a_lost_host_ends_the_phase_and_fewer_go_on(project: Project, alone: Pat
     assert "Traceback" not in printed
     change_params(project.params_file, {"runtime.devices": "one"})
     went_on = project.cli("train", "p1").stdout
-    assert "p1: goes on from its checkpoint, after epoch" in went_on
+    assert "p1: resuming from checkpoint, after epoch" in went_on
     project.cli("train", "p2")
     _assert_same_weights(project.root, alone)
 
@@ -122,7 +122,7 @@ def test_a_lost_host_ends_the_phase_and_fewer_go_on(project: Project, alone: Pat
 @pytest.mark.parametrize(
     ("number", "arguments", "text"),
     [
-        (1, ("train", "p1"), "p1: TF_CONFIG says that this is worker 1. Expected worker 0"),
+        (1, ("train", "p1"), "p1: this is worker 1 in TF_CONFIG. Expected worker 0"),
         (0, ("join",), "join: TF_CONFIG says that this is worker 0, which the others join"),
     ],
 )

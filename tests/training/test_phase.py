@@ -376,7 +376,7 @@ def test_a_full_disk_is_one_line_and_the_last_backup_stays(tmp_path: Path) -> No
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
         try:
             with pytest.raises(
-                TrainingError, match=r"p1: no room for a checkpoint of 4 MB in .*Free"
+                TrainingError, match=r"p1: no space for a checkpoint of 4 MB in .*Free"
             ):
                 checkpoint.write(Progress(epoch=4, arrays={"network": [np.ones(1_000_000, "f4")]}))
         finally:
@@ -394,7 +394,7 @@ def test_a_broken_backup_is_a_fresh_start(
         state = checkpoint.folder / "state.npy"
         state.write_bytes(state.read_bytes()[:100])
         assert checkpoint.read() == Progress()
-    assert "is broken; starts anew" in capsys.readouterr().out
+    assert "is broken; starting from epoch 1" in capsys.readouterr().out
 
 
 def test_out_of_memory_is_one_line_that_says_what_to_lower(

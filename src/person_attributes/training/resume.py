@@ -1,4 +1,4 @@
-"""Takes a phase up where it was stopped, and backs it up while it trains."""
+"""Resumes a phase from its checkpoint, and writes checkpoints while it trains."""
 
 import time
 from collections.abc import Sequence
@@ -14,12 +14,15 @@ from person_attributes.runtime.devices import is_across_hosts
 from person_attributes.runtime.interrupts import Signals
 from person_attributes.training.callbacks import BestWeights, Recorder
 
-_KEPT = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
-"""What `EarlyStopping` and `ReduceLROnPlateau` remember between epochs."""
+_SCHEDULE_STATE = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
+"""State of `EarlyStopping` and `ReduceLROnPlateau` between epochs."""
 
 
 class CheckpointCallback(keras.callbacks.Callback):
-    """Takes a phase up where its checkpoint left it, and backs it up. Stands last in the list."""
+    """Restores a phase from its checkpoint, and writes checkpoints.
+
+    It is the last callback in the list, so that it saves the final state of the others.
+    """
 
     def __init__(
         self,
@@ -56,22 +59,22 @@ class CheckpointCallback(keras.callbacks.Callback):
             vars(schedule).update(state)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        # Inside an epoch the means of its figures go on too; `fit` has just reset them.
+        # `fit` has just reset the running means, which continue inside a resumed epoch.
         if self._train.first_batch:
             _assign(self.model.metrics_variables, self.progress.arrays["metrics"])
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if is_across_hosts():
-            return  # figures of a begun epoch lie on all hosts, and each has a clock of its own
+            return  # each host has its own running means and its own clock
         done = self._train.first_batch + batch + 1
         if done < self._train.batches and self._is_due():
-            self._note(epoch=self.progress.epoch, batch=done)
+            self._update_progress(epoch=self.progress.epoch, batch=done)
             self._write()
             self._stop_if_signalled()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._train.first_batch = 0
-        self._note(epoch=epoch + 1, batch=0)
+        self._update_progress(epoch=epoch + 1, batch=0)
         self.progress.is_complete = self.model.stop_training or epoch + 1 == self._epochs
         if self._is_due() or self.progress.is_complete:
             self._write()
@@ -81,13 +84,13 @@ class CheckpointCallback(keras.callbacks.Callback):
         is_old = time.monotonic() - self._written >= 60 * self._checkpoint.minutes
         return is_old or self._signals.received is not None
 
-    def _note(self, epoch: int, batch: int) -> None:
+    def _update_progress(self, epoch: int, batch: int) -> None:
         self.progress.epoch, self.progress.batch = epoch, batch
         self.progress.history = self._recorder.history
         self.progress.best_epoch = self._best.epoch
         if batch == 0:
             self.progress.callbacks = [
-                {name: vars(schedule)[name] for name in _KEPT if name in vars(schedule)}
+                {name: vars(schedule)[name] for name in _SCHEDULE_STATE if name in vars(schedule)}
                 for schedule in self._schedules
             ]
 
