@@ -142,7 +142,7 @@ class Outbox:
         if self._queue.unfinished_tasks:
             advice = "Start the server, or correct MLFLOW_TRACKING_URI"
             raise TrackingError(
-                f"MLflow did not accept {self._queue.unfinished_tasks} points: {self._last_error} "
+                f"MLflow did not accept {self._queue.unfinished_tasks} points: {self._last_error}. "
                 f"{'Fix the cause' if self._is_refused else advice}, and run dvc repro. It sends "
                 "the points and keeps the trained weights."
             )
@@ -167,7 +167,7 @@ class Outbox:
         try:
             self._client.log_batch(self._run_ids[point.addressee], metrics=metrics)
         except (MlflowException, OSError) as error:
-            self._last_error = one_line(error, 200)
+            self._last_error = one_line(error, 200).rstrip(".")
             self._is_refused = getattr(error, "error_code", None) in _PERMANENT_ERRORS
             return False
         return True
