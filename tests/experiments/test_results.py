@@ -145,7 +145,7 @@ def test_the_page_has_rows_seeds_and_published_results(recipe: Recipe, tmp_path:
     theirs = Recipe("theirs", recipe.seeds[1:])
     write_results(tmp_path, "an abacus", [recipe, theirs])
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "200 test rows" in page
+    assert "200 held-out test rows" in page
     assert "an abacus" in page
     assert "| a=b, ours | 2 | 200 |" in page
     assert "| 0.688 | 6.114 |" in page
