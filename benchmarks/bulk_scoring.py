@@ -128,7 +128,7 @@ _TASKS = {
 
 def format_table(images: int, usage: dict[str, Watched]) -> str:
     """Formats a Markdown table of the resources that each method used."""
-    heads = ["seconds", "images/s", "processor's seconds", "MB"]
+    heads = ["seconds", "images/s", "processor seconds", "MB"]
     lines = [f"| {images:,} images | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
     for method, one in usage.items():
         values = (one.wall, images / one.wall, one.seconds, one.megabytes)

@@ -104,6 +104,26 @@ def _read_trained(client: MlflowClient, run_id: str) -> Trained:
         predictions, params = Predictions.read(test), read_params(params_file)
     if not len(predictions.rows):
         raise ComparisonError(f"run {run_id}: no test rows. Set split.test_share above 0.")
+    phases, curve = _read_phases(client, execution, params)
+    return Trained(
+        run_id=run_id,
+        seed=params.seed,
+        commit=scored.data.tags.get(MLFLOW_GIT_COMMIT, ""),
+        split=scored.data.tags["split.digest"],
+        params=params,
+        hours=float(phases["hours"].sum()),
+        # In MLflow the name of a metric starts with its group.
+        metrics={key.rpartition("/")[2]: value for key, value in scored.data.metrics.items()},
+        phases=phases,
+        curve=curve,
+        test=predictions,
+    )
+
+
+def _read_phases(
+    client: MlflowClient, execution: Run, params: Params
+) -> tuple[pd.DataFrame, list[float]]:
+    """Reads the table of phases and the validation loss of every epoch."""
     phases, curve = [], []
     for phase, described in params.phases.items():
         trained = _find_stage(client, execution, f"train@{phase}")
@@ -121,20 +141,7 @@ def _read_trained(client: MlflowClient, run_id: str) -> Trained:
             }
         )
         curve += losses
-    table = pd.DataFrame(phases)
-    return Trained(
-        run_id=run_id,
-        seed=params.seed,
-        commit=scored.data.tags.get(MLFLOW_GIT_COMMIT, ""),
-        split=scored.data.tags["split.digest"],
-        params=params,
-        hours=float(table["hours"].sum()),
-        # In MLflow the name of a metric starts with its group.
-        metrics={key.rpartition("/")[2]: value for key, value in scored.data.metrics.items()},
-        phases=table,
-        curve=curve,
-        test=predictions,
-    )
+    return pd.DataFrame(phases), curve
 
 
 def _find_stage(client: MlflowClient, execution: Run, stage: str) -> Run:

@@ -39,7 +39,7 @@ class Signals:
         """Raises if a signal was received.
 
         Raises:
-            StoppedError: The message says where the phase stopped and how to resume it.
+            StoppedError: If a signal was received: run the phase again to resume it.
         """
         if self.received is not None:
             raise StoppedError(

@@ -72,7 +72,7 @@ def connect(workspace: Workspace) -> MlflowClient:
         A client of the store.
 
     Raises:
-        TrackingError: If the store cannot be reached or created. The message says what to do.
+        TrackingError: If the store cannot be reached or created. The message contains advice.
     """
     # Opening a store can raise errors of its database.
     with translate_mlflow_errors(SQLAlchemyError, CommandError):
@@ -135,7 +135,7 @@ def translate_mlflow_errors(*more: type[Exception]) -> Iterator[None]:
         more: Exceptions of other libraries to translate.
 
     Raises:
-        TrackingError: If the block raises one of them. The message says what to do.
+        TrackingError: If the block raises one of them. The message contains advice.
     """
     translated: tuple[type[Exception], ...] = (MlflowException, *more)
     try:

@@ -126,7 +126,7 @@ class Outbox:
 
         Raises:
             TrackingError: If the server does not respond in time or rejects a point. The message
-                says what to do; the journal keeps the points.
+                contains advice; the journal keeps the points.
         """
         deadline = time.monotonic() + 60 * patience_minutes
         is_reported = False

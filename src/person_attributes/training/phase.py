@@ -11,15 +11,14 @@ from person_attributes.config import Recipe
 from person_attributes.data.batches import ImageBatches
 from person_attributes.errors import TrainingError, UntrainableError
 from person_attributes.modeling.classifier import freeze
-from person_attributes.runtime.checkpoint import Checkpoint, Progress
+from person_attributes.runtime.checkpoint import Checkpoint
 from person_attributes.runtime.devices import count_devices, share_batch_norms, translate_lost_hosts
-from person_attributes.runtime.interrupts import Signals
 from person_attributes.runtime.progress_bar import ProgressBar
 from person_attributes.training.callbacks import BestWeights, EpochListener, Recorder
 from person_attributes.training.features import cache_features, split_off_towers
 from person_attributes.training.objective import PhaseNetwork, compile_network, make_losses
 from person_attributes.training.optimizer import make_optimizer
-from person_attributes.training.resume import CheckpointCallback
+from person_attributes.training.resume import CheckpointCallback, TrackedCallbacks
 from person_attributes.training.schedules import make_plateau, make_schedule
 
 _OUT_OF_MEMORY = (
@@ -81,22 +80,15 @@ def train_phase(
     is_cached = has_constant_features(recipe, train)
     network = make_network(classifier, train, recipe)
     if not progress.is_complete:
-        with (
-            _translate_out_of_memory(checkpoint.phase, recipe),
-            translate_lost_hosts(checkpoint.phase),
-        ):
+        name, epochs = checkpoint.phase, recipe.phase.epochs
+        with _translate_out_of_memory(name, recipe), translate_lost_hosts(name):
             if is_cached:
                 path = checkpoint.folder / "features.npy"
                 train, validation = cache_features(classifier, train, validation, path)
-            progress = _fit(
-                network,
-                train,
-                validation,
-                recipe,
-                checkpoint,
-                progress,
-                listeners,
-            )
+            tracked = _make_tracked_callbacks(recipe, train, listeners)
+            checkpointing = CheckpointCallback(train, tracked, checkpoint, progress, epochs)
+            _fit(network, train, validation, recipe, checkpointing)
+            checkpointing.signals.raise_if_signalled(name, "at its end")
     assert progress.best_epoch is not None, "a complete phase has trained an epoch"
     network.set_weights(progress.arrays["best"])
     return TrainedPhase(progress.history, progress.best_epoch)
@@ -126,20 +118,9 @@ def make_network(classifier: keras.Model, train: ImageBatches, recipe: Recipe) -
     return network
 
 
-def _fit(
-    network: PhaseNetwork,
-    train: ImageBatches,
-    validation: ImageBatches,
-    recipe: Recipe,
-    checkpoint: Checkpoint,
-    progress: Progress,
-    listeners: Sequence[EpochListener],
-) -> Progress:
-    """Runs `fit` once, or twice if the checkpoint is inside an epoch; returns the final state."""
-    epochs = recipe.phase.epochs
-    check_pairing(network, validation)
-    recorder, best, signals = Recorder(train, listeners), BestWeights(), Signals()
-    averaging = [keras.callbacks.SwapEMAWeights()] if recipe.optimizer.ema_momentum else []
+def _make_tracked_callbacks(
+    recipe: Recipe, train: ImageBatches, listeners: Sequence[EpochListener]
+) -> TrackedCallbacks:
     stopping = recipe.training.early_stopping
     schedules = [
         *make_plateau(recipe.schedule),
@@ -147,19 +128,23 @@ def _fit(
             monitor="val_loss", patience=stopping.patience, min_delta=stopping.min_delta
         ),
     ]
-    checkpoint_callback = CheckpointCallback(
-        network,
-        train,
-        recorder,
-        best,
-        schedules,
-        checkpoint,
-        progress,
-        epochs,
-        signals,
-    )
+    return TrackedCallbacks(Recorder(train, listeners), BestWeights(), schedules)
+
+
+def _fit(
+    network: PhaseNetwork,
+    train: ImageBatches,
+    validation: ImageBatches,
+    recipe: Recipe,
+    checkpointing: CheckpointCallback,
+) -> None:
+    """Runs `fit` once, or twice if the checkpoint is inside an epoch."""
+    check_pairing(network, validation)
+    checkpointing.restore(network)
+    epochs, progress, tracked = recipe.phase.epochs, checkpointing.progress, checkpointing.tracked
+    averaging = [keras.callbacks.SwapEMAWeights()] if recipe.optimizer.ema_momentum else []
     bar = ProgressBar(train, epochs)
-    with signals.listening():
+    with checkpointing.signals.listening():
         while not progress.is_complete:
             # Keras reads the number of batches once per `fit`, so a partial epoch needs its own.
             train.first_batch = progress.batch
@@ -170,10 +155,15 @@ def _fit(
                 epochs=progress.epoch + 1 if progress.batch else epochs,
                 shuffle=False,
                 verbose=0,
-                callbacks=[recorder, bar, best, *averaging, *schedules, checkpoint_callback],
+                callbacks=[
+                    tracked.recorder,
+                    bar,
+                    tracked.best,
+                    *averaging,
+                    *tracked.schedules,
+                    checkpointing,
+                ],
             )
-    signals.raise_if_signalled(checkpoint.phase, "at its end")
-    return progress
 
 
 def check_pairing(network: PhaseNetwork, batches: ImageBatches) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -18,44 +19,61 @@ _SCHEDULE_STATE = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_ep
 """State of `EarlyStopping` and `ReduceLROnPlateau` between epochs."""
 
 
+@dataclass(frozen=True)
+class TrackedCallbacks:
+    """Callbacks whose state a checkpoint contains."""
+
+    recorder: Recorder
+    best: BestWeights
+    schedules: Sequence[keras.callbacks.Callback]
+
+
 class CheckpointCallback(keras.callbacks.Callback):
     """Restores a phase from its checkpoint, and writes checkpoints.
 
     It is the last callback in the list, so that it saves the final state of the others.
+
+    Attributes:
+        tracked: The other callbacks whose state it saves and restores.
+        progress: The training state, which it updates.
+        signals: Ctrl-C and SIGTERM; on a signal it writes a checkpoint and raises.
     """
 
     def __init__(
         self,
-        network: keras.Model,
         train: ImageBatches,
-        recorder: Recorder,
-        best: BestWeights,
-        schedules: Sequence[keras.callbacks.Callback],
+        tracked: TrackedCallbacks,
         checkpoint: Checkpoint,
         progress: Progress,
         epochs: int,
-        signals: Signals,
     ) -> None:
         super().__init__()
         self._train = train
-        self._recorder = recorder
-        self._best = best
-        self._schedules = schedules
         self._checkpoint = checkpoint
         self._epochs = epochs
-        self._signals = signals
         self._written = time.monotonic()
+        self.tracked = tracked
         self.progress = progress
-        if progress.arrays:
-            _assign(network.variables, progress.arrays["network"])
-            _assign(network.optimizer.variables, progress.arrays["optimizer"])
-            recorder.history = list(progress.history)
-            if progress.best_epoch is not None:
-                loss = progress.history[progress.best_epoch]["val_loss"]
-                best.restore(progress.arrays["best"], progress.best_epoch, loss)
+        self.signals = Signals()
+
+    def restore(self, network: keras.Model) -> None:
+        """Restores the network, its optimizer and the tracked callbacks before `fit`.
+
+        Args:
+            network: The compiled network; its optimizer is built.
+        """
+        arrays, history = self.progress.arrays, self.progress.history
+        if not arrays:
+            return
+        _assign(network.variables, arrays["network"])
+        _assign(network.optimizer.variables, arrays["optimizer"])
+        self.tracked.recorder.history = list(history)
+        best_epoch = self.progress.best_epoch
+        if best_epoch is not None:
+            self.tracked.best.restore(arrays["best"], best_epoch, history[best_epoch]["val_loss"])
 
     def on_train_begin(self, logs: Any = None) -> None:
-        for schedule, state in zip(self._schedules, self.progress.callbacks, strict=False):
+        for schedule, state in zip(self.tracked.schedules, self.progress.callbacks, strict=False):
             vars(schedule).update(state)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -82,16 +100,16 @@ class CheckpointCallback(keras.callbacks.Callback):
 
     def _is_due(self) -> bool:
         is_old = time.monotonic() - self._written >= 60 * self._checkpoint.minutes
-        return is_old or self._signals.received is not None
+        return is_old or self.signals.received is not None
 
     def _update_progress(self, epoch: int, batch: int) -> None:
         self.progress.epoch, self.progress.batch = epoch, batch
-        self.progress.history = self._recorder.history
-        self.progress.best_epoch = self._best.epoch
+        self.progress.history = self.tracked.recorder.history
+        self.progress.best_epoch = self.tracked.best.epoch
         if batch == 0:
             self.progress.callbacks = [
                 {name: vars(schedule)[name] for name in _SCHEDULE_STATE if name in vars(schedule)}
-                for schedule in self._schedules
+                for schedule in self.tracked.schedules
             ]
 
     def _write(self) -> None:
@@ -99,7 +117,7 @@ class CheckpointCallback(keras.callbacks.Callback):
             "network": _read(self.model.variables),
             "optimizer": _read(self.model.optimizer.variables),
             "metrics": _read(self.model.metrics_variables) if self.progress.batch else [],
-            "best": self._best.weights,
+            "best": self.tracked.best.weights,
         }
         self._checkpoint.write(self.progress)
         self._written = time.monotonic()
@@ -108,7 +126,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         where = f"after epoch {self.progress.epoch} of {self._epochs}"
         if self.progress.batch:
             where += f" and {self.progress.batch} of {self._train.batches} batches"
-        self._signals.raise_if_signalled(self._checkpoint.phase, where)
+        self.signals.raise_if_signalled(self._checkpoint.phase, where)
 
 
 def _read(variables: Sequence[Any]) -> list[npt.NDArray[Any]]:
