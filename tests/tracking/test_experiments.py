@@ -10,8 +10,8 @@ from mlflow.tracking import MlflowClient
 from person_attributes.tracking.connection import connect
 from person_attributes.tracking.experiments import (
     arrange_experiment,
+    describe_changes,
     name_metric,
-    word_changes,
 )
 from person_attributes.workspace import Workspace
 
@@ -69,10 +69,10 @@ def test_metrics_are_grouped() -> None:
 
 
 def test_changes_list_different_parameters_within_the_length_of_a_tag() -> None:
-    assert word_changes(None, {"a": "1"}) == "first execution"
-    assert word_changes({"a": "1", "b": "2"}, {"a": "1", "b": "2"}) == "no changes"
-    assert word_changes({"a": "1", "b": "2"}, {"b": "3", "c": "4"}) == (
+    assert describe_changes(None, {"a": "1"}) == "first execution"
+    assert describe_changes({"a": "1", "b": "2"}, {"a": "1", "b": "2"}) == "no changes"
+    assert describe_changes({"a": "1", "b": "2"}, {"b": "3", "c": "4"}) == (
         "a: 1 -> -; b: 2 -> 3; c: - -> 4"
     )
     many = {f"key{number}": "old" for number in range(500)}
-    assert len(word_changes(many, {})) == 500
+    assert len(describe_changes(many, {})) == 500

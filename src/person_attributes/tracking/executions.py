@@ -26,7 +26,7 @@ from mlflow.utils.mlflow_tags import (
 
 from person_attributes.digests import combine, read_lock, recorded_outputs
 from person_attributes.errors import StoppedError, SurpassedError
-from person_attributes.tracking.experiments import CHANGES, EXECUTION, KIND, word_changes
+from person_attributes.tracking.experiments import CHANGES, EXECUTION, KIND, describe_changes
 from person_attributes.tracking.filters import quote_value
 from person_attributes.tracking.processes import (
     PLACE,
@@ -75,7 +75,7 @@ def open_execution(
     if run_id is None or client.get_run(run_id).data.tags[_EXECUTION] != execution:
         place = name_place(workspace.checkpoints)
         tags = {_EXECUTION: execution, PROCESS: execution, PLACE: place, **git_tags(workspace)}
-        tags |= _describe_changes(client, experiment, all_params)
+        tags |= _make_change_tags(client, experiment, all_params)
         run_id = _create_or_take_over(client, experiment, run_id, tags, all_params)
     if project_run:
         _link_project_run(client, project_run, experiment, run_id)
@@ -157,7 +157,7 @@ def _link_project_run(client: MlflowClient, project_run: str, experiment: str, r
 def _adopt_project_run(client: MlflowClient, run: Run, all_params: Mapping[str, Any]) -> None:
     """Makes a project run, or the run of a trial, the parent of stages."""
     if KIND not in run.data.tags:
-        tags = _describe_changes(client, run.info.experiment_id, all_params)
+        tags = _make_change_tags(client, run.info.experiment_id, all_params)
         for key, value in tags.items():
             client.set_tag(run.info.run_id, key, value)
     if "seed" not in run.data.params:
@@ -183,7 +183,7 @@ def _create_or_take_over(
     return run_id
 
 
-def _describe_changes(
+def _make_change_tags(
     client: MlflowClient, experiment: str, all_params: Mapping[str, Any]
 ) -> dict[str, str]:
     """Makes the tags for the columns of the UI: the kind of run, and the changed parameters."""
@@ -198,11 +198,11 @@ def _describe_changes(
     if before:
         # `mlflow run` logs its own parameters, such as `target`.
         before = {key: value for key, value in before.items() if key.split(".")[0] in all_params}
-    return {KIND: EXECUTION, CHANGES: word_changes(before, params)}
+    return {KIND: EXECUTION, CHANGES: describe_changes(before, params)}
 
 
 @contextlib.contextmanager
-def hold_open(client: MlflowClient, run_id: str, is_ours: bool) -> Iterator[None]:
+def keep_running(client: MlflowClient, run_id: str, is_ours: bool) -> Iterator[None]:
     """Sets a run to RUNNING in the block, and to its final status after it.
 
     Args:
@@ -258,7 +258,7 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def name_reused_runs(
+def tag_reused_runs(
     client: MlflowClient,
     experiment: str,
     workspace: Workspace,

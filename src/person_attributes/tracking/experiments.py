@@ -72,7 +72,7 @@ def name_metric(metric: str) -> str:
     return f"test/{metric}" if metric.startswith("test_") else metric
 
 
-def word_changes(before: Mapping[str, str] | None, after: Mapping[str, str]) -> str:
+def describe_changes(before: Mapping[str, str] | None, after: Mapping[str, str]) -> str:
     """Describes the parameters that differ between two executions, within a tag's length."""
     if before is None:
         return "first execution"

@@ -35,10 +35,10 @@ from person_attributes.tracking.executions import (
     end_status,
     find_execution,
     git_tags,
-    hold_open,
+    keep_running,
     log_params,
-    name_reused_runs,
     open_execution,
+    tag_reused_runs,
 )
 from person_attributes.tracking.experiments import arrange_experiment, name_metric
 from person_attributes.tracking.filters import quote_value
@@ -197,7 +197,7 @@ def open_run(
             "dvc.inputs": json.dumps(inputs),
             **git_tags(workspace),
         }
-        with hold_open(client, parent_id, is_ours), contextlib.ExitStack() as stack:
+        with keep_running(client, parent_id, is_ours), contextlib.ExitStack() as stack:
             run_id = None
             if continuation:
                 tags[_FINGERPRINT] = continuation.fingerprint
@@ -210,7 +210,7 @@ def open_run(
             written = digest_paths(workspace.root, writes)
             client.set_tag(run.run_id, "dvc.written", json.dumps(written))
             client.set_tag(run.run_id, OUTPUTS, combine(written))
-            name_reused_runs(client, experiment, workspace, parent_id, list(inputs))
+            tag_reused_runs(client, experiment, workspace, parent_id, list(inputs))
             if stage == LAST_STAGE:
                 complete_execution(client, parent_id)
 
@@ -261,12 +261,12 @@ def log_up_to_date(
     if not is_project and not find_execution(client, experiment, workspace, all_params):
         return
     run_id, is_ours = open_execution(client, experiment, workspace, all_params)
-    with hold_open(client, run_id, is_ours):
+    with keep_running(client, run_id, is_ours):
         execution = Run(client, run_id, run_id)
         execution.log_metrics({name_metric(name): value for name, value in results.items()})
         execution.set_tags(tags)
         names = [workspace.relative(path) for path in reads]
-        name_reused_runs(client, experiment, workspace, run_id, names)
+        tag_reused_runs(client, experiment, workspace, run_id, names)
         complete_execution(client, run_id)
 
 

@@ -17,7 +17,7 @@ from person_attributes.tracking.connection import (
 )
 from person_attributes.tracking.executions import (
     git_tags,
-    hold_open,
+    keep_running,
     log_params,
 )
 from person_attributes.tracking.experiments import KIND, TRIAL
@@ -89,7 +89,7 @@ def open_sweep_run(
                 run_id = str(created.info.run_id)
                 log_params(client, run_id, {_SWEEP: params})
         client.set_tag(run_id, PROCESS, identify(psutil.Process()))
-        with hold_open(client, run_id, is_ours=True):
+        with keep_running(client, run_id, is_ours=True):
             yield run_id
 
 
@@ -121,5 +121,5 @@ def open_trial_run(
         }
         run_id = str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
     client.set_tag(run_id, PROCESS, identify(psutil.Process()))
-    with hold_open(client, run_id, is_ours=True):
+    with keep_running(client, run_id, is_ours=True):
         yield TrialRun(client, run_id)
