@@ -118,7 +118,7 @@ def test_a_killed_trial_is_given_back_and_others_go_on(project: Project) -> None
     both = [project.start(*SWEEP) for _ in range(2)]
     said = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    assert sum("goes on from its checkpoint, after epoch" in text for text in said) == 1
+    assert sum("resuming from checkpoint, after epoch" in text for text in said) == 1
     trials = _study(project, "killed").trials
     states = [trial.state.name for trial in trials]
     assert states[0] == "FAIL"
@@ -158,7 +158,7 @@ def test_ctrl_c_ends_a_sweep_and_the_next_start_goes_on(project: Project) -> Non
     _, runs = _runs(project, "stopped")
     assert [run.info.status for run in runs] == ["KILLED"]
     done = project.cli("sweep").stdout
-    assert "goes on from its checkpoint, after epoch" in done
+    assert "resuming from checkpoint, after epoch" in done
     assert "sweep stopped: 1 trials, and 0 that fell behind" in done
     _, runs = _runs(project, "stopped")
     assert [run.info.status for run in runs] == ["FINISHED"]
