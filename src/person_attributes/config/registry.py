@@ -18,6 +18,9 @@ from person_attributes.config.fields import (
 _LONGEST_NAME = 255
 """Letters of a name that every store of MLflow takes."""
 
+PRETRAINED = "pretrained"
+"""The alias of the published network."""
+
 
 class GateParams(Section):
     """When a challenger becomes the champion; all of it must hold, on the same rows."""
@@ -82,6 +85,11 @@ class RegistryParams(Section):
             raise ValueError(
                 f"MLflow sets no such alias: expected up to {_LONGEST_NAME} letters, and neither "
                 f"latest nor v with a number. Received: {alias!r}. Rename the alias."
+            )
+        if alias == PRETRAINED:
+            raise ValueError(
+                f"{alias!r} is the alias of the published network. Expected another one for the "
+                "champion. Rename the alias."
             )
         return alias
 
