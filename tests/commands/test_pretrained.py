@@ -21,9 +21,7 @@ FOLDER = ROOT / "pretrained"
 
 
 @pytest.fixture(scope="session")
-def project(
-    tmp_path_factory: pytest.TempPathFactory, empty_store: Path
-) -> Registered:
+def project(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Registered:
     """A project whose store holds the published network; tests that change it take a copy."""
     root = tmp_path_factory.mktemp("pretrained") / "project"
     root.mkdir()
@@ -56,7 +54,8 @@ def test_the_served_model_answers_images(project: Registered, people: Path) -> N
     encoded = [base64.b64encode(content).decode() for content in contents]
     with project.store():
         model = mlflow.pyfunc.load_model(URI)
-        answers = model.predict(pd.DataFrame({"image": encoded}), params={"all_probabilities": True})
+        images = pd.DataFrame({"image": encoded})
+        answers = model.predict(images, params={"all_probabilities": True})
     published = read_params(FOLDER / "params.yaml")
     assert len(answers) == 4
     assert not any(answers["error"])
@@ -67,9 +66,7 @@ def test_the_served_model_answers_images(project: Registered, people: Path) -> N
             assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
-def test_predict_labels_a_folder_with_it(
-    project: Registered, people: Path, tmp_path: Path
-) -> None:
+def test_predict_labels_a_folder_with_it(project: Registered, people: Path, tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     _run(project, "predict", str(people), str(table), "--model", URI)
     assert len(pd.read_csv(table)) == 24
