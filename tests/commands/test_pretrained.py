@@ -3,6 +3,7 @@
 import base64
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +22,22 @@ FOLDER = ROOT / "pretrained"
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Registered:
+def project(
+    make_once: Callable[[str, Callable[[Path], object]], Path],
+    empty_store: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Registered:
     """A project whose store holds the published network; tests that change it take a copy."""
-    root = tmp_path_factory.mktemp("pretrained") / "project"
-    root.mkdir()
-    shutil.copy(SHIPPED, root / "params.yaml")
-    shutil.copy(empty_store, root / "mlflow.db")
-    (root / "pretrained").symlink_to(FOLDER)
-    project = Registered(root)
-    assert _run(project, "pretrained").startswith(
-        "pretrained: person-attributes version 1 has the alias pretrained\n"
-    )
-    return project
+
+    def fill(folder: Path) -> None:
+        shutil.copy(SHIPPED, folder / "params.yaml")
+        shutil.copy(empty_store, folder / "mlflow.db")
+        (folder / "pretrained").symlink_to(FOLDER)
+        said = _run(Registered(folder), "pretrained")
+        assert said.startswith("pretrained: person-attributes version 1 has the alias pretrained\n")
+
+    made = Registered(make_once("pretrained", fill))
+    return made.copy(tmp_path_factory.mktemp("pretrained") / "project")
 
 
 def _run(project: Registered, *arguments: str, code: int = 0) -> str:
@@ -95,7 +100,8 @@ def test_an_alias_that_was_removed_is_set_again(project: Registered, tmp_path: P
         MlflowClient().delete_registered_model_alias("person-attributes", "pretrained")
     assert "person-attributes version 1 has the alias pretrained" in _run(copied, "pretrained")
     with copied.store():
-        assert MlflowClient().get_model_version_by_alias(*URI[8:].split("@")).version == 1
+        found = MlflowClient().get_model_version_by_alias("person-attributes", "pretrained")
+    assert str(found.version) == "1"
 
 
 def test_it_is_listed_and_is_no_champion(project: Registered) -> None:

@@ -96,7 +96,8 @@ def draw_patterns(image_size: int | str) -> Images:
     """Draws the images of the published answers: colour gradients, (2, height, width, 3) uint8."""
     height, width = height_and_width(image_size)
     image, row, column, channel = np.indices((2, height, width, 3))
-    return ((3 * row + 5 * column * (image + 1) + 80 * channel) % 256).astype(np.uint8)
+    pattern: Images = ((3 * row + 5 * column * (image + 1) + 80 * channel) % 256).astype(np.uint8)
+    return pattern
 
 
 def _check_answers(network: Pretrained, exported: Path, max_difference: float) -> None:
