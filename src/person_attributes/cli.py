@@ -72,6 +72,7 @@ COMMANDS = {
     "sweep": Command("search parameters, trial after trial", needs_keras=True),
     "evaluate": Command("score the validation rows and write the report", is_stage=True),
     "register": Command("export, check and register the model", is_stage=True),
+    "pretrained": Command("register the published network under the alias pretrained"),
     "models": Command("list the registered versions: who is champion, since when and why"),
     "promote": Command(
         "make a version champion where the gate holds",

@@ -40,6 +40,11 @@ class Workspace:
         return self.project is None and self.home != self.root
 
     @property
+    def pretrained(self) -> Path:
+        """The published network, which is in git."""
+        return self.root / "pretrained"
+
+    @property
     def tracking_database(self) -> Path:
         """The embedded MLflow store."""
         return self.home / "mlflow.db"

@@ -149,5 +149,7 @@ def test_an_invalid_cluster_is_refused_with_an_example(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(TrainingError, match=r"TF_CONFIG: expected .*worker.*Set it, or set runtime"):
+    with pytest.raises(
+        TrainingError, match=r"TF_CONFIG: expected .*worker.*Set it, or set runtime"
+    ):
         read_cluster()

@@ -24,7 +24,13 @@ from person_attributes.config.model import (
 )
 from person_attributes.config.params import INITIAL, Params
 from person_attributes.config.reading import read_params, read_yaml
-from person_attributes.config.registry import CardParams, GateParams, RegistryParams, ServingParams
+from person_attributes.config.registry import (
+    PRETRAINED,
+    CardParams,
+    GateParams,
+    RegistryParams,
+    ServingParams,
+)
 from person_attributes.config.sweep import SearchParams, SweepParams
 from person_attributes.config.training import (
     AugmentationParams,
@@ -41,6 +47,7 @@ from person_attributes.config.training import (
 
 __all__ = [
     "INITIAL",
+    "PRETRAINED",
     "SMALLEST_SIZES",
     "AugmentationParams",
     "AugmenterParams",

@@ -18,6 +18,9 @@ from person_attributes.config.fields import (
 _LONGEST_NAME = 255
 """Length of a name that every MLflow store accepts, in characters."""
 
+PRETRAINED = "pretrained"
+"""The alias of the published network."""
+
 
 class GateParams(Section):
     """When a challenger becomes the champion.
@@ -85,6 +88,11 @@ class RegistryParams(Section):
             raise ValueError(
                 f"MLflow does not accept this alias: expected at most {_LONGEST_NAME} characters, "
                 f"and neither latest nor v with a number. Received: {alias!r}. Rename the alias."
+            )
+        if alias == PRETRAINED:
+            raise ValueError(
+                f"{alias!r} is the alias of the published network. Expected another one for the "
+                "champion. Rename the alias."
             )
         return alias
 

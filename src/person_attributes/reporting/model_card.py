@@ -79,6 +79,14 @@ def render_card(
     return text.strip() + "\n"
 
 
+def write_card(markdown: str, folder: Path, colour: str) -> tuple[Path, Path]:
+    """Writes `model_card.md` and `model_card.html` into a folder, and returns their paths."""
+    text, page = folder / "model_card.md", folder / "model_card.html"
+    text.write_text(markdown, encoding="utf-8")
+    page.write_text(render_card_page(markdown, colour), encoding="utf-8")
+    return text, page
+
+
 def render_card_page(markdown: str, colour: str) -> str:
     """Renders a Markdown card as an HTML page without external resources."""
     from markdown_it import MarkdownIt
