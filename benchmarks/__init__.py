@@ -1,1 +1,1 @@
-"""Speed, each figure beside a rival's of the same run."""
+"""Speed benchmarks; each one compares this project with a rival in the same run."""

@@ -1,4 +1,4 @@
-"""Runs benchmarks: `python -m benchmarks`, or with the names of some."""
+"""Runs benchmarks: `python -m benchmarks [NAME...]`."""
 
 import importlib
 import os
@@ -18,23 +18,27 @@ NAMES = (
 )
 
 LONG_NAMES = ("bulk_scoring", "growth")
-"""Half an hour each: only where they are named."""
+"""Benchmarks of half an hour each, which run only by name."""
 
 
 def main(names: list[str]) -> int:
-    """Prints a line for each comparison; 1 where a goal was missed."""
+    """Prints a line for each comparison.
+
+    Returns:
+        Exit code 0 if all goals are reached, 1 if one is missed, 2 for an unknown name.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     unknown = sorted(set(names) - {*NAMES, *LONG_NAMES})
     if unknown:
-        print(f"unknown: {', '.join(unknown)}. Expected some of {', '.join(NAMES + LONG_NAMES)}.")
+        print(f"unknown: {', '.join(unknown)}. Expected names of {', '.join(NAMES + LONG_NAMES)}.")
         return 2
     print(f"{'':<58} {'ours':>10} {'rival':>10} {'':<9} {'ratio':>7}")
-    is_good = True
+    goals_reached = True
     for name in names or NAMES:
-        for figure in importlib.import_module(f"benchmarks.{name}").measure():
-            print(figure, flush=True)
-            is_good &= figure.goal is None or figure.ratio >= figure.goal
-    return 0 if is_good else 1
+        for comparison in importlib.import_module(f"benchmarks.{name}").measure():
+            print(comparison, flush=True)
+            goals_reached &= comparison.goal is None or comparison.ratio >= comparison.goal
+    return 0 if goals_reached else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The rival: the data path and the training of the article's notebook, rebuilt.
+"""A rival: the data path and the training of the article's notebook, reimplemented.
 
-Its batches are rows of a DataFrame, read by `cv2.imread` and resized at every epoch, turned into
-float64 and augmented image by image through `ImageDataGenerator` with a random eraser.
+Its batches are rows of a DataFrame. In every epoch it reads images by `cv2.imread`, resizes them,
+converts them to float64, and augments them by `ImageDataGenerator` with random erasing.
 """
 
 from pathlib import Path
@@ -80,7 +80,7 @@ def erase_randomly(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def build_network(image_size: int, class_counts: dict[str, int]) -> keras.Model:
-    """DenseNet121 with a tower a head, as the notebook builds it."""
+    """Builds DenseNet121 with one tower per head, like the notebook."""
     backbone = keras.applications.DenseNet121(
         weights=None, include_top=False, input_shape=(image_size, image_size, 3)
     )
@@ -95,7 +95,7 @@ def build_network(image_size: int, class_counts: dict[str, int]) -> keras.Model:
 
 
 def compile_network(network: keras.Model, learning_rate: float) -> None:
-    """Compiles as the notebook does."""
+    """Compiles the network like the notebook."""
     heads = list(network.output)
     network.compile(
         optimizer=keras.optimizers.Adam(learning_rate),

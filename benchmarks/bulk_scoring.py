@@ -1,9 +1,9 @@
-"""Many images by a registered model: one process, all cores, a local Spark.
+"""Scoring of many images by a registered model: on one core, on all cores, and on local Spark.
 
-    python -m benchmarks.bulk_scoring IMAGES     # Spark only where `make spark` has installed it
+    python -m benchmarks.bulk_scoring IMAGES     # Spark needs `make spark`
 
-Drawn people of 224 px, each under ten names, and a small network of 64 px with random weights.
-Every way is a process of its own, from its start to the finished file.
+The images are drawn people of 224 px, each under ten names. The network is small, takes 64 px and
+has random weights. Each method is one process, measured from its start to the finished file.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.figures import Figure
+from benchmarks.comparison import Comparison
 from benchmarks.watching import Watched, watch
 from person_attributes.workspace import Workspace
 
@@ -25,28 +25,28 @@ _IMAGES, _NAMES = 100_000, 10
 _IMAGE_SIZE = 64
 
 
-def measure() -> Iterator[Figure]:
-    """Holds all cores against one, and against Spark where it is installed."""
-    ways = score_many(_IMAGES)
-    rates = {way: _IMAGES / watched.wall for way, watched in ways.items()}
+def measure() -> Iterator[Comparison]:
+    """Compares all cores with one core, and with Spark if it is installed."""
+    usage = score_many(_IMAGES)
+    rates = {method: _IMAGES / watched.wall for method, watched in usage.items()}
     ours = rates.pop("all cores")
-    for way, rate in rates.items():
-        what = f"{_IMAGES:,} images: all cores against {way}"
-        yield Figure(what, ours, rate, "images/s", ours / rate, None)
+    for method, rate in rates.items():
+        name = f"{_IMAGES:,} images: all cores against {method}"
+        yield Comparison(name, ours, rate, "images/s", ours / rate, None)
 
 
 def score_many(images: int) -> dict[str, Watched]:
-    """Scores as many images in each way; gives what each took."""
-    ways = {"one process": "alone", "all cores": "together", "local Spark": "spark"}
+    """Scores images by each method; returns the resources that each one used."""
+    tasks = {"one process": "alone", "all cores": "together", "local Spark": "spark"}
     if importlib.util.find_spec("pyspark") is None:
-        del ways["local Spark"]
+        del tasks["local Spark"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _draw_photos(folder / "photos", images)
         watch(("benchmarks.bulk_scoring", "register"), folder)
         return {
-            way: watch(("benchmarks.bulk_scoring", task), folder)
-            for way, task in tqdm(ways.items(), "scoring", disable=None)
+            method: watch(("benchmarks.bulk_scoring", task), folder)
+            for method, task in tqdm(tasks.items(), "scoring", disable=None)
         }
 
 
@@ -61,7 +61,7 @@ def _draw_photos(folder: Path, count: int) -> None:
 
 
 def _register() -> None:
-    """Registers a network of four blocks of a layer each, as champion of a store in this folder."""
+    """Registers a network of four one-layer blocks as champion of a store in this folder."""
     from benchmarks.people import register_network
     from person_attributes.config import read_params
     from person_attributes.labels import LabelMap
@@ -105,17 +105,17 @@ def _score_on_spark() -> None:
         "spark.ui.enabled": "false",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
-        # Small files: by itself Spark would make a task of each 32.
+        # By default Spark would make one task per 32 small files.
         "spark.sql.files.openCostInBytes": "65536",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "1000",
     }
     spark = SparkSession.builder.master("local[*]").config(map=settings).getOrCreate()
-    answer = mlflow.pyfunc.spark_udf(
+    predict = mlflow.pyfunc.spark_udf(
         spark, _CHAMPION, params={"on_error": "answer"}, env_manager="local"
     )
     table = spark.read.format("binaryFile").load("photos/resized")
-    said = table.select("path", answer(table["content"]).alias("said"))
-    said.write.mode("overwrite").parquet("spark.parquet")
+    predictions = table.select("path", predict(table["content"]).alias("prediction"))
+    predictions.write.mode("overwrite").parquet("spark.parquet")
 
 
 _TASKS = {
@@ -126,13 +126,13 @@ _TASKS = {
 }
 
 
-def format_table(images: int, ways: dict[str, Watched]) -> str:
-    """Writes a Markdown table of what each way took."""
-    heads = ["seconds", "images/s", "processor's seconds", "MB"]
+def format_table(images: int, usage: dict[str, Watched]) -> str:
+    """Formats a Markdown table of the resources that each method used."""
+    heads = ["seconds", "images/s", "processor seconds", "MB"]
     lines = [f"| {images:,} images | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
-    for way, one in ways.items():
-        figures = (one.wall, images / one.wall, one.seconds, one.megabytes)
-        lines += [f"| {way} | {' | '.join(f'{figure:,.0f}' for figure in figures)} |"]
+    for method, one in usage.items():
+        values = (one.wall, images / one.wall, one.seconds, one.megabytes)
+        lines += [f"| {method} | {' | '.join(f'{value:,.0f}' for value in values)} |"]
     return "\n".join(lines)
 
 
@@ -140,5 +140,5 @@ if __name__ == "__main__":
     if sys.argv[1] in _TASKS:
         _TASKS[sys.argv[1]]()
     else:
-        wanted = int(sys.argv[1])
-        print(format_table(wanted, score_many(wanted)))
+        count = int(sys.argv[1])
+        print(format_table(count, score_many(count)))

@@ -1,4 +1,4 @@
-"""Images a second of the data path with the article's augmentation, alone and as `fit` sees it."""
+"""Images per second of the data path with the article's augmentation, alone and in `fit`."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.article import ArticleBatches
-from benchmarks.figures import Figure, alternate
+from benchmarks.comparison import Comparison, alternate
 from benchmarks.people import RECIPE, People, draw_people
 from person_attributes.data.augment import Augmenter
 from person_attributes.data.batches import ImageBatches
@@ -15,14 +15,16 @@ from person_attributes.data.batches import ImageBatches
 PEOPLE, BATCH_SIZE, ROUNDS = 1536, 32, 2
 
 
-def measure() -> Iterator[Figure]:
+def measure() -> Iterator[Comparison]:
     """Compares at 100 and at 200 px."""
     people = draw_people(PEOPLE)
     for image_size, alone, in_fit in ((100, 7, 5), (200, 12, 10)):
         yield from _compare_at(image_size, people, alone, in_fit)
 
 
-def _compare_at(image_size: int, people: People, alone: float, in_fit: float) -> Iterator[Figure]:
+def _compare_at(
+    image_size: int, people: People, alone: float, in_fit: float
+) -> Iterator[Comparison]:
     ours = ImageBatches(
         people.pack(image_size),
         people.targets,
@@ -56,7 +58,7 @@ def _read(batches: keras.utils.PyDataset) -> None:
 def _build_trivial_network(
     image_size: int, targets: dict[str, npt.NDArray[np.float32]], dtype: str
 ) -> keras.Model:
-    """Looks at a corner of the image, so that `fit` waits for data alone."""
+    """Builds a network that reads only a corner of the image, so that data limits `fit`."""
     images = keras.Input((image_size, image_size, 3), dtype=dtype)
     corner = keras.layers.Cropping2D(((0, image_size - 2), (0, image_size - 2)))(images)
     vector = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(corner))
@@ -69,6 +71,6 @@ def _build_trivial_network(
     return network
 
 
-def _compare(what: str, seconds: tuple[float, float], goal: float) -> Figure:
+def _compare(name: str, seconds: tuple[float, float], goal: float) -> Comparison:
     ours, rival = (PEOPLE / taken for taken in seconds)
-    return Figure(what, ours, rival, "images/s", ours / rival, goal)
+    return Comparison(name, ours, rival, "images/s", ours / rival, goal)

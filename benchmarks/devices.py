@@ -1,8 +1,8 @@
-"""How the time of a training step splits, for one worker process and for two on loopback.
+"""The parts of a training step, for one worker process and for two workers on loopback.
 
-Every worker has one core of its own, as a device would be. The global batch is the same: two
-workers compute half of it each. What a step takes beyond computing a worker's share is what
-working together costs: adding gradients up, batch norms of the whole batch, and waiting.
+Every worker has its own core, which simulates a device. The global batch is constant: each of two
+workers computes half of it. The time of a step minus the time to compute one part of the batch is
+the overhead of synchronisation: summing gradients, batch norms of the whole batch, and waiting.
 """
 
 import contextlib
@@ -14,25 +14,29 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.figures import Figure
+from benchmarks.comparison import Comparison
 from benchmarks.loopback import find_ports, make_cluster
 
 _BATCH, _IMAGE_SIZE, _STEPS = 32, 64, 8
 
 
-def measure() -> Iterator[Figure]:
-    """Prints the milliseconds of a step of DenseNet121, part by part, beside one worker's."""
+def measure() -> Iterator[Comparison]:
+    """Compares the milliseconds of a step of DenseNet121, by part, with those of one worker."""
     alone = _ask(1, _BATCH)[0]
     half = _ask(1, _BATCH // 2)[0]
     first, _ = _ask(2, _BATCH)
     name = f"DenseNet121, {_IMAGE_SIZE} px, batch of {_BATCH}:"
-    together = first["step"] - half["step"]
-    yield Figure(f"{name} a step", first["step"], alone["step"], "ms", _ratio(alone, first), None)
-    yield Figure(f"{name} computing", half["step"], alone["step"], "ms", _ratio(alone, half), None)
-    yield Figure(f"{name} working together", together, 0, "ms", 0, None)
+    overhead = first["step"] - half["step"]
+    yield Comparison(
+        f"{name} a step", first["step"], alone["step"], "ms", _ratio(alone, first), None
+    )
+    yield Comparison(
+        f"{name} computing", half["step"], alone["step"], "ms", _ratio(alone, half), None
+    )
+    yield Comparison(f"{name} synchronisation", overhead, 0, "ms", 0, None)
     ratio = alone["input"] / first["input"]
-    yield Figure(f"{name} input", first["input"], alone["input"], "ms", ratio, None)
-    yield Figure(f"{name} gradients", first["gradients"], 0, "MB", 0, None)
+    yield Comparison(f"{name} input", first["input"], alone["input"], "ms", ratio, None)
+    yield Comparison(f"{name} gradients", first["gradients"], 0, "MB", 0, None)
 
 
 def _ratio(rival: dict[str, float], ours: dict[str, float]) -> float:
@@ -40,7 +44,7 @@ def _ratio(rival: dict[str, float], ours: dict[str, float]) -> float:
 
 
 def _ask(workers: int, batch: int) -> list[dict[str, float]]:
-    """Runs some workers; gives what each says."""
+    """Runs workers; returns the measurements of each."""
     ports = find_ports(workers)
     with contextlib.ExitStack() as stack:
         processes = []
@@ -52,7 +56,7 @@ def _ask(workers: int, batch: int) -> list[dict[str, float]]:
             command = [sys.executable, "-m", __name__, str(number), str(workers), str(batch)]
             process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
             processes.append(stack.enter_context(process))
-            stack.callback(process.kill)  # where another one failed; it may wait for that for long
+            stack.callback(process.kill)  # a worker may wait long for another one that failed
         return [_read(process) for process in processes]
 
 
@@ -60,12 +64,12 @@ def _read(process: subprocess.Popen[str]) -> dict[str, float]:
     printed, _ = process.communicate()
     if process.returncode:
         raise SystemExit(f"devices: a worker ended early: {printed[-500:]}")
-    told: dict[str, float] = json.loads(printed.splitlines()[-1])
-    return told
+    measured: dict[str, float] = json.loads(printed.splitlines()[-1])
+    return measured
 
 
 def _run(number: int, workers: int, batch: int) -> None:
-    """Trains some steps on one core, and prints milliseconds."""
+    """Trains on one core, and prints milliseconds per step."""
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[number % len(cores)]})
 
@@ -96,20 +100,20 @@ def _run(number: int, workers: int, batch: int) -> None:
         seconds = {"input": (time.perf_counter() - began) / _STEPS}
         seconds["step"] = _time_steps(network, batches)
         weights = sum(int(np.prod(weight.shape)) for weight in network.trainable_weights)
-    told = {name: 1000 * value for name, value in seconds.items()}
-    print(json.dumps(told | {"gradients": 4 * weights / 1e6}))
+    milliseconds = {name: 1000 * value for name, value in seconds.items()}
+    print(json.dumps(milliseconds | {"gradients": 4 * weights / 1e6}))
 
 
 def _time_steps(network: Any, batches: Any) -> float:
-    """Gives the median seconds of a step, once it is traced."""
+    """Returns the median seconds of a step after tracing."""
     import keras
     import numpy as np
 
     ends: list[float] = []
-    noting = keras.callbacks.LambdaCallback(
+    timer = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
     )
-    network.fit(batches, epochs=2, shuffle=False, verbose=0, callbacks=[noting])
+    network.fit(batches, epochs=2, shuffle=False, verbose=0, callbacks=[timer])
     return float(np.median(np.diff(ends[_STEPS:])))
 
 

@@ -1,10 +1,10 @@
-"""Training fed by the pipeline against the same network fed one batch that stands in memory."""
+"""Training with the data pipeline against training with one constant batch in memory."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from benchmarks.figures import Figure, alternate
+from benchmarks.comparison import Comparison, alternate
 from benchmarks.people import RECIPE, build_network, draw_people
 from person_attributes.data.augment import Augmenter
 from person_attributes.data.batches import Batch, ImageBatches
@@ -14,7 +14,7 @@ PEOPLE, IMAGE_SIZE, ROUNDS = 256, 100, 3
 
 
 class _ConstantBatches(ImageBatches):
-    """Serves its first batch again and again."""
+    """Returns its first batch for every index."""
 
     def __getitem__(self, index: int) -> Batch:
         if not hasattr(self, "_first"):
@@ -22,7 +22,7 @@ class _ConstantBatches(ImageBatches):
         return self._first
 
 
-def measure() -> Iterator[Figure]:
+def measure() -> Iterator[Comparison]:
     """Compares epochs of DenseNet121 at 100 px with the article's augmentation."""
     people = draw_people(PEOPLE)
     fed, constant = (
@@ -44,5 +44,5 @@ def measure() -> Iterator[Figure]:
         lambda: network.fit(constant, shuffle=False, verbose=0),
         ROUNDS,
     )
-    what = f"DenseNet121 at {IMAGE_SIZE} px fed by the pipeline"
-    yield Figure(what, PEOPLE / ours, PEOPLE / rival, "images/s", rival / ours, 0.98)
+    name = f"DenseNet121 at {IMAGE_SIZE} px with the data pipeline"
+    yield Comparison(name, PEOPLE / ours, PEOPLE / rival, "images/s", rival / ours, 0.98)

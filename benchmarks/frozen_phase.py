@@ -1,4 +1,4 @@
-"""An epoch of a phase with a frozen backbone and no augmentation, features computed once."""
+"""An epoch of a phase with a frozen backbone, without augmentation, on cached features."""
 
 import tempfile
 import time
@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from benchmarks.figures import Figure, alternate
+from benchmarks.comparison import Comparison, alternate
 from benchmarks.people import RECIPE, build_network, draw_people
 from person_attributes.data.batches import ImageBatches
 from person_attributes.modeling.classifier import freeze
@@ -21,13 +21,13 @@ _FROZEN = RECIPE.recipe("p2")
 PEOPLE, VALIDATION, EPOCHS, ROUNDS = 512, 64, 3, 2
 
 
-def measure() -> Iterator[Figure]:
-    """Compares with a forward pass through DenseNet121 in every epoch."""
+def measure() -> Iterator[Comparison]:
+    """Compares it with an epoch that runs DenseNet121."""
     for image_size in (100, 200):
         yield from _compare_at(image_size)
 
 
-def _compare_at(image_size: int) -> Iterator[Figure]:
+def _compare_at(image_size: int) -> Iterator[Comparison]:
     people = draw_people(PEOPLE)
     train, validation = (
         ImageBatches(
@@ -62,8 +62,12 @@ def _compare_at(image_size: int) -> Iterator[Figure]:
             lambda: _train(towers, *features), lambda: _train(whole, train, validation), ROUNDS
         )
     ours, rival = ours / EPOCHS, rival / EPOCHS
-    yield Figure(f"an epoch of a frozen phase, {image_size} px", ours, rival, "s", rival / ours, 20)
-    yield Figure("  computing the features, once a phase", once, rival, "s", rival / once, None)
+    yield Comparison(
+        f"an epoch of a frozen phase, {image_size} px", ours, rival, "s", rival / ours, 20
+    )
+    yield Comparison(
+        "  computing the features, once per phase", once, rival, "s", rival / once, None
+    )
 
 
 def _train(network: keras.Model, train: ImageBatches, validation: ImageBatches) -> None:

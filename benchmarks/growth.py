@@ -1,12 +1,11 @@
-"""Seconds and memory of every stage while the work grows tenfold, step by step.
+"""Seconds and memory of every stage while the data grows in steps of ten.
 
-    python -m benchmarks.growth FOLDER     # goes on after a stop; 100,000 images take half an hour
+    python -m benchmarks.growth FOLDER     # resumes after a stop; 100,000 images take half an hour
 
-A stage is a process of its own, as under DVC. Seconds include its start; memory is the sum of what
-the process and its children have of their own, looked at twenty times a second, at its highest.
-Pages of mapped files are not their own. Annotations alone grow to a million rows, images to a tenth
-of that: drawn people of 64 px, packed in that size, which a network of four blocks learns for one
-epoch.
+Each stage is one process, as under DVC. Seconds include its start. Memory is the private memory of
+the process and its children, sampled twenty times a second, at its maximum; pages of mapped files
+do not count. Annotations grow to a million rows, images to 100,000: drawn people of 64 px, on which
+a network of four blocks trains for one epoch.
 """
 
 import sys
@@ -20,17 +19,17 @@ import pandas as pd
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
-from benchmarks.figures import Figure
+from benchmarks.comparison import Comparison
 from benchmarks.ingest import write_annotations
 from benchmarks.watching import watch
 from person_attributes.config import Params, read_params
 from person_attributes.workspace import Workspace
 
 _ROOT = Path(__file__).parent.parent
-_PICTURE = _ROOT / "docs" / "images" / "growth.png"
+_PLOT = _ROOT / "docs" / "images" / "growth.png"
 _IMAGE_SIZE = 64
 _PRESENT = 100
-"""Images that are there while annotations grow; all others are missing."""
+"""Number of images that exist while annotations grow; all others are missing."""
 
 _PHASE = {
     "starts_from": "initial",
@@ -58,23 +57,23 @@ _CHANGES = {
     },
 }
 _FAR = 18
-"""Bits of a hash, as in the sample; 100,000 images would take hours."""
+"""Hash distance in bits, as in the sample; 100,000 images would take hours."""
 
 _FAR_SEARCH = f"near-duplicates within {_FAR} bits"
 
 _QUADRATIC = frozenset({"split", _FAR_SEARCH})
-"""They hold every image against every other one."""
+"""Stages that compare all pairs of images."""
 
-_LEAST = 1.0
-"""Seconds beyond the first step; less is noise."""
+_MIN_SECONDS = 1.0
+"""Seconds beyond the first step below which a time is noise."""
 
 _GOAL = 0.7
-"""Of what ten times the work may take at most: ten times the time, and noise."""
+"""Minimum ratio of ten times the time of the previous step to the time; 1 without noise."""
 
 
 @dataclass(frozen=True)
 class _Ladder:
-    """What grows, in which steps, what is run at each, and what no longer beyond some step."""
+    """The steps of growth, the commands to measure, and their largest steps."""
 
     unit: str
     counts: tuple[int, ...]
@@ -83,33 +82,35 @@ class _Ladder:
     most: dict[str, int]
 
 
-def measure() -> Iterator[Figure]:
-    """Holds the last step of every stage against ten times the one before."""
+def measure() -> Iterator[Comparison]:
+    """Compares the last step of every stage with ten times the step before."""
     with tempfile.TemporaryDirectory(prefix="growth-") as folder:
         measured = run(Path(folder))
     print(format_tables(measured))
-    _PICTURE.write_bytes(draw(measured))
+    _PLOT.write_bytes(draw(measured))
     for (unit, stage), steps in measured.groupby(["unit", "stage"], sort=False):
         before, last = steps.iloc[-2], steps.iloc[-1]
-        what = f"{stage}, {last['count']:,} {unit}"
+        name = f"{stage}, {last['count']:,} {unit}"
         seconds, megabytes = last["seconds"], last["megabytes"]
         goal = None if stage in _QUADRATIC else _GOAL
         allowed = 10 * before["seconds"]
-        yield Figure(
-            f"{what}, against 10 x a tenth", seconds, allowed, "s", allowed / seconds, goal
+        yield Comparison(
+            f"{name}, against 10 x a tenth", seconds, allowed, "s", allowed / seconds, goal
         )
         rival = before["megabytes"]
-        yield Figure(f"{what}, against a tenth", megabytes, rival, "MB", rival / megabytes, None)
+        yield Comparison(
+            f"{name}, against a tenth", megabytes, rival, "MB", rival / megabytes, None
+        )
 
 
 def run(folder: Path) -> pd.DataFrame:
-    """Measures every step that `results.csv` in the folder lacks.
+    """Measures every step that is missing in `results.csv` of the folder.
 
     Args:
-        folder: Keeps the drawn people and the results; a few gigabytes.
+        folder: Stores the drawn people and the results, a few gigabytes.
 
     Returns:
-        One row a stage and step: `unit`, `stage`, `count`, `seconds` and `megabytes`.
+        One row per stage and step: `unit`, `stage`, `count`, `seconds` and `megabytes`.
     """
     results = folder / "results.csv"
     _draw_people(folder / "people", max(_IMAGES.counts))
@@ -133,7 +134,7 @@ def _draw_people(folder: Path, count: int) -> None:
 
 
 def _measure_step(ladder: _Ladder, count: int, folder: Path) -> pd.DataFrame:
-    """Runs all stages of a step, one after the other, in a workspace of its own."""
+    """Runs all stages of a step, one after the other, in a new workspace."""
     rows = []
     with tempfile.TemporaryDirectory(dir=folder) as name:
         workspace = Workspace(Path(name))
@@ -157,7 +158,7 @@ def _measure_step(ladder: _Ladder, count: int, folder: Path) -> pd.DataFrame:
 
 
 def _prepare_rows(people: Path, source: Path, count: int) -> None:
-    """Writes annotations of which the first rows alone have an image."""
+    """Writes annotations; only the first rows have an image."""
     (source / "resized").mkdir()
     for number in range(_PRESENT):
         (source / f"resized/{number}.jpg").hardlink_to(people / f"resized/{number + 1}.jpg")
@@ -165,7 +166,7 @@ def _prepare_rows(people: Path, source: Path, count: int) -> None:
 
 
 def _prepare_images(people: Path, source: Path, count: int) -> None:
-    """Puts the first drawn people into a source, without copying their files."""
+    """Makes a source of the first drawn people, by hard links."""
     (source / "resized").mkdir()
     for number in range(1, count + 1):
         (source / f"resized/{number}.jpg").hardlink_to(people / f"resized/{number}.jpg")
@@ -174,7 +175,7 @@ def _prepare_images(people: Path, source: Path, count: int) -> None:
 
 
 def _read(workspace: Workspace, params: Params) -> None:
-    """Reads and checks annotations, as `ingest` does before it looks at an image."""
+    """Reads and checks annotations: the part of `ingest` without images."""
     from person_attributes.data.annotations import read_annotations
     from person_attributes.data.archive import open_source
     from person_attributes.data.records import write_records
@@ -185,7 +186,7 @@ def _read(workspace: Workspace, params: Params) -> None:
 
 
 def _draw_split(workspace: Workspace, params: Params) -> None:
-    """Draws a split, as `split` does before it looks at an image."""
+    """Draws a split: the part of `split` without images."""
     from person_attributes.data.records import read_records
     from person_attributes.data.split import check_labels, draw_split
     from person_attributes.labels import LabelMap
@@ -197,8 +198,8 @@ def _draw_split(workspace: Workspace, params: Params) -> None:
     drawn.write(workspace.split)
 
 
-def _settle(workspace: Workspace, params: Params) -> None:
-    """Moves rows that are said to be near-duplicates, a pair of a hundred rows, into training."""
+def _resolve(workspace: Workspace, params: Params) -> None:
+    """Resolves leaks: moves random near-duplicates, one pair per 100 rows, into training."""
     from person_attributes.data.leakage import describe_pairs, name_pairs, resolve_leaks
     from person_attributes.data.records import read_records
     from person_attributes.data.split import Split, find_groups
@@ -208,13 +209,13 @@ def _settle(workspace: Workspace, params: Params) -> None:
     pairs = pd.DataFrame(np.sort(chosen.reshape(-1, 2)), columns=["first", "second"])
     named = name_pairs(pairs.assign(similarity=1.0), records)
     groups = find_groups(records, params.split.group_by)
-    settled = resolve_leaks(drawn, named, groups, params.split.near_duplicates)
-    described = describe_pairs(named, records, drawn, settled)
+    resolved = resolve_leaks(drawn, named, groups, params.split.near_duplicates)
+    described = describe_pairs(named, records, drawn, resolved)
     described.to_csv(workspace.near_duplicates, index=False)
 
 
 def _search(workspace: Workspace, params: Params) -> None:
-    """Looks for near-duplicates as far as the sample does."""
+    """Searches near-duplicates with the hash distance of the sample."""
     from person_attributes.data.near_duplicates import find_near_duplicates
 
     hashes = pd.read_csv(workspace.appearances, dtype={"hash": str})["hash"]
@@ -226,10 +227,10 @@ def _search(workspace: Workspace, params: Params) -> None:
 _PARTS: dict[str, Callable[[Workspace, Params], None]] = {
     "read": _read,
     "split": _draw_split,
-    "settle": _settle,
+    "resolve": _resolve,
     "search": _search,
 }
-"""What stages do with annotations, apart from what they do with images."""
+"""Parts of stages without images, and the search for near-duplicates."""
 
 
 def _run_part(name: str, method: str) -> None:
@@ -256,7 +257,7 @@ _ROWS = _Ladder(
         "split, stratified": _part("split", "stratified"),
         "split, grouped": _part("split", "grouped"),
         "split, random": _part("split", "random"),
-        "settle leaks": _part("settle"),
+        "resolve leaks": _part("resolve"),
     },
     _prepare_rows,
     most={},
@@ -281,7 +282,7 @@ _IMAGES = _Ladder(
 
 
 def format_tables(measured: pd.DataFrame) -> str:
-    """Writes a Markdown table for each unit: seconds, then megabytes, each with its slope."""
+    """Formats Markdown tables of seconds and of megabytes for each unit, with slopes."""
     lines = []
     for _, table in measured.groupby("unit", sort=False):
         counts = sorted(table["count"].unique())
@@ -298,18 +299,20 @@ def format_tables(measured: pd.DataFrame) -> str:
 
 
 def find_slope(values: pd.Series, *, is_time: bool) -> float:
-    """Gives by which power of the work something grew over the last step: 1 is linear, 0 flat.
+    """Returns the exponent of growth over the last step: 1 is linear, 0 constant.
 
-    The first step is nearly all start, of Python, MLflow and TensorFlow; its time is taken off.
-    Where hardly anything is left of the step before the last, the slope is not a number.
+    The time of the first step, mostly the start of Python, MLflow and TensorFlow, is subtracted.
+
+    Returns:
+        The exponent; NaN if less than a second is left of the step before the last.
     """
     start = values.iloc[0] if is_time else 0.0
     before, last = values.iloc[-2] - start, values.iloc[-1] - start
-    return float(np.log10(last / before)) if before >= _LEAST else np.nan
+    return float(np.log10(last / before)) if before >= _MIN_SECONDS else np.nan
 
 
 def draw(measured: pd.DataFrame) -> bytes:
-    """Draws seconds and memory over rows and over images, both axes in powers of ten."""
+    """Plots seconds and memory over rows and over images on logarithmic axes."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     from person_attributes.drawing.figures import GREY, new_figure, to_png
@@ -343,4 +346,4 @@ if __name__ == "__main__":
         kept.mkdir(parents=True, exist_ok=True)
         found = run(kept)
         print(format_tables(found))
-        _PICTURE.write_bytes(draw(found))
+        _PLOT.write_bytes(draw(found))

@@ -1,4 +1,4 @@
-"""A million annotation rows from CSV to split, images aside; and decoding on all cores."""
+"""A million annotation rows from CSV to split, without images; and decoding on all cores."""
 
 import sys
 import tempfile
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.figures import Figure, alternate, ask_process
+from benchmarks.comparison import Comparison, alternate, ask_process
 from person_attributes.config import read_params
 
 _RECIPE = read_params(Path(__file__).parent.parent / "recipes" / "hvc.yaml")
@@ -17,20 +17,22 @@ _ROWS, _IMAGES = 1_000_000, 6000
 _SECONDS, _MEGABYTES = 60.0, 2000.0
 
 
-def measure() -> Iterator[Figure]:
-    """Holds a million rows against a minute, 2 GB and the article's way; cores against one."""
+def measure() -> Iterator[Comparison]:
+    """Compares a million rows with a minute, 2 GB and pandas alone; and all cores with one."""
     rival = ask_process("benchmarks.ingest", "rival", "seconds")
     for method in ("random", "stratified"):
-        what = f"{_ROWS:,} rows: ingest, encode, {method} split"
+        name = f"{_ROWS:,} rows: ingest, encode, {method} split"
         seconds = ask_process("benchmarks.ingest", method, "seconds")
-        yield Figure(f"{what}, against a minute", seconds, _SECONDS, "s", _SECONDS / seconds, 1)
-        yield Figure(f"{what}, against pandas alone", seconds, rival, "s", rival / seconds, None)
+        yield Comparison(f"{name}, against a minute", seconds, _SECONDS, "s", _SECONDS / seconds, 1)
+        yield Comparison(
+            f"{name}, against pandas alone", seconds, rival, "s", rival / seconds, None
+        )
         peak = ask_process("benchmarks.ingest", method, "megabytes")
-        yield Figure(f"{what}, peak memory", peak, _MEGABYTES, "MB", _MEGABYTES / peak, 1)
+        yield Comparison(f"{name}, peak memory", peak, _MEGABYTES, "MB", _MEGABYTES / peak, 1)
     yield _measure_decoding()
 
 
-def _measure_decoding() -> Figure:
+def _measure_decoding() -> Comparison:
     from benchmarks.people import draw_people
     from person_attributes.data.appearance import describe_image
     from person_attributes.data.archive import open_source
@@ -49,12 +51,12 @@ def _measure_decoding() -> Figure:
             describe_image(content, decode_image(content, limits.image_megapixels))
 
     seconds, alone = alternate(ours, rival, rounds=2)
-    what = f"checking {_IMAGES:,} images of 224 px, all cores against one"
-    return Figure(what, _IMAGES / seconds, _IMAGES / alone, "images/s", alone / seconds, 1.3)
+    name = f"checking {_IMAGES:,} images of 224 px, all cores against one"
+    return Comparison(name, _IMAGES / seconds, _IMAGES / alone, "images/s", alone / seconds, 1.3)
 
 
 def write_annotations(path: Path, rows: int) -> None:
-    """Writes a CSV as the article's, of random labels; five rows a frame."""
+    """Writes annotations in the article's format: random labels, five rows per frame."""
     random = np.random.default_rng(0)
     names = [f"images/Set1/{row // 5}_{row % 5}.jpg" for row in range(rows)]
     table = pd.DataFrame({"filename": names})
@@ -64,8 +66,8 @@ def write_annotations(path: Path, rows: int) -> None:
     table.to_csv(path, index=False)
 
 
-def _run(way: str, folder: Path) -> None:
-    """Reads, checks, encodes and splits; writes what the stages write."""
+def _run(method: str, folder: Path) -> None:
+    """Reads, checks, encodes and splits annotations; writes the files of the stages."""
     from person_attributes.data.annotations import read_annotations
     from person_attributes.data.archive import open_source
     from person_attributes.data.records import read_records, write_records
@@ -83,13 +85,13 @@ def _run(way: str, folder: Path) -> None:
     matrix = np.concatenate(list(targets.values()), axis=1).astype(np.uint8)
     one_hot = pd.DataFrame(matrix, columns=label_map.one_hot_columns, index=records.index)
     one_hot.to_csv(folder / "one_hot.csv", lineterminator="\n")
-    split = _RECIPE.split.model_copy(update={"method": way})
+    split = _RECIPE.split.model_copy(update={"method": method})
     drawn = draw_split(records, records.index.tolist(), targets, split)
     drawn.write(folder / "split.json")
 
 
 def _run_rival(folder: Path) -> None:
-    """The article's way: `get_dummies` on whatever the file holds, and a random split."""
+    """Runs the method of the article: `get_dummies` without checks, and a random split."""
     from sklearn.model_selection import train_test_split
 
     table = pd.read_csv(folder / "hvc_annotations.csv", keep_default_na=False)
@@ -101,17 +103,17 @@ def _run_rival(folder: Path) -> None:
         part.to_csv(folder / f"{name}.csv", index=False)
 
 
-def _main(way: str, unit: str) -> None:
+def _main(method: str, unit: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_annotations(folder / "hvc_annotations.csv", _ROWS)
-        # The peak of what comes after; what wrote the file counts for nothing.
+        # Reset the peak, so that writing the file does not count.
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         began = time.perf_counter()
-        if way == "rival":
+        if method == "rival":
             _run_rival(folder)
         else:
-            _run(way, folder)
+            _run(method, folder)
         seconds = time.perf_counter() - began
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))

@@ -1,4 +1,4 @@
-"""The rival of the served model: Keras' `predict` in an MLflow pyfunc, as tutorials have it."""
+"""A rival of the served model: Keras' `predict` in an MLflow pyfunc, as in tutorials."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ from PIL import Image
 
 
 class KerasClassifier(PythonModel):
-    """Answers with Keras."""
+    """Predicts with Keras."""
 
     def load_context(self, context: Any) -> None:
         """Loads the `.keras` file."""
@@ -24,7 +24,7 @@ class KerasClassifier(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, list[float]]]:
-        """Answers `{head: probabilities}` for each row."""
+        """Returns `{head: probabilities}` for each row."""
         size = (self._image_size, self._image_size)
         images = [
             np.asarray(Image.open(io.BytesIO(base64.b64decode(value))).convert("RGB").resize(size))

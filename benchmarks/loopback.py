@@ -1,4 +1,4 @@
-"""Ports of this machine, and clusters on them; for benchmarks and tests."""
+"""Free ports and clusters on loopback, for benchmarks and tests."""
 
 import contextlib
 import json
@@ -6,7 +6,7 @@ import socket
 
 
 def find_ports(count: int) -> list[int]:
-    """Gives as many free ports of loopback, each another."""
+    """Finds distinct free ports on loopback."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for free in sockets:
@@ -15,7 +15,12 @@ def find_ports(count: int) -> list[int]:
 
 
 def make_cluster(number: int, ports: list[int]) -> str:
-    """Says in `TF_CONFIG`'s words who trains together: a process a port, and this one's number."""
+    """Makes a value of `TF_CONFIG`, with one worker per port.
+
+    Args:
+        number: The index of this worker.
+        ports: The ports of all workers.
+    """
     workers = [f"127.0.0.1:{port}" for port in ports]
     task = {"type": "worker", "index": number}
     return json.dumps({"cluster": {"worker": workers}, "task": task})

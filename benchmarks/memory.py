@@ -1,26 +1,26 @@
-"""Memory of a training process by the number of images: packs are mapped, never loaded."""
+"""Memory of a training process for two numbers of images: packs are memory-mapped."""
 
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.figures import Figure, ask_process
+from benchmarks.comparison import Comparison, ask_process
 
 _MANY, _FEW, _IMAGE_SIZE = 13_573, 1_357, 100
 
 
-def measure() -> Iterator[Figure]:
-    """Compares an epoch over the article's number of images with one over a tenth of it."""
+def measure() -> Iterator[Comparison]:
+    """Compares the peak memory of an epoch over 13,573 images, like the article, with a tenth."""
     peaks = {}
     for count in (_FEW, _MANY):
         peaks[count] = ask_process("benchmarks.memory", str(count))
-    what = f"peak memory of a phase, {_MANY:,} images against {_FEW:,}"
-    yield Figure(what, peaks[_MANY], peaks[_FEW], "MB", peaks[_FEW] / peaks[_MANY], 0.95)
+    name = f"peak memory of a phase, {_MANY:,} images against {_FEW:,}"
+    yield Comparison(name, peaks[_MANY], peaks[_FEW], "MB", peaks[_FEW] / peaks[_MANY], 0.95)
 
 
 def _run(count: int) -> None:
-    """Prints the peak of the process's own memory in MB; pages of mapped files are not its own."""
+    """Prints the peak of the process's private memory in MB, without pages of mapped files."""
     import keras
     import numpy as np
 

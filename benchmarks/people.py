@@ -1,4 +1,4 @@
-"""The data that benchmarks run on: drawn people, as files and as packs."""
+"""The data of benchmarks: drawn people, as files and as packs."""
 
 import tempfile
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class People:
     """Drawn people of 224 px.
 
     Attributes:
-        folder: Holds the images and the annotations.
-        table: The annotations, one row an image.
+        folder: Contains the images and the annotations.
+        table: The annotations, one row per image.
         targets: `{head: (n, classes) float32}`.
     """
 
@@ -37,7 +37,7 @@ class People:
     targets: dict[str, npt.NDArray[np.float32]]
 
     def pack(self, image_size: int) -> npt.NDArray[np.uint8]:
-        """Packs the images in a size; made once."""
+        """Returns the pack of a size in pixels; packs the images at the first call."""
         path = self.folder / f"{image_size}.npy"
         if not path.exists():
             limits = RECIPE.data.limits
@@ -48,7 +48,7 @@ class People:
 
 @cache
 def draw_people(count: int) -> People:
-    """Draws people into a temporary folder, once a process."""
+    """Draws people into a temporary folder, once per process."""
     folder = Path(tempfile.mkdtemp(prefix="people-"))
     draw_sample(folder, count, 224, seed=1)
     table = pd.read_csv(folder / "hvc_annotations.csv", keep_default_na=False)
@@ -64,14 +64,17 @@ def encode(params: Params, table: pd.DataFrame) -> dict[str, npt.NDArray[np.floa
 def register_network(
     network: keras.Model, label_map: LabelMap, weights: Path, name: str, folder: Path
 ) -> str:
-    """Registers a network with the store that MLflow is told of; gives the version's number.
+    """Registers a network in MLflow's current store.
 
     Args:
         network: The network.
         label_map: Heads and classes.
-        weights: The file that travels with it.
-        name: Of the registered model.
-        folder: For the files that are logged.
+        weights: A file of its weights, which is logged.
+        name: Name of the registered model.
+        folder: A folder for temporary files.
+
+    Returns:
+        The number of the version.
     """
     import mlflow
 

@@ -1,7 +1,7 @@
-"""The five phases of `recipes/hvc.yaml` on few images and epochs, against the notebook's way.
+"""The five phases of `recipes/hvc.yaml` on few images and epochs, against the notebook.
 
-Ours are five processes, as `dvc repro` runs them, each with imports, tracing, checkpoints and MLflow;
-the rival is one process that compiles anew for each phase, as the notebook does.
+Ours are five processes, like those of `dvc repro`, each with imports, tracing, checkpoints and
+MLflow. The rival is one process that compiles the network for each phase, like the notebook.
 """
 
 import subprocess
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from benchmarks.figures import Figure
+from benchmarks.comparison import Comparison
 from benchmarks.people import RECIPE, draw_people
 from person_attributes.framing import height_and_width
 
@@ -21,8 +21,8 @@ PEOPLE, EPOCHS = 256, 2
 _COMMAND = [sys.executable, "-m", "person_attributes"]
 
 
-def measure() -> Iterator[Figure]:
-    """Compares the seconds of all phases together."""
+def measure() -> Iterator[Comparison]:
+    """Compares the total seconds of all phases."""
     people = draw_people(PEOPLE)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -36,8 +36,8 @@ def measure() -> Iterator[Figure]:
     began = time.perf_counter()
     _call(Path.cwd(), [sys.executable, "-m", "benchmarks.phases", str(people.folder)])
     rival = time.perf_counter() - began
-    what = f"five phases, {PEOPLE} images, {EPOCHS} epochs each"
-    yield Figure(what, ours, rival, "s", rival / ours, 2)
+    name = f"five phases, {PEOPLE} images, {EPOCHS} epochs each"
+    yield Comparison(name, ours, rival, "s", rival / ours, 2)
 
 
 def _write_params(folder: Path, source: Path) -> None:
@@ -58,7 +58,7 @@ def _call(folder: Path, command: list[str]) -> None:
 
 
 def _run(folder: Path) -> None:
-    """Trains as the notebook does."""
+    """Trains all phases like the notebook."""
     import keras
     import pandas as pd
     from sklearn.model_selection import train_test_split

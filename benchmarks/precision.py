@@ -1,11 +1,11 @@
-"""Steps of DenseNet121 in lower precision, and the price of operations that must repeat."""
+"""Speed of DenseNet121 in lower precision, with XLA, and with deterministic operations."""
 
 import json
 import os
 import sys
 from collections.abc import Iterator
 
-from benchmarks.figures import Figure, ask_process
+from benchmarks.comparison import Comparison, ask_process
 
 _IMAGE_SIZES = (100, 200)
 _CHANGES: dict[str, dict[str, object]] = {
@@ -16,8 +16,8 @@ _CHANGES: dict[str, dict[str, object]] = {
 }
 
 
-def measure() -> Iterator[Figure]:
-    """Compares with float32 at 100 px here; all sizes and XLA on a GPU, where they belong."""
+def measure() -> Iterator[Comparison]:
+    """Compares with float32: bfloat16 and determinism at 100 px; on a GPU everything."""
     is_gpu = bool(os.environ.get("BENCHMARK_GPU"))
     for image_size in _IMAGE_SIZES if is_gpu else _IMAGE_SIZES[:1]:
         base = _time(image_size, {})
@@ -25,8 +25,8 @@ def measure() -> Iterator[Figure]:
             if name in {"XLA", "float16"} and not is_gpu:
                 continue
             rate = _time(image_size, change)
-            what = f"DenseNet121 at {image_size} px, {name} against float32"
-            yield Figure(what, rate, base, "images/s", rate / base, None)
+            title = f"DenseNet121 at {image_size} px, {name} against float32"
+            yield Comparison(title, rate, base, "images/s", rate / base, None)
 
 
 def _time(image_size: int, change: dict[str, object]) -> float:
@@ -34,7 +34,7 @@ def _time(image_size: int, change: dict[str, object]) -> float:
 
 
 def _run(image_size: int, change: dict[str, object]) -> None:
-    """Prints images a second on a batch that stands in memory."""
+    """Prints images per second of training on one batch in memory."""
     import time
 
     import numpy as np

@@ -1,4 +1,4 @@
-"""The served model beside bare ONNX Runtime and beside Keras in a pyfunc: DenseNet121 at 200 px.
+"""The served model against bare ONNX Runtime and Keras in a pyfunc: DenseNet121 at 200 px.
 
 `python -m benchmarks.serving soak SECONDS` keeps a server at full load and prints its memory.
 """
@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from benchmarks.figures import Figure
+from benchmarks.comparison import Comparison
 from benchmarks.loopback import find_ports
 from benchmarks.people import RECIPE, build_network, draw_people, register_network
 
@@ -32,11 +32,11 @@ _IMAGE_SIZE = 200
 _CLIENTS = (1, 8, 64)
 _ROUNDS = 40
 _SECONDS = 20.0
-"""Of each load."""
+"""Duration of each load."""
 
 
-def measure() -> Iterator[Figure]:
-    """Times one image in the process, one image over HTTP, starts, memory, and loads."""
+def measure() -> Iterator[Comparison]:
+    """Compares one image in the process, the start of a server, its memory, and HTTP loads."""
     with tempfile.TemporaryDirectory() as folder:
         ours, rival = _make_models(Path(folder))
         yield from _time_in_process(ours, rival)
@@ -45,7 +45,7 @@ def measure() -> Iterator[Figure]:
 
 
 def _make_models(folder: Path) -> tuple[Path, Path]:
-    """Saves both models, of the same weights, as MLflow has them."""
+    """Saves both models with the same weights in MLflow's format."""
     import mlflow
 
     import person_attributes
@@ -67,7 +67,7 @@ def _make_models(folder: Path) -> tuple[Path, Path]:
     return Path(ours), folder / "rival"
 
 
-def _time_in_process(ours: Path, rival: Path) -> Iterator[Figure]:
+def _time_in_process(ours: Path, rival: Path) -> Iterator[Comparison]:
     import mlflow
     import pandas as pd
 
@@ -84,7 +84,7 @@ def _time_in_process(ours: Path, rival: Path) -> Iterator[Figure]:
     )
     for name, pick in (("median", np.median), ("p99", lambda one: np.quantile(one, 0.99))):
         mine, bare, slow = (1000 * float(pick(one)) for one in times)
-        yield Figure(
+        yield Comparison(
             f"one image, {name}: pyfunc against bare ONNX Runtime",
             mine,
             bare,
@@ -92,7 +92,7 @@ def _time_in_process(ours: Path, rival: Path) -> Iterator[Figure]:
             bare / mine,
             0.8,
         )
-        yield Figure(
+        yield Comparison(
             f"one image, {name}: pyfunc against Keras' pyfunc", mine, slow, "ms", slow / mine, 2
         )
 
@@ -116,7 +116,14 @@ def _read_photograph() -> bytes:
 
 @dataclass(frozen=True)
 class _Load:
-    """What a server did: seconds to its first answer, MB at rest, and by clients what it took."""
+    """Measurements of a server.
+
+    Attributes:
+        start: Seconds to the first response.
+        megabytes: Memory after the first response.
+        latencies: Seconds of each request, by number of clients.
+        rates: Images per second, by number of clients.
+    """
 
     start: float
     megabytes: float
@@ -124,18 +131,18 @@ class _Load:
     rates: dict[int, float]
 
 
-def _compare(ours: _Load, rival: _Load) -> Iterator[Figure]:
-    what = "against Keras' pyfunc"
-    yield Figure(
-        f"server's start to first answer, {what}",
+def _compare(ours: _Load, rival: _Load) -> Iterator[Comparison]:
+    rival_name = "against Keras' pyfunc"
+    yield Comparison(
+        f"server's start to first response, {rival_name}",
         ours.start,
         rival.start,
         "s",
         rival.start / ours.start,
         None,
     )
-    yield Figure(
-        f"server's memory after it, {what}",
+    yield Comparison(
+        f"server's memory after it, {rival_name}",
         ours.megabytes,
         rival.megabytes,
         "MB",
@@ -147,11 +154,17 @@ def _compare(ours: _Load, rival: _Load) -> Iterator[Figure]:
             mine, slow = (
                 1000 * float(np.quantile(one.latencies[clients], share)) for one in (ours, rival)
             )
-            yield Figure(
-                f"HTTP, {clients} clients, {name}, {what}", mine, slow, "ms", slow / mine, None
+            yield Comparison(
+                f"HTTP, {clients} clients, {name}, {rival_name}",
+                mine,
+                slow,
+                "ms",
+                slow / mine,
+                None,
             )
         mine, slow = ours.rates[clients], rival.rates[clients]
-        yield Figure(f"HTTP, {clients} clients, {what}", mine, slow, "images/s", mine / slow, None)
+        title = f"HTTP, {clients} clients, {rival_name}"
+        yield Comparison(title, mine, slow, "images/s", mine / slow, None)
 
 
 def _serve_and_load(model: Path) -> _Load:
@@ -175,7 +188,7 @@ def _make_request() -> bytes:
 
 @contextlib.contextmanager
 def serve_model(model: Path | str) -> Iterator[tuple[str, int]]:
-    """Serves a model on a free port; gives its address and the id of its process."""
+    """Serves a model on a free port; yields its URL and its process id."""
     (port,) = find_ports(1)
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model)]
     process = subprocess.Popen(
@@ -206,30 +219,30 @@ def _ask(address: str, content: bytes) -> bool:
 
 
 def _load(address: str, content: bytes, clients: int, seconds: float) -> list[float]:
-    """Has clients ask one after the other; gives how long each answer took."""
+    """Sends requests from several clients, each one sequentially; returns all latencies."""
     until, taken, failed = time.perf_counter() + seconds, list[float](), threading.Event()
 
-    def ask_on() -> None:
+    def ask_repeatedly() -> None:
         while (began := time.perf_counter()) < until:
             if not _ask(address, content):
                 failed.set()
             taken.append(time.perf_counter() - began)
 
-    threads = [threading.Thread(target=ask_on) for _ in range(clients)]
+    threads = [threading.Thread(target=ask_repeatedly) for _ in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if failed.is_set():
-        raise RuntimeError(f"{address}: an answer that is not 200, or none")
+        raise RuntimeError(f"{address}: a request failed or its status was not 200")
     return taken
 
 
 def _measure_memory(process: int) -> float:
-    """Gives the resident memory of a server and its children in MB."""
+    """Returns the resident memory of a server and its children in MB."""
     parent = psutil.Process(process)
-    whole = [parent, *parent.children(recursive=True)]
-    return float(sum(one.memory_info().rss for one in whole) / 1e6)
+    processes = [parent, *parent.children(recursive=True)]
+    return float(sum(one.memory_info().rss for one in processes) / 1e6)
 
 
 def _soak(seconds: float) -> None:
@@ -244,7 +257,7 @@ def _soak(seconds: float) -> None:
                 taken = _load(address, content, 8, seconds / 10)
                 answers += len(taken)
                 print(
-                    f"{answers} answers, all 200; p99 {1000 * np.quantile(taken, 0.99):.0f} ms; "
+                    f"{answers} responses, all 200; p99 {1000 * np.quantile(taken, 0.99):.0f} ms; "
                     f"{_measure_memory(process):.0f} MB",
                     flush=True,
                 )

@@ -1,7 +1,6 @@
 """Seconds from the start of a process to its first training step, DenseNet121 at 100 px.
 
-The rival is the plain way: the same imports, the network with its weights, `compile` with Keras'
-Adam, `fit`.
+The rival is plain Keras: the same imports and network, `compile` with Keras' Adam, and `fit`.
 """
 
 import os
@@ -12,18 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import Figure, ask_process
+from benchmarks.comparison import Comparison, ask_process
 
 _IMAGE_SIZE, _ROWS = 100, 64
 
 
-def measure() -> Iterator[Figure]:
+def measure() -> Iterator[Comparison]:
     """Compares two processes, one after the other."""
     seconds = {}
-    for way in ("ours", "rival"):
+    for method in ("ours", "rival"):
         began = time.time()
-        seconds[way] = ask_process("benchmarks.startup", way) - began
-    yield Figure(
+        seconds[method] = ask_process("benchmarks.startup", method) - began
+    yield Comparison(
         "start of a phase process until its first step",
         seconds["ours"],
         seconds["rival"],
@@ -33,8 +32,8 @@ def measure() -> Iterator[Figure]:
     )
 
 
-def _run(way: str) -> None:
-    """Prints when the first step was done, as seconds since 1970."""
+def _run(method: str) -> None:
+    """Prints the end of the first step in seconds since 1970."""
     import keras
     import mlflow  # noqa: F401
     import numpy as np
@@ -58,7 +57,7 @@ def _run(way: str) -> None:
         for head, count in counts.items()
     }
     batches = ImageBatches(images, targets, np.arange(_ROWS), 32, augmenter=None, seed=1)
-    if way == "rival":
+    if method == "rival":
         classifier.compile(
             optimizer=keras.optimizers.Adam(1e-3),
             loss=dict.fromkeys(counts, "categorical_crossentropy"),

@@ -21,6 +21,7 @@ from mlflow.store.workspace.dbmodels import models as _workspace_tables  # noqa:
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 from sqlalchemy import Connection, Table, create_engine, func, select
+from sqlalchemy.pool import NullPool
 
 from person_attributes.errors import TrackingError, one_line
 from person_attributes.tracking.database import prepare_store, sqlite_address
@@ -76,8 +77,8 @@ def move_tracking(workspace: Workspace) -> str:
 def _move(workspace: Workspace) -> list[str]:
     """Copies artifacts and rows; returns the number of rows of each reported table."""
     prepare_store(workspace.tracking_database.resolve())
-    source = create_engine(sqlite_address(workspace.tracking_database))
-    target = create_engine(os.environ[DATABASE])
+    source = create_engine(sqlite_address(workspace.tracking_database), poolclass=NullPool)
+    target = create_engine(os.environ[DATABASE], poolclass=NullPool)
     with source.begin() as old, target.begin() as new:
         _check_versions(old, new)
         _check_empty(new)

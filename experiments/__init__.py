@@ -1,1 +1,1 @@
-"""Accuracy: what each choice brings, and the results that docs/results/ shows."""
+"""Accuracy experiments: ablations, and the results in docs/results/."""

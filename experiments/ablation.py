@@ -1,12 +1,12 @@
-"""Each variant alone against one recipe: same rows, same budget, several seeds.
+"""Ablations: compares one recipe with variants of one change each, on the same rows and budget.
 
-    python -m experiments.ablation hyperparameters run hvc_data.zip    # again after a stop; several at once
-    python -m experiments.ablation hyperparameters table               # of the runs that are done
+    python -m experiments.ablation hyperparameters run hvc_data.zip    # resumes; several at once
+    python -m experiments.ablation hyperparameters table               # of the finished runs
 
-`hyperparameters` is a plan, `experiments/ablation_hyperparameters.yaml`: what is added to the article's recipe;
-`best` takes away from ours. Everything lies in a folder `ablation/PLAN-DIGEST/`, another one where
-the recipe is another; every run is a run in its `mlflow.db` too. The test rows that are scored
-chose nothing: validation rows lower the rate and choose the epoch.
+`hyperparameters` is the plan `experiments/ablation_hyperparameters.yaml`, which adds settings to
+the article's recipe; the plan `best` removes parts of our recipe. Files go to the folder
+`ablation/PLAN-DIGEST/`, with a digest of the recipe; its `mlflow.db` contains the runs. Scores are
+of held-out test rows; validation rows lower the learning rate and select the epoch.
 """
 
 import argparse
@@ -47,7 +47,7 @@ _ByHead = dict[str, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared: changes of one recipe, by name; the first changes nothing."""
+    """A recipe and its variants, as changes by name; the first variant has no changes."""
 
     name: str
     params: Params
@@ -63,7 +63,7 @@ class Plan:
         return Workspace(Path("ablation", f"{self.name}-{combine(recipe)[:8]}").resolve())
 
     def answers(self, variant: str, seed: int) -> Path:
-        """Where the probabilities of one run lie; elsewhere where the variant means another thing."""
+        """Returns the file for the probabilities of a run; its name has a digest of the variant."""
         name = f"{variant.replace(' ', '_')}-{combine(self.variants[variant])[:8]}-{seed}.npz"
         return self.workspace.root / "answers" / name
 
@@ -78,22 +78,22 @@ def _read_plan(name: str, source: str = "") -> Plan:
 
 
 def _refuse_shared_packs(plan: Plan) -> None:
-    """Packs are named by their size alone: two variants may not fill one in two ways."""
+    """Raises if two variants would write different packs of one size."""
     black_bars: dict[int | str, str] = {}
     for variant, changes in plan.variants.items():
         changed = plan.params.change(changes)
-        size, told = changed.phases[changed.evaluation.phase].image_size, changed.data.black_bars
-        if black_bars.setdefault(size, told) != told:
+        size, setting = changed.phases[changed.evaluation.phase].image_size, changed.data.black_bars
+        if black_bars.setdefault(size, setting) != setting:
             raise SystemExit(
-                f"{plan.name}: {variant}: images of {size} stand in another variant with other black "
-                "bars. Give one of them another size."
+                f"{plan.name}: {variant}: another variant has images of {size} with another "
+                "data.black_bars. Give one of them another size."
             )
 
 
 def run(plan: Plan) -> None:
-    """Runs what no process has run yet; may be started several times at once."""
+    """Runs all variants and seeds that are missing; several processes may run it at once."""
     workspace = plan.workspace
-    # In the plan's order: channels are measured on the first.
+    # In the order of the plan: channel statistics are measured on the first size.
     sizes = dict.fromkeys(
         size for changes in plan.variants.values() for size in _sizes(plan, changes)
     )
@@ -119,7 +119,7 @@ def run(plan: Plan) -> None:
                         y_prob = _train(plan, everything, changed, variant, run_id)
                         with writing(path) as temporary, temporary.open("wb") as file:
                             np.savez(file, allow_pickle=False, **y_prob)
-                        print(f"{variant}, seed {seed}: done", flush=True)
+                        print(f"{variant}, seed {seed}: complete", flush=True)
 
 
 def _sizes(plan: Plan, changes: dict[str, Any]) -> list[int | str]:
@@ -129,7 +129,7 @@ def _sizes(plan: Plan, changes: dict[str, Any]) -> list[int | str]:
 
 @contextlib.contextmanager
 def _claim(path: Path) -> Iterator[Path | None]:
-    """Gives a path to write to, or None where that is done or another process is at it."""
+    """Yields the path to write, or None if it exists or another process works on it."""
     path.parent.mkdir(exist_ok=True)
     lock = filelock.FileLock(path.with_suffix(".lock"))
     try:
@@ -142,12 +142,12 @@ def _claim(path: Path) -> Iterator[Path | None]:
 
 
 def _train(plan: Plan, params: Params, changed: Params, variant: str, sweep_run_id: str) -> _ByHead:
-    """Trains one variant; gives its probabilities for the test rows."""
+    """Trains one variant; returns its probabilities for the test rows."""
     workspace = plan.workspace
     place = workspace.trial(plan.name, f"{variant.replace(' ', '_')}-{changed.seed}")
     name = f"{variant}, seed {changed.seed}"
     with open_trial_run(workspace, plan.name, sweep_run_id, name, None) as trial:
-        run_trial(workspace, place, params, changed, trial, lambda epoch, figures: None)
+        run_trial(workspace, place, params, changed, trial, lambda epoch, metrics: None)
         network = load_scored_network(place, changed)
         dataset = Dataset(place, changed.phases[changed.evaluation.phase].image_size)
         test = dataset.select(_test_rows(plan))
@@ -162,12 +162,12 @@ def _train(plan: Plan, params: Params, changed: Params, variant: str, sweep_run_
 
 
 def _test_rows(plan: Plan) -> tuple[int, ...]:
-    """Gives the plan's own test rows, also where a variant draws its training rows anew."""
+    """Returns the test rows of the plan, also for a variant with another split."""
     return Split.read(plan.workspace.split).parts[TEST]
 
 
 def table(plan: Plan) -> str:
-    """Words what is done so far as Markdown, the largest gain first."""
+    """Formats the finished runs as a Markdown table, the largest improvement first."""
     answers = {}
     for variant in plan.variants:
         paths = [plan.answers(variant, seed) for seed in plan.seeds]
@@ -175,7 +175,7 @@ def table(plan: Plan) -> str:
             answers[variant] = [dict(np.load(path)) for path in paths]
     name = next(iter(plan.variants))
     if name not in answers:
-        raise SystemExit(f"{plan.name}: {name}: not done with all seeds. Run the plan first")
+        raise SystemExit(f"{plan.name}: {name}: missing seeds. Run the plan first.")
     dataset = Dataset(plan.workspace, plan.params.data.image_sizes[0])
     rows, y_true = dataset.part(TEST).rows, dataset.part(TEST).targets
     random = np.random.default_rng(0)
@@ -186,31 +186,31 @@ def table(plan: Plan) -> str:
     }
     base = scored.pop(name)
     y_train = dataset.part(TRAIN).targets
-    floor = sum(prior_loss(y_true[head], y_train[head]) for head in y_true)
+    prior = sum(prior_loss(y_true[head], y_train[head]) for head in y_true)
     losses, accuracies = base.mean(axis=(0, 2))
     lines = [
         f"{len(rows)} test rows, seeds {plan.seeds}, {plan.params.phases['p1'].epochs} epochs. "
-        f"Always saying the class shares: loss {floor:.3f}.",
+        f"Predicting the class prior: loss {prior:.3f}.",
         "",
-        "| | loss | less than the recipe's | seed by seed | mean accuracy | more | seed by seed |",
+        "| | loss | decrease | by seed | mean accuracy | increase | by seed |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         f"| {name} | {losses:.3f} | | | {accuracies:.3f} | | |",
     ]
     for variant, scores in sorted(scored.items(), key=lambda entry: entry[1][:, 0].mean()):
         cells = [variant]
-        for figure, sign in ((0, -1), (1, 1)):
-            gains = float(sign) * (scores[:, figure] - base[:, figure])
-            cells.append(f"{scores[:, figure].mean():.3f}")
-            cells += _word_gains(gains, draws)
+        for metric, sign in ((0, -1), (1, 1)):
+            gains = float(sign) * (scores[:, metric] - base[:, metric])
+            cells.append(f"{scores[:, metric].mean():.3f}")
+            cells += _format_gains(gains, draws)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _word_gains(gains: npt.NDArray[np.float64], draws: npt.NDArray[np.intp]) -> list[str]:
-    """Words gains, (seeds, rows), with their interval over rows, and what each seed has of them.
+def _format_gains(gains: npt.NDArray[np.float64], draws: npt.NDArray[np.intp]) -> list[str]:
+    """Formats the mean of gains, (seeds, rows), with its interval, and the gain of each seed.
 
-    Rows alone are drawn anew, so that the interval does not know how much another seed changes:
-    in bold stands what the interval and every seed agree on.
+    The interval is bootstrapped over rows and ignores the variance between seeds. So a gain is bold
+    only if the interval excludes 0 and all seeds have the same sign.
     """
     low, high = np.quantile(gains.mean(axis=0)[draws].mean(axis=1), [0.025, 0.975])
     by_seed = gains.mean(axis=1)
@@ -221,7 +221,7 @@ def _word_gains(gains: npt.NDArray[np.float64], draws: npt.NDArray[np.intp]) -> 
 
 
 def _score_rows(y_true: _ByHead, y_prob: _ByHead) -> npt.NDArray[np.float64]:
-    """Gives for each row the sum of its losses and the mean of its hits over labels: (2, n)."""
+    """Computes the loss and the accuracy of each row over its labels, (2, n)."""
     losses, hits = [], []
     for head, truth in y_true.items():
         is_labelled = truth.any(axis=1)
@@ -233,7 +233,7 @@ def _score_rows(y_true: _ByHead, y_prob: _ByHead) -> npt.NDArray[np.float64]:
 
 
 def main() -> None:
-    """Runs, or prints the table."""
+    """Runs a plan or prints its table."""
     parser = argparse.ArgumentParser("python -m experiments.ablation")
     parser.add_argument("plan", choices=["hyperparameters", "best"])
     commands = parser.add_subparsers(dest="command", required=True)

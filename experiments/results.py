@@ -1,10 +1,10 @@
-"""Recipes side by side on rows that chose nothing, out of MLflow: writes docs/results/.
+"""Compares recipes on held-out test rows: reads runs of MLflow and writes docs/results/.
 
     python -m experiments.results "two cores of ..." "ours=RUN_ID,RUN_ID,RUN_ID" "theirs=RUN_ID"
 
-The ids are of executions in the MLflow UI, one for each seed of a recipe; MLFLOW_TRACKING_URI says
-where they are, if not in mlflow.db. The first recipe is the one to judge. What is written has
-figures and plots alone: no image, and of a row not even its number.
+The ids are those of executions in the MLflow UI, one for each seed of a recipe. Set
+MLFLOW_TRACKING_URI if they are not in mlflow.db. The first recipe is the main one. The output
+contains only metrics and plots: no images and no row numbers.
 """
 
 import argparse
@@ -49,17 +49,17 @@ class Trained:
     """One seed of a recipe.
 
     Attributes:
-        run_id: Of the execution.
-        seed: Of weights, order and augmentation.
-        commit: Of the code.
+        run_id: The id of the execution.
+        seed: The seed of weights, order and augmentation.
+        commit: The commit of the code.
         split: Digest of the split.
-        params: All of its parameters.
-        hours: From the begin to the end of its phases, pauses between included.
-        figures: What `evaluate` logged, by the names of `reports/metrics.json`.
-        phases: One row a phase: `phase`, `image_size`, `epochs`, `hours`, and of its best epoch
-            `val_loss` and `val_mean_accuracy`.
+        params: All parameters.
+        hours: Total duration of the phases.
+        metrics: The metrics of `evaluate`, by their names in `reports/metrics.json`.
+        phases: One row per phase: `phase`, `image_size`, `epochs`, `hours`, and `val_loss` and
+            `val_mean_accuracy` of the best epoch.
         curve: Validation loss of every epoch of all phases.
-        test: What the network says of the test rows.
+        test: Predictions for the test rows.
     """
 
     run_id: str
@@ -68,7 +68,7 @@ class Trained:
     split: str
     params: Params
     hours: float
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     phases: pd.DataFrame
     curve: list[float]
     test: Predictions
@@ -76,7 +76,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe and its seeds, all scored on the same rows."""
+    """A recipe and its seeds, all evaluated on the same rows."""
 
     name: str
     seeds: Sequence[Trained]
@@ -87,14 +87,14 @@ class Recipe:
 
 
 def read_recipe(client: MlflowClient, named: str) -> Recipe:
-    """Reads `NAME=RUN_ID,RUN_ID`, a run a seed."""
+    """Reads the runs of `NAME=RUN_ID,RUN_ID`, with one run per seed."""
     name, _, run_ids = named.rpartition("=")
     return Recipe(name, [_read_trained(client, run_id) for run_id in run_ids.split(",")])
 
 
 def _read_trained(client: MlflowClient, run_id: str) -> Trained:
     execution = client.get_run(run_id)
-    # Of an earlier execution, where this one reused what it found.
+    # The stage may belong to an earlier execution whose outputs this one reused.
     scored = _find_stage(client, execution, "evaluate")
     with tempfile.TemporaryDirectory() as folder:
         test, params_file = (
@@ -104,6 +104,26 @@ def _read_trained(client: MlflowClient, run_id: str) -> Trained:
         predictions, params = Predictions.read(test), read_params(params_file)
     if not len(predictions.rows):
         raise ComparisonError(f"run {run_id}: no test rows. Set split.test_share above 0.")
+    phases, curve = _read_phases(client, execution, params)
+    return Trained(
+        run_id=run_id,
+        seed=params.seed,
+        commit=scored.data.tags.get(MLFLOW_GIT_COMMIT, ""),
+        split=scored.data.tags["split.digest"],
+        params=params,
+        hours=float(phases["hours"].sum()),
+        # In MLflow the name of a metric starts with its group.
+        metrics={key.rpartition("/")[2]: value for key, value in scored.data.metrics.items()},
+        phases=phases,
+        curve=curve,
+        test=predictions,
+    )
+
+
+def _read_phases(
+    client: MlflowClient, execution: Run, params: Params
+) -> tuple[pd.DataFrame, list[float]]:
+    """Reads the table of phases and the validation loss of every epoch."""
     phases, curve = [], []
     for phase, described in params.phases.items():
         trained = _find_stage(client, execution, f"train@{phase}")
@@ -121,28 +141,15 @@ def _read_trained(client: MlflowClient, run_id: str) -> Trained:
             }
         )
         curve += losses
-    table = pd.DataFrame(phases)
-    return Trained(
-        run_id=run_id,
-        seed=params.seed,
-        commit=scored.data.tags.get(MLFLOW_GIT_COMMIT, ""),
-        split=scored.data.tags["split.digest"],
-        params=params,
-        hours=float(table["hours"].sum()),
-        # In MLflow a figure stands behind the name of its group.
-        figures={key.rpartition("/")[2]: value for key, value in scored.data.metrics.items()},
-        phases=table,
-        curve=curve,
-        test=predictions,
-    )
+    return pd.DataFrame(phases), curve
 
 
 def _find_stage(client: MlflowClient, execution: Run, stage: str) -> Run:
     found = find_stage(client, execution, stage)
     if found is None:
         raise ComparisonError(
-            f"run {execution.info.run_id}: no finished {stage} below it. Name a finished execution "
-            "of the pipeline."
+            f"run {execution.info.run_id}: no finished run of {stage}. Expected a finished "
+            "execution of the pipeline. Correct the id."
         )
     return found
 
@@ -153,20 +160,20 @@ def _read_history(client: MlflowClient, run: Run, key: str) -> list[float]:
 
 
 def score_recipe(recipe: Recipe, params: EvaluationParams) -> _Scores:
-    """Gives each head's figures, and those over heads, as means over seeds.
+    """Computes the metrics of each head and their totals, as means over seeds.
 
     Returns:
-        `{(head, figure): (value, low, high)}`; the intervals are bootstrapped over rows, which are
-        drawn for all seeds together.
+        `{(head, metric): (value, low, high)}`. The intervals are bootstrapped over rows, with the
+        same draws for all seeds.
     """
     y_true = recipe.seeds[0].test.y_true
 
     def compute(weights: metrics.Floats) -> dict[tuple[str, str], metrics.Floats]:
         found: dict[tuple[str, str], metrics.Floats] = {}
         for head, truth in y_true.items():
-            answers = [one.test.y_prob[head] for one in recipe.seeds]
-            confusions = [metrics.count_confusions(truth, each, weights) for each in answers]
-            losses = [metrics.cross_entropy(truth, each, weights) for each in answers]
+            y_prob = [one.test.y_prob[head] for one in recipe.seeds]
+            confusions = [metrics.count_confusions(truth, each, weights) for each in y_prob]
+            losses = [metrics.cross_entropy(truth, each, weights) for each in y_prob]
             found[head, _ACCURACY] = np.mean([metrics.accuracy(each) for each in confusions], 0)
             found[head, _LOSS] = np.mean(losses, 0)
         found[_MEAN, _ACCURACY] = np.mean([found[head, _ACCURACY] for head in y_true], 0)
@@ -178,7 +185,7 @@ def score_recipe(recipe: Recipe, params: EvaluationParams) -> _Scores:
 
 
 def refuse_other_splits(recipes: Sequence[Recipe]) -> None:
-    """Ends where two networks were scored on other rows, which no table may hide.
+    """Checks that all networks were evaluated on the same rows.
 
     Raises:
         ComparisonError: If splits, rows, heads or labels differ: evaluate all on the same split.
@@ -188,8 +195,8 @@ def refuse_other_splits(recipes: Sequence[Recipe]) -> None:
         for one in recipe.seeds:
             if one.split != first.split:
                 raise ComparisonError(
-                    f"run {one.run_id}: split {one.split}, and {first.split} of run "
-                    f"{first.run_id}. Train and evaluate all on the same split."
+                    f"run {one.run_id}: expected split {first.split} of run {first.run_id}. "
+                    f"Received: {one.split}. Train and evaluate all runs on the same split."
                 )
             comparison.refuse_other_rows(first.test, one.test)
 
@@ -198,9 +205,9 @@ def write_results(folder: Path, machine: str, recipes: Sequence[Recipe]) -> None
     """Writes the page, its tables and its plots.
 
     Args:
-        folder: Made where it is missing.
-        machine: What the networks were trained on, in words.
-        recipes: The first is the one to judge; its parameters say how intervals are drawn.
+        folder: The folder; it is created if it is missing.
+        machine: A description of the machine that trained the networks.
+        recipes: The recipes. The first one is the main recipe; its parameters define intervals.
     """
     folder.mkdir(parents=True, exist_ok=True)
     best = find_best(recipes[0])
@@ -215,12 +222,12 @@ def write_results(folder: Path, machine: str, recipes: Sequence[Recipe]) -> None
         table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n", float_format="%.4f")
     (folder / "curves.png").write_bytes(_draw_curves(recipes))
     (folder / "heads.png").write_bytes(_draw_heads(recipes, scores))
-    page = "\n".join(_word_page(machine, recipes, scores, slices))
+    page = "\n".join(_format_page(machine, recipes, scores, slices))
     (folder / "README.md").write_text(page + "\n", encoding="utf-8")
 
 
 def _list_runs(recipes: Sequence[Recipe]) -> pd.DataFrame:
-    figures = (
+    names = (
         "rows",
         "mean_accuracy",
         "mean_accuracy_low",
@@ -240,8 +247,8 @@ def _list_runs(recipes: Sequence[Recipe]) -> pd.DataFrame:
                 "split": one.split,
                 "hours": round(one.hours, 2),
             }
-            | {f"test_{name}": one.figures[f"test_{name}"] for name in figures}
-            | {name: one.figures[name] for name in ("mean_accuracy", "loss", "train_loss")}
+            | {f"test_{name}": one.metrics[f"test_{name}"] for name in names}
+            | {name: one.metrics[name] for name in ("mean_accuracy", "loss", "train_loss")}
             for recipe in recipes
             for one in recipe.seeds
         ]
@@ -251,17 +258,17 @@ def _list_runs(recipes: Sequence[Recipe]) -> pd.DataFrame:
 def _list_heads(recipes: Sequence[Recipe], scores: Sequence[_Scores]) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            (recipe.name, head, figure, *interval)
+            (recipe.name, head, metric, *interval)
             for recipe, scored in zip(recipes, scores, strict=True)
-            for (head, figure), interval in scored.items()
+            for (head, metric), interval in scored.items()
         ],
-        columns=["recipe", "head", "figure", "value", "low", "high"],
+        columns=["recipe", "head", "metric", "value", "low", "high"],
     )
 
 
 def find_best(recipe: Recipe) -> Trained:
-    """The seed whose validation rows, not its test rows, say that it is best."""
-    return max(recipe.seeds, key=lambda one: one.figures["mean_accuracy"])
+    """Returns the seed with the highest mean accuracy on validation rows."""
+    return max(recipe.seeds, key=lambda one: one.metrics["mean_accuracy"])
 
 
 def _draw_curves(recipes: Sequence[Recipe]) -> bytes:
@@ -271,16 +278,16 @@ def _draw_curves(recipes: Sequence[Recipe]) -> bytes:
         for number, one in enumerate(recipe.seeds):
             label = recipe.name if number == 0 else None
             axis.plot(range(1, len(one.curve) + 1), one.curve, color=colour, lw=1, label=label)
-    floor = recipes[0].seeds[0].figures["prior_loss"]
-    axis.axhline(floor, color=GREY, ls=":", label="always the class shares")
+    prior = recipes[0].seeds[0].metrics["prior_loss"]
+    axis.axhline(prior, color=GREY, ls=":", label="class prior")
     for (name, published), style in zip(_PUBLISHED.items(), ("--", "-."), strict=True):
         if _LOSS in published:
             axis.axhline(published[_LOSS], color=GREY, ls=style, label=name)
-    # Single epochs may lie far above: they would flatten all others.
+    # Clip single epochs with a high loss, which would flatten all curves.
     lowest = [min(one.curve) for recipe in recipes for one in recipe.seeds]
     lowest += [published[_LOSS] for published in _PUBLISHED.values() if _LOSS in published]
-    axis.set_ylim(min(lowest) - 0.1, floor + 0.3)
-    axis.set_xlabel("epoch, of all phases")
+    axis.set_ylim(min(lowest) - 0.1, prior + 0.3)
+    axis.set_xlabel("epoch, over all phases")
     axis.set_ylabel("sum of validation losses")
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
@@ -290,7 +297,7 @@ def _draw_curves(recipes: Sequence[Recipe]) -> bytes:
 def _draw_heads(recipes: Sequence[Recipe], scores: Sequence[_Scores]) -> bytes:
     heads = list(recipes[0].seeds[0].test.y_true)
     figure = new_figure(11, 4.6)
-    majorities = recipes[0].seeds[0].figures
+    majorities = recipes[0].seeds[0].metrics
     for axis, head in zip(add_panels(figure, len(heads), 4), heads, strict=True):
         for place, (recipe, scored) in enumerate(zip(recipes, scores, strict=True)):
             value, low, high = scored[head, _ACCURACY]
@@ -307,7 +314,7 @@ def _draw_heads(recipes: Sequence[Recipe], scores: Sequence[_Scores]) -> bytes:
         axis.spines[["top", "right"]].set_visible(False)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    figure.suptitle("Accuracy on test rows; red: always the commonest class", fontsize=10)
+    figure.suptitle("Accuracy on test rows; red: majority-class baseline", fontsize=10)
     return _on_white(figure)
 
 
@@ -316,67 +323,69 @@ def _on_white(figure: Figure) -> bytes:
     return to_png(figure)
 
 
-def _word_page(
+def _format_page(
     machine: str, recipes: Sequence[Recipe], scores: Sequence[_Scores], slices: pd.DataFrame
 ) -> Iterator[str]:
     first = recipes[0].seeds[0]
     yield "# Results on the real images"
     yield ""
     yield (
-        "Written by `experiments/results.py` out of MLflow. All networks of ours are scored on the "
-        f"same {len(first.test.rows)} test rows (split `{first.split[:16]}`). Those chose nothing, "
-        "and near-duplicates lie on one side. Intervals are "
-        f"{100 * first.params.evaluation.confidence:g} %, bootstrapped over rows, of the mean over "
-        f"seeds. Machine: {machine}."
+        "`experiments/results.py` writes this page from MLflow. All recipes of this project are "
+        f"evaluated on the same {len(first.test.rows)} held-out test rows (split "
+        f"`{first.split[:16]}`). Near-duplicates are never in two parts of the split. Values are "
+        f"means over seeds with {100 * first.params.evaluation.confidence:g} % intervals, "
+        f"bootstrapped over rows. Machine: {machine}."
     )
     yield ""
-    yield from _word_conditions(recipes, scores)
+    yield from _format_conditions(recipes, scores)
     yield ""
-    yield from _word_heads(recipes, scores)
+    yield from _format_heads(recipes, scores)
     yield ""
     yield "![Accuracy of each head](heads.png)"
     yield ""
-    yield "## Seed by seed"
+    yield "## Seeds"
     yield ""
-    yield from _word_seeds(recipes)
+    yield from _format_seeds(recipes)
     yield ""
-    yield "## Phase by phase"
+    yield "## Phases"
     yield ""
-    yield "Validation rows at each phase's best epoch, means over seeds."
+    yield "Metrics on validation rows at the best epoch of each phase, as means over seeds."
     yield ""
-    yield from _word_phases(recipes)
+    yield from _format_phases(recipes)
     yield ""
     yield "![Validation loss by epoch](curves.png)"
     yield ""
-    yield f"## Where seed {find_best(recipes[0]).seed} is weak"
+    yield f"## Weak slices of seed {find_best(recipes[0]).seed}"
     yield ""
     yield (
-        "Test rows of one class of another head, on which a head is surely worse than on the other "
-        f"rows: at most ten, the worst first. Of {(~slices['too_small']).sum()} slices that are "
-        "large enough to tell, one in forty seems so by chance."
+        "A slice is the test rows of one class of another head. The table lists at most ten slices "
+        "on which the accuracy of a head is significantly lower than on the other rows, the worst "
+        f"first. Of {(~slices['too_small']).sum()} slices that are large enough, one in forty is "
+        "significant by chance."
     )
     yield ""
-    yield from _word_slices(slices)
+    yield from _format_slices(slices)
     yield ""
     yield (
-        "`heads.csv` has every head with intervals, `classes.csv` recall, precision and F1 of "
-        "every class, `slices.csv` every slice, `runs.csv` the runs."
+        "`heads.csv` has all heads with intervals, `classes.csv` recall, precision and F1 of all "
+        "classes, `slices.csv` all slices, and `runs.csv` the runs."
     )
 
 
-def _word_conditions(recipes: Sequence[Recipe], scores: Sequence[_Scores]) -> Iterator[str]:
-    yield "| | seeds | rows | hours a seed | mean accuracy | sum of losses |"
+def _format_conditions(recipes: Sequence[Recipe], scores: Sequence[_Scores]) -> Iterator[str]:
+    yield "| | seeds | rows | hours per seed | mean accuracy | sum of losses |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for recipe, scored in zip(recipes, scores, strict=True):
         rows = len(recipe.seeds[0].test.rows)
         yield (
             f"| {recipe.name} | {len(recipe.seeds)} | {rows} | {recipe.hours:.1f} "
-            f"| {_word(scored[_MEAN, _ACCURACY])} | {_word(scored[_MEAN, _LOSS])} |"
+            f"| {_format_interval(scored[_MEAN, _ACCURACY])} "
+            f"| {_format_interval(scored[_MEAN, _LOSS])} |"
         )
-    floors = recipes[0].seeds[0].figures
+    baselines = recipes[0].seeds[0].metrics
     yield (
-        f"| always the commonest class, the class shares | | {int(floors['test_rows'])} | "
-        f"| {floors['test_mean_majority']:.3f} | {floors['test_shares_loss']:.3f} |"
+        f"| majority class (accuracy), class prior (loss) | | {int(baselines['test_rows'])} | "
+        f"| {baselines['test_mean_majority']:.3f} | {baselines['test_prior_loss']:.3f} |"
     )
     for name, published in _PUBLISHED.items():
         mean = np.mean(list(published["accuracy"].values()))
@@ -384,32 +393,32 @@ def _word_conditions(recipes: Sequence[Recipe], scores: Sequence[_Scores]) -> It
         yield f"| [{name}]({published['url']}) | 1 | | | {mean:.3f} | {loss} |"
 
 
-def _word_heads(recipes: Sequence[Recipe], scores: Sequence[_Scores]) -> Iterator[str]:
+def _format_heads(recipes: Sequence[Recipe], scores: Sequence[_Scores]) -> Iterator[str]:
     heads = list(recipes[0].seeds[0].test.y_true)
-    floors = recipes[0].seeds[0].figures
-    names = [*(recipe.name for recipe in recipes), "commonest class", *_PUBLISHED]
+    baselines = recipes[0].seeds[0].metrics
+    names = [*(recipe.name for recipe in recipes), "majority class", *_PUBLISHED]
     yield f"| accuracy | {' | '.join(names)} |"
     yield f"| --- |{' --- |' * len(names)}"
     for head in heads:
-        cells = [_word(scored[head, _ACCURACY]) for scored in scores]
-        cells.append(f"{floors[f'test_{head}_majority']:.3f}")
+        cells = [_format_interval(scored[head, _ACCURACY]) for scored in scores]
+        cells.append(f"{baselines[f'test_{head}_majority']:.3f}")
         cells += [f"{published['accuracy'][head]:.3f}" for published in _PUBLISHED.values()]
         yield f"| {head} | {' | '.join(cells)} |"
 
 
-def _word_seeds(recipes: Sequence[Recipe]) -> Iterator[str]:
+def _format_seeds(recipes: Sequence[Recipe]) -> Iterator[str]:
     yield "| | seed | mean accuracy | sum of losses | after temperature scaling | hours |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for recipe in recipes:
         for one in recipe.seeds:
             yield (
-                f"| {recipe.name} | {one.seed} | {one.figures['test_mean_accuracy']:.3f} "
-                f"| {one.figures['test_loss']:.3f} | {one.figures['test_calibrated_loss']:.3f} "
+                f"| {recipe.name} | {one.seed} | {one.metrics['test_mean_accuracy']:.3f} "
+                f"| {one.metrics['test_loss']:.3f} | {one.metrics['test_calibrated_loss']:.3f} "
                 f"| {one.hours:.2f} |"
             )
 
 
-def _word_phases(recipes: Sequence[Recipe]) -> Iterator[str]:
+def _format_phases(recipes: Sequence[Recipe]) -> Iterator[str]:
     yield "| | phase | images | epochs | hours | sum of losses | mean accuracy |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for recipe in recipes:
@@ -422,28 +431,28 @@ def _word_phases(recipes: Sequence[Recipe]) -> Iterator[str]:
             )
 
 
-def _word_slices(slices: pd.DataFrame) -> Iterator[str]:
-    yield "| head | where | rows | accuracy | less than elsewhere |"
+def _format_slices(slices: pd.DataFrame) -> Iterator[str]:
+    yield "| head | slice | rows | accuracy | difference to other rows |"
     yield "| --- | --- | --- | --- | --- |"
     unlike = find_unlike_slices(slices)
     for row in unlike[unlike["apart"] < 0].head(10).to_dict("records"):
         accuracy, apart = (
-            _word((row[name], row[f"{name}_low"], row[f"{name}_high"]))
+            _format_interval((row[name], row[f"{name}_low"], row[f"{name}_high"]))
             for name in (_ACCURACY, "apart")
         )
         where = f"{row['by']} is {row['class']}"
         yield f"| {row['head']} | {where} | {row['rows']} | {accuracy} | {apart} |"
 
 
-def _word(interval: _Interval) -> str:
+def _format_interval(interval: _Interval) -> str:
     value, low, high = interval
     return f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def main() -> None:
-    """Reads the runs, writes the folder."""
+    """Reads the runs and writes the folder."""
     parser = argparse.ArgumentParser("python -m experiments.results")
-    parser.add_argument("machine", help="what the runs were trained on, in words")
+    parser.add_argument("machine", help="description of the machine that trained the runs")
     parser.add_argument("recipes", nargs="+", metavar="NAME=RUN_ID,RUN_ID")
     options = parser.parse_args()
     if len(options.recipes) > len(_COLOURS):

@@ -1,4 +1,4 @@
-"""Fixtures and helpers for all tests: parameters, drawn images, and whole projects."""
+"""Shared fixtures: parameters, the sample, projects and registries."""
 
 import contextlib
 import io
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
     from tiny_model import Registered
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # read once, when MLflow is imported
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # MLflow reads it when imported
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "recipes" / "sample.yaml"
 COMMAND_SECONDS = 1200
-"""Longer means that a command hangs. On a busy machine, a command may take a quarter of this."""
+"""Timeout that only detects a hang; on a busy machine a command may take a quarter of it."""
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
-# A process that a shell starts in the background ignores SIGINT, and so do its children.
+# Shells start background jobs with SIGINT ignored, and child processes would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests that need a project or a registered model; starts the longest test first."""
+    """Marks tests that need a project or a registered model, and runs the longest test first."""
     for item in items:
         if {"make_project", "registered"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("pipeline")
@@ -52,11 +52,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Reports that the browser test was skipped, and how to run it."""
+    """Reports skipped browser tests and how to enable them."""
     skipped = terminalreporter.stats.get("skipped", [])
     if any("Chromium" in str(report.longrepr) for report in skipped):
         terminalreporter.write_line(
-            "The demo was not tested in a browser. Run apt-get install chromium, then make test."
+            "Browser tests of the demo were skipped. Run apt-get install chromium, then make test."
         )
 
 
@@ -72,7 +72,7 @@ def label_map(params: Params) -> LabelMap:
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 24 drawn people, 64 px."""
+    """A sample of 24 drawn people, 64 px."""
     folder = tmp_path_factory.mktemp("people")
     draw_sample(folder, images=24, image_size=64, seed=1)
     return folder
@@ -107,7 +107,7 @@ class Project:
         return self.root / "params.yaml"
 
     def environment(self) -> dict[str, str]:
-        """The environment of a new user's shell: this Python first, no MLflow variables."""
+        """The environment of a new user: this Python first on the path, no MLflow variables."""
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")
         }
@@ -119,7 +119,7 @@ class Project:
         return environment
 
     def run(self, *command: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
-        """Runs a command in the project and checks its exit code; None accepts any."""
+        """Runs a command in the project and checks its exit code; None accepts any code."""
         done = subprocess.run(
             command,
             cwd=self.root,
@@ -135,7 +135,7 @@ class Project:
         return done
 
     def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
-        """Starts a command in its own process group, with its output as a pipe."""
+        """Starts a command in its own process group, with its output in a pipe."""
         return subprocess.Popen(
             command,
             cwd=self.root,
@@ -153,31 +153,33 @@ class Project:
             _prepare_store(store)  # otherwise the first command reports that the project was copied
         return copied
 
-    def cli(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Runs a command of the project in this process and checks its exit code.
+    def cli(
+        self, *arguments: str, code: int = 0, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs `person-attributes` in this process and checks its exit code.
 
-        Imports take longer than most commands. If a test needs a process, for example to stop it,
-        it passes `OURS` to `run` or `start`.
+        Imports take longer than most commands. To test or stop a process, pass `OURS` to `run` or
+        `start`.
         """
-        return run_in_process(self.root, self.environment(), arguments, code)
+        return run_in_process(self.root, self.environment() | variables, arguments, code)
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--message", message)
 
     def forget_runs(self) -> None:
-        """Removes the tracking store and the checkpoints."""
+        """Deletes the tracking store and all checkpoints."""
         for name in ("mlflow.db", "mlruns", "checkpoints"):
             remove(self.root / name)
 
     def execute(self, *stages: str) -> None:
-        """Runs stages in this process, and commits them to DVC as if it had run them."""
+        """Runs stages in this process, and commits them to DVC."""
         for stage in stages:
             self.cli(*stage.split("@"))
         self.run("dvc", "commit", "--force", *stages)
 
     def repro(self, *targets: str) -> list[str]:
-        """Runs `dvc repro`; returns the stages that it executed."""
+        """Runs `dvc repro` and returns the executed stages."""
         done = self.run("dvc", "repro", *targets)
         return [
             line.partition("'")[2].partition("'")[0]
@@ -187,13 +189,13 @@ class Project:
 
 
 OURS = (sys.executable, "-u", "-m", "person_attributes")
-"""The command line of the project, as a separate process."""
+"""`person-attributes` as a separate process."""
 
 
 def run_in_process(
     root: Path, environment: Mapping[str, str], arguments: Sequence[str], code: int
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a command of the project in this process, isolated from it."""
+    """Runs `person-attributes` in this process, and captures its output."""
     output, errors = io.StringIO(), io.StringIO()
     with (
         _isolated(environment),
@@ -209,7 +211,7 @@ def run_in_process(
 
 @contextlib.contextmanager
 def _isolated(environment: Mapping[str, str]) -> Iterator[None]:
-    """Undoes the changes that a command makes to its process."""
+    """Restores the state of the process after a command."""
     import mlflow
 
     kept, path = signal.getsignal(signal.SIGTERM), list(sys.path)
@@ -220,7 +222,7 @@ def _isolated(environment: Mapping[str, str]) -> Iterator[None]:
             patch.setenv(name, value)
         warnings.simplefilter("ignore")
         if "keras" in sys.modules:
-            sys.modules["keras"].utils.clear_session()  # otherwise layers get other names
+            sys.modules["keras"].utils.clear_session()  # resets the names of layers
         try:
             yield
         finally:
@@ -232,7 +234,7 @@ def _isolated(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def read_until(start: str, process: "subprocess.Popen[str]") -> str:
-    """Reads the output of a running process up to a line with this start."""
+    """Reads the output of a running process up to the first line with this start."""
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
@@ -246,14 +248,16 @@ def read_until(start: str, process: "subprocess.Popen[str]") -> str:
 
 
 def kill(process: "subprocess.Popen[str]") -> None:
-    """Kills a process that `Project.start` started, and its children."""
+    """Kills a process started by `Project.start`, and its children."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 
+_HEADS = read_yaml(SHIPPED)["heads"]
 SHRUNK: dict[str, Any] = {
     "sample.images": 60,
+    "heads": {name: _HEADS[name] for name in ("gender", "age", "bag", "emotion")},
     "data.image_sizes": [32, 40],
     "model.blocks": [1, 1, 1, 1],
     "runtime.tracking_minutes": 1.0,
@@ -265,7 +269,7 @@ SHRUNK: dict[str, Any] = {
     **{f"phases.{phase}.image_size": 32 for phase in ("p1", "p2", "p3")},
     **{f"phases.{phase}.image_size": 40 for phase in ("p4", "p5")},
 }
-"""Changes to the default parameters: every stage runs quickly, and the network learns little."""
+"""Changes to the shipped parameters for tests: the whole pipeline runs with little computation."""
 
 STAGES = [
     "sample", "ingest", "encode", "split", "pack@32", "pack@40", "inspect", "initialize",
@@ -277,7 +281,7 @@ STAGES = [
 def make_once(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str, Callable[[Path], object]], Path]:
-    """Makes a folder once for all workers of a session; tests must not change it."""
+    """Fills a folder once for all workers of a session; tests must not change it."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
@@ -317,7 +321,7 @@ def finished(
     make_once: Callable[[str, Callable[[Path], object]], Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Project:
-    """A project with all stages executed and committed; do not change it."""
+    """A project with all stages executed and committed; tests must not change it."""
 
     def fill(folder: Path) -> None:
         project = make_project("started").copy(folder / "project")
@@ -330,7 +334,7 @@ def finished(
 
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
-    """A copy of the finished project that a test may change."""
+    """A copy of the finished project, which tests may change."""
     return finished.copy(tmp_path / "project")
 
 
@@ -339,7 +343,7 @@ def registered(
     make_once: Callable[[str, Callable[[Path], object]], Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> "Registered":
-    """A small model in its own registry; do not change it."""
+    """A small model in its own registry; tests must not change it."""
     from tiny_model import Registered, register_tiny_model
 
     made = Registered(make_once("registered", register_tiny_model))
@@ -362,7 +366,7 @@ def random() -> np.random.Generator:
 
 def _prepare_store(database: Path) -> None:
     """Creates a store, or updates the paths in a copied one."""
-    # Imported here because the tests of other backends run without MLflow.
+    # Tests of other backends run without MLflow.
     from person_attributes.tracking.database import prepare_store
 
     prepare_store(database)
@@ -378,7 +382,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shell() -> Iterator[None]:
-    """Removes all MLflow variables during a test, and restores them after it."""
+    """An environment without MLflow variables, restored after the test."""
     import mlflow
 
     def forget() -> None:
@@ -395,7 +399,7 @@ def shell() -> Iterator[None]:
 
 @pytest.fixture
 def workspace(tmp_path: Path, empty_store: Path, shell: None) -> Workspace:
-    """A folder with its own empty store."""
+    """A project folder with an empty MLflow store."""
     workspace = Workspace(tmp_path / "project")
     workspace.root.mkdir()
     shutil.copy(empty_store, workspace.tracking_database)

@@ -75,6 +75,7 @@ COMMANDS = {
     "sweep": Command("search parameters with Optuna", needs_keras=True),
     "evaluate": Command("score the validation and test rows, and write the report", is_stage=True),
     "register": Command("export, check and register the model", is_stage=True),
+    "pretrained": Command("register the published network under the alias pretrained"),
     "models": Command("list the registered versions and the champion"),
     "promote": Command(
         "make a version the champion if the gate allows it",

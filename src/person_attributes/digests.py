@@ -1,4 +1,4 @@
-"""Digests of files and folders, computed as DVC computes them."""
+"""Digests of files and folders, identical to those in `dvc.lock`."""
 
 import hashlib
 import json
@@ -9,18 +9,19 @@ from typing import Any
 from ruamel.yaml import YAML
 
 _PROJECT = Path(__file__).parents[2]
-"""The project whose code runs: that of the folder, as `__main__` sees to."""
+"""The project whose code runs; `__main__` makes it the current folder's project."""
 
 
 def digest_paths(root: Path, paths: Sequence[Path]) -> dict[str, str]:
-    """Digests files and folders, so that they can be held against `dvc.lock`.
+    """Digests files and folders for a comparison with `dvc.lock`.
 
     Args:
-        root: The project's folder; paths below it are named from there.
-        paths: What to digest; what is missing is left out, its stage itself tells better.
+        root: The project's folder; names of paths in it are relative to it.
+        paths: The files and folders. Missing ones are skipped: the stage that reads them reports
+            them.
 
     Returns:
-        MD5 digests by name.
+        `{name: MD5 digest}`.
     """
     digests = {}
     for path in paths:
@@ -31,10 +32,7 @@ def digest_paths(root: Path, paths: Sequence[Path]) -> dict[str, str]:
 
 
 def digest_path(path: Path) -> str:
-    """Digests a file, or all files of a folder.
-
-    Compiled Python is left out, as `.dvcignore` does.
-    """
+    """Digests a file, or all files of a folder except compiled Python, as in `.dvcignore`."""
     if path.is_dir():
         entries = [
             {"md5": digest_path(file), "relpath": file.relative_to(path).as_posix()}
@@ -48,12 +46,12 @@ def digest_path(path: Path) -> str:
 
 
 def combine(content: Mapping[str, object]) -> str:
-    """Digests names and what they stand for, whatever their order."""
+    """Digests a mapping, independent of its order."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_lock(path: Path) -> dict[str, Any]:
-    """Reads the stages of `dvc.lock`; none where DVC has not run yet."""
+    """Reads the stages of `dvc.lock`; empty if the file does not exist."""
     if not path.exists():
         return {}
     stages: dict[str, Any] = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"]
@@ -61,12 +59,12 @@ def read_lock(path: Path) -> dict[str, Any]:
 
 
 def recorded_outputs(lock: Mapping[str, Any], stage: str) -> dict[str, str]:
-    """Gives what DVC noted of a stage's outputs: digests by name."""
+    """Returns the outputs of a stage in `dvc.lock`: `{name: MD5 digest}`."""
     return {out["path"]: out["md5"] for out in lock.get(stage, {}).get("outs", [])}
 
 
 def read_stage(stage: str) -> dict[str, Any]:
-    """Reads a stage as the `dvc.yaml` beside this code declares it, templates not filled in."""
+    """Reads the declaration of a stage from this project's `dvc.yaml`, templates unresolved."""
     content = YAML(typ="safe").load((_PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
     entry = content["stages"][stage]
     declared: dict[str, Any] = entry.get("do", entry)
@@ -74,6 +72,6 @@ def read_stage(stage: str) -> dict[str, Any]:
 
 
 def digest_code(stage: str) -> dict[str, str]:
-    """Digests the code that a stage depends on: what `dvc.yaml` lists of it, as it runs here."""
+    """Digests the code dependencies of a stage in `dvc.yaml`."""
     listed = [name for name in read_stage(stage)["deps"] if name.startswith("src/")]
     return digest_paths(_PROJECT, [_PROJECT / name for name in listed])

@@ -1,4 +1,4 @@
-"""The `dvc` processes that this one runs below."""
+"""The `dvc` processes that started this process."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import psutil
 
 
 def find_dvc_processes() -> Iterator[tuple[psutil.Process, list[str]]]:
-    """Gives each of them with its command line, the nearest first."""
+    """Yields the `dvc` processes among the ancestors, nearest first, with their command lines."""
     for process in psutil.Process().parents():
         with contextlib.suppress(psutil.Error):
             command = process.cmdline()

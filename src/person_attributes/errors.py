@@ -1,25 +1,25 @@
-"""Every error that a user can cause, in one tree.
+"""The hierarchy of all errors that a user can cause.
 
 PersonAttributesError
-├── ParamsError            params.yaml is missing, malformed or contradicts itself
-├── ProjectError          the project's folder is not as DVC needs it
+├── ParamsError            params.yaml is missing, malformed or inconsistent
+├── ProjectError           the project's folder does not meet the requirements of DVC
 ├── DataError
 │   ├── SourceError        the folder or archive of the data cannot be read
-│   ├── AnnotationsError   the annotations CSV or its rows are not as declared
+│   ├── AnnotationsError   the annotations CSV or its rows are invalid
 │   ├── ImageError         an image cannot be decoded
-│   └── SplitError         a split does not fit its records, or rows would leak
-├── TrainingError          a phase cannot start or went astray
-│   ├── UntrainableError   its numbers cannot be trained: the loss diverges, memory does not suffice
-│   ├── StoppedError       a signal ended a phase, after a checkpoint
-│   └── SurpassedError     a sweep ended a trial that fell behind
+│   └── SplitError         a split does not match its records, or rows would leak
+├── TrainingError          a phase cannot start, or fails
+│   ├── UntrainableError   the parameters cannot be trained: the loss diverges or memory runs out
+│   ├── StoppedError       a signal ended a phase after a checkpoint
+│   └── SurpassedError     a sweep pruned a trial
 ├── BusyError              another process runs the same stage
 ├── ComparisonError        two evaluations cannot be found or compared
-│   └── OtherRowsError     they were not made on the same rows
+│   └── OtherRowsError     the evaluations used different rows
 ├── TrackingError          MLflow cannot be reached
 └── RegistryError          a model cannot be exported, checked or registered
 
-A message says where, what, what was expected, what was received, and what to do. The command line
-prints one line for each and exits with 2; after a signal with 128 and its number.
+A message contains where, what, the expected and the received value, and what to do. The command
+line prints it without a stack trace and exits with 2, or with 128 plus the number of a signal.
 """
 
 import difflib
@@ -30,36 +30,36 @@ if TYPE_CHECKING:
 
 
 def suggest(received: str, known: "Sequence[str]") -> str:
-    """Words the nearest known name as ` Did you mean 'it'?`; nothing where none is near."""
+    """Returns ` Did you mean 'name'?` with the most similar name, or an empty string."""
     near = difflib.get_close_matches(received, known, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def one_line(said: object, longest: int) -> str:
-    """Puts what a library says, often in many lines, into the start of one."""
-    return " ".join(str(said).split())[:longest]
+def one_line(message: object, max_length: int) -> str:
+    """Joins the lines of a message and truncates it."""
+    return " ".join(str(message).split())[:max_length]
 
 
 class PersonAttributesError(Exception):
-    """Base of all errors that a user can mend.
+    """Base of all errors that a user can fix.
 
     Attributes:
-        exit_code: Of the command that it ends.
+        exit_code: Exit code of the command.
     """
 
     exit_code = 2
 
 
 class ParamsError(PersonAttributesError):
-    """`params.yaml` is missing, malformed or contradicts itself."""
+    """`params.yaml` is missing, malformed or inconsistent."""
 
 
 class ProjectError(PersonAttributesError):
-    """The project's folder is not as DVC needs it."""
+    """The project's folder does not meet the requirements of DVC."""
 
 
 class DataError(PersonAttributesError):
-    """The user's data is not as declared."""
+    """The user's data is invalid."""
 
 
 class SourceError(DataError):
@@ -67,7 +67,7 @@ class SourceError(DataError):
 
 
 class AnnotationsError(DataError):
-    """The annotations CSV or its rows are not as declared."""
+    """The annotations CSV or its rows are invalid."""
 
 
 class ImageError(DataError):
@@ -75,19 +75,19 @@ class ImageError(DataError):
 
 
 class SplitError(DataError):
-    """A split does not fit its records, or rows would leak between its parts."""
+    """A split does not match its records, or rows would leak between its parts."""
 
 
 class TrainingError(PersonAttributesError):
-    """A phase cannot start or went astray."""
+    """A phase cannot start, or fails."""
 
 
 class UntrainableError(TrainingError):
-    """A phase cannot be trained with its numbers: the loss diverges, or memory does not suffice."""
+    """The parameters of a phase cannot be trained: the loss diverges or memory runs out."""
 
 
 class StoppedError(TrainingError):
-    """A signal ended a phase, after a checkpoint; the exit code is 128 more, as shells have it."""
+    """A signal ended a phase after a checkpoint; the exit code is 128 plus the signal's number."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
@@ -95,7 +95,7 @@ class StoppedError(TrainingError):
 
 
 class SurpassedError(TrainingError):
-    """A sweep ended a trial that fell behind the others."""
+    """A sweep pruned a trial."""
 
 
 class BusyError(PersonAttributesError):
@@ -103,11 +103,11 @@ class BusyError(PersonAttributesError):
 
 
 class ComparisonError(PersonAttributesError):
-    """Two evaluations cannot be found, or not be compared."""
+    """Two evaluations cannot be found or compared."""
 
 
 class OtherRowsError(ComparisonError):
-    """Two evaluations were not made on the same rows."""
+    """Two evaluations used different rows."""
 
 
 class TrackingError(PersonAttributesError):

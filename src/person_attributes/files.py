@@ -1,4 +1,4 @@
-"""Writes files whole or not at all."""
+"""Atomic writes of files and folders."""
 
 import contextlib
 import json
@@ -11,15 +11,18 @@ from typing import Any
 
 @contextlib.contextmanager
 def writing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Gives a temporary path that takes the place of `path` once everything is written.
+    """Yields a temporary path that replaces `path` when the block succeeds.
 
-    A stage that fails leaves the output of the time before untouched. No two processes share a
-    temporary path; what a killed one left behind is cleared by the next.
+    If the block fails, `path` stays unchanged. Each process has a temporary path of its own. The
+    next write removes what a killed process left.
 
     Args:
         path: The file or folder to write.
-        durable: Whether the content of a file is on the disk before it takes its place, so that
-            a loss of power leaves one of the two.
+        durable: Whether to flush a file to the disk before it replaces `path`. A power failure
+            then leaves either the old or the new content.
+
+    Yields:
+        The temporary path to write to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for abandoned in path.parent.glob(f".writing-*-{path.name}"):
@@ -32,7 +35,7 @@ def writing(path: Path, *, durable: bool = False) -> Iterator[Path]:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
         if path.is_dir():
-            path.rename(earlier)  # a folder cannot take the place of one that is not empty
+            path.rename(earlier)  # a folder cannot replace a folder with content
         temporary.replace(path)
     finally:
         remove(temporary)
@@ -40,7 +43,7 @@ def writing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder, where there is one."""
+    """Removes a file or a folder, if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -48,5 +51,5 @@ def remove(path: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON for people."""
+    """Writes indented JSON."""
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,12 +1,12 @@
-"""The words for how an image is brought to the network's size, in `params.yaml` and out of it."""
+"""Types of `params.yaml` for resizing images; the served model uses them too."""
 
 from typing import Literal
 
 BlackBars = Literal["keep", "cut"]
-"""What becomes of black bars around an image before it is resized."""
+"""Whether black bars around an image are kept or cut off before resizing."""
 
 
 def height_and_width(image_size: int | str) -> tuple[int, int]:
-    """Gives the sides of an image in pixels: of 128 both are, 128x64 is height by width."""
+    """Returns height and width in pixels: `128` is a square, `128x64` is height x width."""
     height, _, width = str(image_size).partition("x")
     return int(height), int(width or height)

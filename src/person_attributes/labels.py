@@ -1,4 +1,4 @@
-"""Heads, classes and their numbers: the one place that turns labels into columns and back."""
+"""Heads, their classes, and the conversion between class names and one-hot columns."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-if TYPE_CHECKING:  # the served model brings no pydantic
+if TYPE_CHECKING:  # the served model runs without pydantic
     from person_attributes.config import HeadParams
 
 
@@ -28,7 +28,7 @@ class LabelMap:
 
     @classmethod
     def declare(cls, heads: Mapping[str, "HeadParams"]) -> "LabelMap":
-        """Makes the label map of the heads that `params.yaml` declares."""
+        """Creates the label map of the heads in `params.yaml`."""
         return cls(
             classes={name: head.classes for name, head in heads.items()},
             columns={name: head.column for name, head in heads.items()},
@@ -44,7 +44,7 @@ class LabelMap:
 
     @property
     def one_hot_columns(self) -> tuple[str, ...]:
-        """Names as `pandas.get_dummies` gives them, such as `gender_female`."""
+        """Column names in the style of `pandas.get_dummies`, such as `gender_female`."""
         return tuple(
             f"{self.columns[head]}_{name}" for head in self.heads for name in self.classes[head]
         )
@@ -53,10 +53,10 @@ class LabelMap:
         """One-hot encodes label columns.
 
         Args:
-            labels: One column of class names for each head, named by head; empty: no label.
+            labels: One column of class names for each head; an empty cell is a missing label.
 
         Returns:
-            `{head: (n, number of classes) float32}` of zeros and ones; all zeros: no label.
+            `{head: (n, number of classes) float32}` of 0 and 1; a missing label is all zeros.
         """
         return {
             head: (labels[head].to_numpy()[:, None] == np.array(names, dtype=object)).astype(
@@ -66,13 +66,13 @@ class LabelMap:
         }
 
     def decode(self, y_prob: Mapping[str, npt.NDArray[np.float32]]) -> pd.DataFrame:
-        """Names the most probable class of each head.
+        """Returns the most probable class of each head.
 
         Args:
-            y_prob: `{head: (n, number of classes)}` of probabilities, or of one-hot labels.
+            y_prob: `{head: (n, number of classes)}` of probabilities or one-hot labels.
 
         Returns:
-            One column of class names for each head, n rows; empty where all numbers are zero.
+            n rows with one column of class names for each head; empty where all values are zero.
         """
         return pd.DataFrame(
             {
@@ -86,7 +86,7 @@ class LabelMap:
         )
 
     def without(self, heads: Collection[str]) -> "LabelMap":
-        """Gives the map of the other heads."""
+        """Returns the label map without some heads."""
         return LabelMap(
             {head: names for head, names in self.classes.items() if head not in heads},
             {head: column for head, column in self.columns.items() if head not in heads},
@@ -112,7 +112,7 @@ class LabelMap:
 
     @classmethod
     def read(cls, path: Path) -> "LabelMap":
-        """Reads a map that `write` wrote."""
+        """Reads a map written by `write`."""
         content = json.loads(path.read_text(encoding="utf-8"))
         return cls(
             classes={head: tuple(entry["classes"]) for head, entry in content.items()},

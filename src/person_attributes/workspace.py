@@ -1,4 +1,4 @@
-"""Where everything lies: the name of every file of the project, once."""
+"""The paths of all files of a project."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Workspace:
-    """The project's folder.
+    """The folder of a project or of a trial of a sweep.
 
     Attributes:
-        root: The folder that holds `params.yaml`, or a trial's.
-        project: The project that a trial belongs to; None where this is the project.
+        root: The folder with `params.yaml`.
+        project: For a trial, the folder of its project; otherwise None.
     """
 
     root: Path
@@ -26,7 +26,7 @@ class Workspace:
 
     @property
     def home(self) -> Path:
-        """The project's own folder, also for a trial, or an experiment in a copy of it."""
+        """The project's own folder, also for a trial or for an experiment in a copy."""
         if self.project is not None:
             return self.project
         for parent in self.root.parents:
@@ -36,8 +36,13 @@ class Workspace:
 
     @property
     def is_copy(self) -> bool:
-        """Whether DVC runs an experiment in a copy, perhaps one of several at once."""
+        """Whether this is a copy in which DVC runs an experiment."""
         return self.project is None and self.home != self.root
+
+    @property
+    def pretrained(self) -> Path:
+        """The published network, which is in git."""
+        return self.root / "pretrained"
 
     @property
     def tracking_database(self) -> Path:
@@ -46,30 +51,30 @@ class Workspace:
 
     @property
     def promotion_lock(self) -> Path:
-        """Held while a verdict on the champion is reached."""
+        """Lock file, held while a promotion is decided."""
         return self.home / "mlflow.lock"
 
     @property
     def checkpoints(self) -> Path:
-        """Where interrupted phases go on from; no output of a stage."""
+        """Checkpoints of interrupted phases; not an output of a stage."""
         return (self.root if self.project else self.home) / "checkpoints"
 
     def stage_lock(self, stage: str) -> Path:
-        """Held while a stage writes into this folder; no output of a stage."""
+        """Lock file, held while a stage runs in this folder; not an output of a stage."""
         return self.root / "checkpoints" / f"{stage}.lock"
 
     @property
     def announcement(self) -> Path:
-        """What the first of several hosts trains, for the others to join."""
+        """The training that the first of several hosts runs and the others join."""
         return self.checkpoints / "announcement.json"
 
     @property
     def sweeps(self) -> Path:
-        """The store of all sweeps, and a folder for each trial that is under way."""
+        """The store of all sweeps, and a folder for each running trial."""
         return self.home / "sweeps"
 
     def trial(self, sweep: str, folder: str) -> "Workspace":
-        """The folder of a trial, laid out as the project is."""
+        """The folder of a trial; its layout is that of the project."""
         return Workspace(self.sweeps / sweep / folder, project=self.home)
 
     @property
@@ -86,22 +91,22 @@ class Workspace:
 
     @property
     def rejected(self) -> Path:
-        """The bad rows of a source that was refused; no output, earlier ones stay as they were."""
+        """The bad rows of a refused source; not an output of a stage."""
         return self.root / "data" / "rejected.csv"
 
     @property
     def appearances(self) -> Path:
-        """Size, light, sharpness and perceptual hash of each record's image."""
+        """Size, brightness, sharpness and perceptual hash of each record's image."""
         return self.root / "data" / "records" / "appearances.csv"
 
     @property
     def thumbnails(self) -> Path:
-        """Small grey images without their padding, rows in the order of the records."""
+        """Small grey images without padding, in the order of the records."""
         return self.root / "data" / "records" / "thumbnails.npy"
 
     @property
     def near_duplicates(self) -> Path:
-        """Pairs of images that show nearly the same, and in which parts of the split they lie."""
+        """Pairs of near-duplicate images, with their parts of the split."""
         return self.root / "data" / "near_duplicates.csv"
 
     @property
@@ -134,12 +139,12 @@ class Workspace:
 
     @property
     def slices(self) -> Path:
-        """Every head on the rows of every class of every other head."""
+        """Accuracy of each head on the rows of each class of every other head."""
         return self.evaluation / "slices.csv"
 
     @property
     def label_issues(self) -> Path:
-        """Labels that look wrong."""
+        """Labels that are probably wrong."""
         return self.evaluation / "label_issues.csv"
 
     @property
@@ -157,44 +162,44 @@ class Workspace:
 
     @property
     def answers(self) -> Path:
-        """What the network said of each validation row, for people."""
+        """Labels and predicted classes of the validation rows, as CSV."""
         return self.evaluation / "predictions.csv"
 
     @property
     def predictions(self) -> Path:
-        """Labels and probabilities of the validation rows, for comparisons."""
+        """Labels and probabilities of the validation rows, used by comparisons."""
         return self.evaluation / "predictions.npz"
 
     @property
     def test_predictions(self) -> Path:
-        """The same of the test rows; none where nothing was held back."""
+        """Labels and probabilities of the test rows; missing if there are no test rows."""
         return self.evaluation / "test_predictions.npz"
 
     @property
     def temperatures(self) -> Path:
-        """What divides the logits of each head once the model is registered."""
+        """The temperature of each head, by which the registered model divides its logits."""
         return self.root / "models" / "temperatures.json"
 
     @property
     def heads(self) -> Path:
-        """Scores of each head, as a table."""
+        """Metrics of each head, as CSV."""
         return self.root / "reports" / "heads.csv"
 
     @property
     def learning_curves(self) -> Path:
-        """Figures of all epochs of all phases, end to end."""
+        """Metrics of all epochs of all phases, in order."""
         return self.root / "reports" / "learning_curves.csv"
 
     def pack(self, image_size: int | str) -> Path:
-        """The packed images of one size, rows in the order of the records."""
+        """The packed images of one size, in the order of the records."""
         return self.root / "data" / "packs" / f"{image_size}.npy"
 
     def weights(self, phase: str) -> Path:
-        """The weights that a phase hands on; `initial` names the first ones."""
+        """The final weights of a phase; `initial` are those of the stage `initialize`."""
         return self.root / "models" / f"{phase}.weights.h5"
 
     def provenance(self, phase: str) -> Path:
-        """What weights were trained on: digests of their split and pack, the number of rows."""
+        """Provenance of weights: digests of their split and pack, and the number of rows."""
         return self.root / "models" / f"{phase}.json"
 
     def history(self, phase: str) -> Path:
@@ -202,13 +207,13 @@ class Workspace:
         return self.root / "reports" / "phases" / f"{phase}.csv"
 
     def range_test(self, phase: str) -> Path:
-        """The plot of a learning-rate range test; no output of a stage."""
+        """The plot of a learning-rate range test; not an output of a stage."""
         return self.root / "reports" / "lr_find" / f"{phase}.png"
 
     def is_written_by_stages(self, path: Path) -> bool:
-        """Whether an absolute path, as all paths here are, lies where stages write."""
+        """Whether an absolute path is in a folder into which stages write."""
         return any(path.is_relative_to(self.root / name) for name in ("data", "models", "reports"))
 
     def relative(self, path: Path) -> str:
-        """Names a path of the project as `dvc.yaml` does."""
+        """Returns a path relative to the project, with forward slashes, as in `dvc.yaml`."""
         return path.relative_to(self.root).as_posix()

@@ -1,4 +1,4 @@
-"""The imports of the package, and what each stage of `dvc.yaml` reaches through them."""
+"""The import graph of the package, and the code dependencies of each stage."""
 
 import ast
 from collections import defaultdict
@@ -17,7 +17,7 @@ STAGES = (
 )  # fmt: skip
 
 WITH_PAGES = {"inspect", "evaluate", "register"}
-"""Stages that write a page; the others only log pictures to MLflow."""
+"""Stages that write a page; the others only log figures to MLflow."""
 
 _CHANGE_NO_RESULT = {"config", "errors", "runtime", "tracking", "workspace"}
 
@@ -28,9 +28,16 @@ def build_graph() -> grimp.ImportGraph:
 
 
 def find_closure(module: str, left_out: set[str] = frozenset()) -> set[str]:  # type: ignore[assignment]
-    """Lists what a module imports, directly or not, as names below the package; itself too.
+    """Lists a module and all modules that it imports, directly or indirectly.
 
-    Imports inside functions count. What lies in packages that are left out is not followed.
+    Imports inside functions are included. Modules in `left_out` packages are not followed.
+
+    Args:
+        module: A name relative to the package.
+        left_out: Names of packages.
+
+    Returns:
+        Names relative to the package.
     """
     found: set[str] = set()
     queue = [f"{PACKAGE}.{module}"]
@@ -45,9 +52,10 @@ def find_closure(module: str, left_out: set[str] = frozenset()) -> set[str]:  # 
 
 
 def find_code(stage: str) -> set[str]:
-    """Lists the files that a stage depends on: modules, what lies beside them, packages' code.
+    """Lists the files that a stage depends on.
 
-    A file of the same name with another ending, such as a template, belongs to its module.
+    These are its modules, files with the same name but another suffix (such as templates), and
+    `__init__.py` files with code.
     """
     left_out = _CHANGE_NO_RESULT | (set() if stage in WITH_PAGES else {"reporting"})
     files = set()
@@ -61,7 +69,7 @@ def find_code(stage: str) -> set[str]:
 
 
 def expand(declared: list[str]) -> set[str]:
-    """Lists the files below what `dvc.yaml` names."""
+    """Replaces folders in a list of `dvc.yaml` by their files."""
     files = set()
     for name in declared:
         path = ROOT / name
@@ -76,12 +84,12 @@ def expand(declared: list[str]) -> set[str]:
 
 
 def _has_code(file: Path) -> bool:
-    """Whether a file holds more than a docstring."""
+    """Whether a file contains more than a docstring."""
     return len(ast.parse(file.read_text(encoding="utf-8")).body) > 1
 
 
 def reduce_packages() -> set[tuple[str, str]]:
-    """Lists which package imports which, without what follows from others of these imports."""
+    """Returns the imports between packages, reduced transitively."""
     packages = {path.parent.name for path in SOURCE.glob("*/__init__.py")} | {"cli"}
     imported: dict[str, set[str]] = defaultdict(set)
     for importer in build_graph().modules:

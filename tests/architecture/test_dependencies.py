@@ -1,4 +1,4 @@
-"""The code dependencies of `dvc.yaml` are what stages reach, and DVC acts on them."""
+"""The code dependencies in `dvc.yaml` equal the imports of each stage."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ PACKS = [f"pack@{size}" for size in read_params(ROOT / "recipes" / "sample.yaml"
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_dvc_yaml_lists_the_code_that_a_stage_reaches(stage: str) -> None:
+def test_dvc_yaml_lists_the_imports_of_each_stage(stage: str) -> None:
     declared = read_yaml(ROOT / "dvc.yaml")["stages"][stage]
     listed = [name for name in declared.get("do", declared)["deps"] if name.startswith("src/")]
     listed_files, reached = expand(listed), find_code(stage)
@@ -25,14 +25,14 @@ def test_dvc_yaml_lists_the_code_that_a_stage_reaches(stage: str) -> None:
     assert listed == sorted(listed)
 
 
-def test_checkpoints_and_versions_digest_what_dvc_yaml_lists() -> None:
+def test_digest_code_uses_the_dependencies_of_dvc_yaml() -> None:
     declared = read_yaml(ROOT / "dvc.yaml")["stages"]["train"]["do"]["deps"]
     assert list(digest_code("train")) == [name for name in declared if name.startswith("src/")]
 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A copy of the project whose stages DVC takes for executed; their outputs are stand-ins."""
+    """A copy of the project with placeholder outputs, which DVC regards as up to date."""
     project = Project(tmp_path_factory.mktemp("executed") / "project")
     for part in ("src", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml"):
         target = project.root / part
@@ -57,7 +57,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def _list_outputs(project: Project) -> list[str]:
-    """Lists the outputs of all stages, as DVC fills them in."""
+    """Lists the outputs of all stages, templates resolved."""
     params = read_params(project.params_file)
     names: list[str] = []
     for declared in read_yaml(project.root / "dvc.yaml")["stages"].values():
@@ -70,7 +70,7 @@ def _list_outputs(project: Project) -> list[str]:
 
 
 def _find_stale(project: Project) -> set[str]:
-    """Lists the stages that have a changed dependency, as DVC sees it."""
+    """Lists the stages with a changed dependency, according to `dvc status`."""
     status = json.loads(project.run("dvc", "status", "--json").stdout)
     return {
         stage
@@ -91,8 +91,8 @@ EDITS = [
         "evaluation/results.py",
         "count = min(section.training_rows, ",
         "count = min(section.training_rows // 2, ",
-        {"evaluate"},  # and register, by the metrics that it writes
-        id="the training rows that are scored",
+        {"evaluate"},  # and later `register`, which depends on its metrics
+        id="the training rows that are evaluated",
     ),
     pytest.param(
         "framing.py",
@@ -106,7 +106,7 @@ EDITS = [
         "records.index.get_indexer(pd.Index(rows))",
         "records.index.get_indexer(pd.Index(rows[::-1]))",
         {"split", "inspect", "initialize", *PHASES, "evaluate", "register"},
-        id="where rows lie",
+        id="the positions of rows",
     ),
     pytest.param(
         "reporting/report.html.jinja", "</h2>", " of this run</h2>", {"evaluate"}, id="a heading"
@@ -118,7 +118,7 @@ EDITS = [
 
 
 @pytest.mark.parametrize(("file", "before", "after", "stale"), EDITS)
-def test_an_edit_makes_stale_what_it_can_change_and_nothing_else(
+def test_an_edit_makes_only_the_affected_stages_stale(
     executed: Project, file: str, before: str, after: str, stale: set[str]
 ) -> None:
     path = executed.root / "src" / "person_attributes" / Path(file)

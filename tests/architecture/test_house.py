@@ -1,4 +1,4 @@
-"""What must be equal in two files, and what must be declared."""
+"""Consistency between files of the project."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from conftest import ROOT, read_yaml
 from person_attributes import errors
 
 
-def test_photographs_and_their_labels_stay_out_of_git(tmp_path: Path) -> None:
+def test_photographs_and_labels_are_ignored_by_git(tmp_path: Path) -> None:
     import shutil
     import subprocess
 
@@ -25,35 +25,35 @@ def test_photographs_and_their_labels_stay_out_of_git(tmp_path: Path) -> None:
     assert done.stdout.split() == private
 
 
-def test_every_error_is_in_the_tree_and_drawn() -> None:
-    drawn = errors.__doc__ or ""
+def test_every_error_is_in_the_documented_hierarchy() -> None:
+    documented = errors.__doc__ or ""
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
     assert len(classes) > 5
     for error in classes:
         assert issubclass(error, errors.PersonAttributesError)
-        assert error.__name__ in drawn
+        assert error.__name__ in documented
 
 
-def test_conda_has_the_versions_of_the_lock() -> None:
+def test_conda_environment_has_the_locked_versions() -> None:
     conda = read_yaml(ROOT / "conda.yaml")
     assert set(conda) == {"name", "channels", "dependencies"}
     python, pip, listed = conda["dependencies"]
-    assert re.fullmatch(r"python=3\.\d+", python), "a patch release may be missing elsewhere"
+    assert re.fullmatch(r"python=3\.\d+", python), "a patch release may not exist on all platforms"
     assert pip == "pip"
     assert listed["pip"] == (ROOT / "requirements.lock").read_text().splitlines()
 
 
-def test_what_runs_has_the_versions_that_are_tested() -> None:
-    run, tested = (
+def test_runtime_versions_equal_the_tested_versions() -> None:
+    runtime, tested = (
         dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
         for name in ("requirements.lock", "requirements-dev.lock")
     )
-    assert len(run) > 150
-    assert run.items() < tested.items()
-    assert not {"atheris", "boto3", "gradio", "mypy", "playwright", "pytest"} & run.keys()
+    assert len(runtime) > 150
+    assert runtime.items() < tested.items()
+    assert not {"atheris", "boto3", "gradio", "mypy", "playwright", "pytest"} & runtime.keys()
 
 
-def test_direct_dependencies_are_locked_at_their_pins() -> None:
+def test_pinned_dependencies_have_the_locked_versions() -> None:
     import tomllib
 
     content = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -62,18 +62,18 @@ def test_direct_dependencies_are_locked_at_their_pins() -> None:
     pinned = {re.sub(r"\[.*?\]", "", name) for name in named if "==" in name}
     assert len(pinned) > 15
     assert pinned <= set((ROOT / "requirements-dev.lock").read_text().splitlines())
-    # What stands in for opencv-python brings the OpenCV that is pinned.
+    # The stub of opencv-python depends on the pinned OpenCV.
     stub = tomllib.loads((ROOT / "third_party/opencv-python-stub/pyproject.toml").read_text())
     assert set(stub["project"]["dependencies"]) <= pinned
 
 
-def test_the_server_has_the_versions_of_the_project() -> None:
+def test_the_server_has_the_pinned_versions() -> None:
     pins = set(re.findall(r"[\w\[\]-]+==[\w.]+", (ROOT / "deploy/Dockerfile").read_text()))
     assert len(pins) == 4
     assert pins < set(re.findall(r"[\w\[\]-]+==[\w.]+", (ROOT / "pyproject.toml").read_text()))
 
 
-def test_mlproject_names_the_conda_file_and_known_commands() -> None:
+def test_mlproject_entry_points_are_commands() -> None:
     from person_attributes.cli import main
 
     project = read_yaml(ROOT / "MLproject")

@@ -1,4 +1,4 @@
-"""What may import what; the contracts of import-linter are in `pyproject.toml`."""
+"""Import rules; the contracts of import-linter are in `pyproject.toml`."""
 
 import ast
 import re
@@ -18,7 +18,7 @@ def test_the_contracts_of_pyproject_are_kept() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_drawn_packages_are_those_of_the_imports() -> None:
+def test_the_diagram_of_packages_equals_the_imports() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     drawn = text.partition("## Packages")[2].partition("```mermaid")[2].partition("```")[0]
     edges = {
@@ -30,19 +30,19 @@ def test_the_drawn_packages_are_those_of_the_imports() -> None:
     assert edges == reduce_packages()
 
 
-def test_the_served_model_needs_what_its_environment_brings_and_no_more() -> None:
-    brought = {"PIL", "mlflow", "numpy", "onnxruntime", "pandas", "person_attributes"}
-    reached = find_closure("serving.served_model")
-    for name in reached:
+def test_the_served_model_imports_only_packages_of_its_environment() -> None:
+    available = {"PIL", "mlflow", "numpy", "onnxruntime", "pandas", "person_attributes"}
+    modules = find_closure("serving.served_model")
+    for name in modules:
         path = SOURCE / Path(*name.split("."))
         file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        others = _imports(file) - brought - sys.stdlib_module_names
+        others = _imports(file) - available - sys.stdlib_module_names
         assert not others, f"{name} imports {others}"
-    assert {"data.images", "labels", "serving.classifier"} <= reached
+    assert {"data.images", "labels", "serving.classifier"} <= modules
 
 
 def _imports(path: Path) -> set[str]:
-    """Lists the packages that a file imports when it runs."""
+    """Lists the packages that a file imports at run time."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -56,7 +56,7 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
-def test_the_command_line_imports_no_library_that_takes_long() -> None:
+def test_the_command_line_imports_no_slow_library() -> None:
     code = (
         "import sys; from person_attributes import cli; "
         "print({'tensorflow', 'keras', 'mlflow', 'sklearn', 'pandas', 'dvc'} & set(sys.modules))"

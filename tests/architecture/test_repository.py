@@ -1,4 +1,4 @@
-"""What the code host, the tools of contributors and those who cite the project read."""
+"""Metadata of the repository: version, citation, workflows, pre-commit and issue forms."""
 
 import re
 import sys
@@ -40,10 +40,10 @@ def test_version_prints_the_version_and_exits(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == f"person-attributes {version('person-attributes')}\n"
 
 
-def test_other_commands_run_where_the_package_is_not_installed(
+def test_only_version_needs_an_installed_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The environment of `mlflow run` has no installed package, so nothing else may need one."""
+    """The package is not installed in the environment of `mlflow run`."""
     # Metadata is found through sys.path.
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     for arguments, code in ((["--help"], 0), (["--version"], 2)):
@@ -55,7 +55,7 @@ def test_other_commands_run_where_the_package_is_not_installed(
     )
 
 
-def test_the_changelog_and_the_citation_describe_this_version() -> None:
+def test_changelog_and_citation_have_the_current_version() -> None:
     citation = read_yaml(ROOT / "CITATION.cff")
     assert citation["version"] == _project()["version"]
     assert citation["license"] == _project()["license"]
@@ -63,8 +63,8 @@ def test_the_changelog_and_the_citation_describe_this_version() -> None:
     assert heading in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
 
 
-def test_the_citation_has_the_keys_of_its_format() -> None:
-    """Those that the schema of version 1.2.0 requires, here and in each reference."""
+def test_the_citation_has_the_required_keys() -> None:
+    """The required keys of version 1.2.0 of the schema, also in each reference."""
     citation = read_yaml(ROOT / "CITATION.cff")
     assert citation["cff-version"] == "1.2.0"
     assert {"authors", "message", "title"} <= set(citation)
@@ -77,7 +77,7 @@ def test_the_citation_has_the_keys_of_its_format() -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=_name)
-def test_workflows_may_only_read_and_give_way_to_newer_pushes(path: Path) -> None:
+def test_workflows_are_read_only_and_canceled_by_newer_pushes(path: Path) -> None:
     workflow = read_yaml(path)
     assert workflow["permissions"] == {"contents": "read"}
     assert workflow["concurrency"]["cancel-in-progress"] is True
@@ -103,7 +103,7 @@ def test_workflows_run_targets_of_the_makefile() -> None:
     assert run <= targets
 
 
-def test_pre_commit_has_the_locked_ruff_and_pins_every_repository() -> None:
+def test_pre_commit_uses_the_locked_ruff_and_pins_repositories() -> None:
     repositories = {
         repository["repo"]: repository
         for repository in read_yaml(ROOT / ".pre-commit-config.yaml")["repos"]
@@ -114,18 +114,18 @@ def test_pre_commit_has_the_locked_ruff_and_pins_every_repository() -> None:
         assert name == "local" or re.fullmatch(r"v[\d.]+", repository["rev"])
 
 
-def test_the_default_python_is_the_oldest_that_is_supported() -> None:
+def test_the_default_python_is_the_oldest_supported_one() -> None:
     python = (ROOT / ".python-version").read_text(encoding="utf-8").strip()
     assert _project()["requires-python"].startswith(f">={python},")
 
 
 @pytest.mark.parametrize("name", ["bug", "feature"])
-def test_issue_forms_ask_questions_with_ids_of_their_own(name: str) -> None:
+def test_issue_forms_have_unique_ids(name: str) -> None:
     form = read_yaml(ROOT / f".github/ISSUE_TEMPLATE/{name}.yml")
     assert {"name", "description", "body"} <= set(form)
     asked = [element["id"] for element in form["body"] if element["type"] != "markdown"]
     assert len(asked) == len(set(asked)) > 1
 
 
-def test_the_package_says_that_it_is_typed() -> None:
+def test_the_package_is_marked_as_typed() -> None:
     assert (ROOT / "src/person_attributes/py.typed").is_file()

@@ -1,4 +1,4 @@
-"""What people's annotation files look like, and what is said about them."""
+"""Reading and validation of annotation files."""
 
 import tracemalloc
 from collections.abc import Mapping
@@ -8,10 +8,7 @@ import pandas as pd
 import pytest
 
 from person_attributes.config import DataParams, HeadParams, Params
-from person_attributes.data.annotations import (
-    Annotations,
-    read_annotations,
-)
+from person_attributes.data.annotations import Annotations, read_annotations
 from person_attributes.data.archive import open_source
 from person_attributes.data.records import read_records, write_records
 from person_attributes.errors import AnnotationsError
@@ -44,12 +41,12 @@ def _read(
     return read_annotations(open_source(folder, data.limits), data, heads)
 
 
-def _told(annotations: Annotations) -> list[tuple[int, str, str]]:
+def _list_faults(annotations: Annotations) -> list[tuple[int, str, str]]:
     faults = annotations.faults.sort_values(["line", "kind"])
     return list(faults[["line", "kind", "reason"]].itertuples(index=False, name=None))
 
 
-def test_none_is_a_class_and_other_columns_are_left_out(data: DataParams, tmp_path: Path) -> None:
+def test_none_is_a_class_and_other_columns_are_dropped(data: DataParams, tmp_path: Path) -> None:
     annotations = _read(TEXT, data, tmp_path)
     assert list(annotations.table.columns) == ["line", "image", "note", "bag", "age"]
     assert annotations.table["bag"].tolist() == ["None", "Plastic/Paper"]
@@ -86,7 +83,7 @@ def test_none_is_a_class_and_other_columns_are_left_out(data: DataParams, tmp_pa
         "quotes",
     ],
 )
-def test_every_usual_way_of_writing_it_reads_the_same(
+def test_encodings_delimiters_and_line_endings_are_detected(
     content: bytes, data: DataParams, tmp_path: Path
 ) -> None:
     expected = _read(TEXT, data, tmp_path).table.drop(columns="line")
@@ -95,15 +92,15 @@ def test_every_usual_way_of_writing_it_reads_the_same(
     pd.testing.assert_frame_equal(annotations.table.drop(columns="line"), expected)
 
 
-def test_lines_are_counted_over_quoted_newlines(data: DataParams, tmp_path: Path) -> None:
+def test_line_numbers_include_quoted_line_breaks(data: DataParams, tmp_path: Path) -> None:
     text = TEXT.replace("first", '"first\nand\nmore"') + "three,3.jpg,Nothing,15-25\n"
     annotations = _read(text, data, tmp_path)
     assert annotations.table["note"].iloc[0] == "first\nand\nmore"
     assert annotations.table["line"].tolist() == [2, 5, 6]
-    assert _told(annotations)[0][:2] == (6, "unknown class")
+    assert _list_faults(annotations)[0][:2] == (6, "unknown class")
 
 
-def test_all_faults_are_told_together_with_their_lines(data: DataParams, tmp_path: Path) -> None:
+def test_all_faults_are_reported_with_their_lines(data: DataParams, tmp_path: Path) -> None:
     text = TEXT + (
         "three,3.jpg,none,15-24\n"  # 4: two unknown classes
         "four,,None,15-25\n"  # 5: no image named
@@ -112,7 +109,7 @@ def test_all_faults_are_told_together_with_their_lines(data: DataParams, tmp_pat
         "seven,7.jpg,None,15-25,more\n"  # 8: too many
     )
     expected = "Expected one of"
-    assert _told(_read(text, data, tmp_path)) == [
+    assert _list_faults(_read(text, data, tmp_path)) == [
         (4, "unknown class", f"unknown carryingbag 'none'. Did you mean 'None'? {expected} "
          "Plastic/Paper, None"),
         (4, "unknown class", f"unknown age '15-24'. Did you mean '15-25'? {expected} 15-25, 25-35"),
@@ -123,13 +120,15 @@ def test_all_faults_are_told_together_with_their_lines(data: DataParams, tmp_pat
     ]  # fmt: skip
 
 
-def test_an_empty_label_is_missing_and_no_fault(data: DataParams, tmp_path: Path) -> None:
+def test_an_empty_label_is_not_a_fault(data: DataParams, tmp_path: Path) -> None:
     annotations = _read(TEXT.replace("None", "  "), data, tmp_path)
     assert annotations.faults.empty
     assert annotations.table["bag"].tolist() == ["", "Plastic/Paper"]
 
 
-def test_the_needed_columns_choose_the_delimiter(data: DataParams, tmp_path: Path) -> None:
+def test_the_delimiter_is_the_one_that_separates_the_needed_columns(
+    data: DataParams, tmp_path: Path
+) -> None:
     header, *rows = TEXT.replace(",", ";").splitlines()
     text = "\n".join([f"{header};a,b,c,d,e", *(f"{row};" for row in rows)])
     assert _read(text, data, tmp_path).table["age"].tolist() == ["15-25", "25-35"]
@@ -139,12 +138,12 @@ def test_the_needed_columns_choose_the_delimiter(data: DataParams, tmp_path: Pat
     ("content", "message"),
     [
         (TEXT.replace("age", "agee"), r"a\.csv:1: no column 'age'\. Did you mean 'agee'\?"),
-        (TEXT.replace("note", "age"), r"a\.csv:1: column 'age' is there 2 times"),
+        (TEXT.replace("note", "age"), r"a\.csv:1: column 'age' appears 2 times"),
         (TEXT.splitlines()[0], r"a\.csv: no rows below the header"),
         ("", r"a\.csv: empty\. Expected a header"),
         (TEXT.encode() + b"\xe9,3.jpg,None,15-25", r"a\.csv:4: not UTF-8 text"),
-        (TEXT.encode("utf-16-le"), r"a\.csv:1: a null character"),
-        (TEXT + "no\0te,3.jpg,None,15-25", r"a\.csv:4: a null character"),
+        (TEXT.encode("utf-16-le"), r"a\.csv:1: contains a null character"),
+        (TEXT + "no\0te,3.jpg,None,15-25", r"a\.csv:4: contains a null character"),
         (TEXT + 'third,3.jpg,None,"15-25\n', r"a\.csv:4: not a CSV file: unexpected end of data"),
         ("x" * 200_000, r"a\.csv:1: not a CSV file: field larger"),
     ],
@@ -160,7 +159,7 @@ def test_the_needed_columns_choose_the_delimiter(data: DataParams, tmp_path: Pat
         "one line",
     ],
 )
-def test_what_cannot_be_read_at_all_is_one_line(
+def test_an_unreadable_file_is_reported_in_one_line(
     content: str | bytes, message: str, data: DataParams, tmp_path: Path
 ) -> None:
     with pytest.raises(AnnotationsError, match=message) as raised:
@@ -168,25 +167,27 @@ def test_what_cannot_be_read_at_all_is_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_a_file_beyond_its_limit_names_the_parameter(data: DataParams, tmp_path: Path) -> None:
+def test_a_file_that_exceeds_its_limit_is_refused(data: DataParams, tmp_path: Path) -> None:
     limits = data.limits.model_copy(update={"annotations_megabytes": 1e-5})
     with pytest.raises(AnnotationsError, match=r"Raise data\.limits\.annotations_megabytes"):
         _read(TEXT, data.model_copy(update={"limits": limits}), tmp_path)
 
 
-def test_a_missing_file_is_one_line(data: DataParams, tmp_path: Path) -> None:
-    with pytest.raises(AnnotationsError, match=r"no file 'a\.csv' in it"):
+def test_a_missing_file_is_reported(data: DataParams, tmp_path: Path) -> None:
+    with pytest.raises(AnnotationsError, match=r"contains no file 'a\.csv'"):
         read_annotations(open_source(tmp_path, data.limits), data, HEADS)
 
 
-def test_records_survive_writing_and_reading(data: DataParams, tmp_path: Path) -> None:
+def test_records_are_equal_after_writing_and_reading(data: DataParams, tmp_path: Path) -> None:
     text = TEXT.replace("second", '"a, ""b""\nc\r\nd\re"').replace("None", "")
     table = _read(text, data, tmp_path).table.drop(columns="line").drop(index=[0])
     write_records(table, tmp_path / "records.csv")
     pd.testing.assert_frame_equal(read_records(tmp_path / "records.csv"), table)
 
 
-def test_a_file_is_held_in_memory_three_times_at_most(data: DataParams, tmp_path: Path) -> None:
+def test_memory_stays_below_four_times_the_size_of_the_file(
+    data: DataParams, tmp_path: Path
+) -> None:
     (tmp_path / "a.csv").write_text(TEXT + f"{'long ' * 20_000},3.jpg,None,15-25\n" * 100)
     source = open_source(tmp_path, data.limits)
     one_column = data.model_copy(update={"keep_columns": ()})

@@ -1,4 +1,4 @@
-"""What an archive or a folder may hold, and that nothing beyond it is read."""
+"""Sources: accepted and refused archives and folders."""
 
 import os
 import pickle
@@ -28,7 +28,7 @@ def _zip(path: Path, members: Mapping[str, bytes]) -> Path:
 
 
 @pytest.mark.parametrize("top", ["", "some folder/"])
-def test_one_top_folder_or_none(tmp_path: Path, limits: LimitsParams, top: str) -> None:
+def test_a_single_top_folder_is_optional(tmp_path: Path, limits: LimitsParams, top: str) -> None:
     members = {f"{top}labels.csv": b"a", f"{top}images/1.jpg": b"bc", "__MACOSX/._1.jpg": b"x"}
     source = open_source(_zip(tmp_path / "a.zip", members), limits)
     assert "labels.csv" in source
@@ -36,7 +36,7 @@ def test_one_top_folder_or_none(tmp_path: Path, limits: LimitsParams, top: str) 
     assert (source.size("images/1.jpg"), source.read("images/1.jpg")) == (2, b"bc")
 
 
-def test_a_source_reads_the_same_in_another_process(tmp_path: Path, limits: LimitsParams) -> None:
+def test_a_source_can_be_pickled(tmp_path: Path, limits: LimitsParams) -> None:
     (tmp_path / "b").write_bytes(b"folder")
     archive = _zip(tmp_path / "a.zip", {"b": b"zip"})
     for path, content in ((tmp_path, b"folder"), (archive, b"zip")):
@@ -50,11 +50,11 @@ def test_a_source_reads_the_same_in_another_process(tmp_path: Path, limits: Limi
         ("/etc/passwd", "has an absolute path"),
         ("C:/secret.jpg", "has an absolute path"),
         ("\\\\server\\secret.jpg", "has an absolute path"),
-        ("images/../../secret.jpg", "leads out of the archive"),
-        ("..\\secret.jpg", "leads out of the archive"),
+        ("images/../../secret.jpg", "is outside the archive"),
+        ("..\\secret.jpg", "is outside the archive"),
     ],
 )
-def test_paths_that_lead_elsewhere_are_refused(
+def test_members_outside_the_archive_are_refused(
     tmp_path: Path, limits: LimitsParams, name: str, fault: str
 ) -> None:
     with pytest.raises(SourceError, match=fault):
@@ -77,41 +77,41 @@ def test_links_and_encrypted_members_are_refused(tmp_path: Path, limits: LimitsP
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_member_that_is_there_twice_is_refused(tmp_path: Path, limits: LimitsParams) -> None:
+def test_duplicate_members_are_refused(tmp_path: Path, limits: LimitsParams) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("1.jpg", b"one")
         archive.writestr("1.jpg", b"two")
-    with pytest.raises(SourceError, match=r"'1\.jpg' is there twice"):
+    with pytest.raises(SourceError, match=r"'1\.jpg' appears twice"):
         open_source(tmp_path / "a.zip", limits)
 
 
-def test_names_mean_the_same_however_they_are_written(tmp_path: Path, limits: LimitsParams) -> None:
+def test_names_of_members_are_normalized(tmp_path: Path, limits: LimitsParams) -> None:
     source = open_source(_zip(tmp_path / "a.zip", {"./a/1.jpg": b"1", "b//2.jpg": b"2"}), limits)
     assert (source.read("a/1.jpg"), source.read("./b/./2.jpg")) == (b"1", b"2")
     twice = _zip(tmp_path / "b.zip", {"a/1.jpg": b"1", "a//1.jpg": b"2"})
-    with pytest.raises(SourceError, match="is there twice"):
+    with pytest.raises(SourceError, match="appears twice"):
         open_source(twice, limits)
 
 
-def test_limits_name_the_parameter_to_raise(tmp_path: Path, limits: LimitsParams) -> None:
+def test_an_archive_that_exceeds_a_limit_is_refused(tmp_path: Path, limits: LimitsParams) -> None:
     path = _zip(tmp_path / "a.zip", {"1": bytes(3000), "2": bytes(3000)})
     for key, value in {"members": 1, "unpacked_gigabytes": 5e-6}.items():
         with pytest.raises(SourceError, match=f"Raise data.limits.{key}"):
             open_source(path, limits.model_copy(update={key: value}))
 
 
-def test_no_more_is_unpacked_than_a_member_claims(tmp_path: Path, limits: LimitsParams) -> None:
-    """A bomb that lies about its size: 50 MB of zeros, said to be 100 bytes."""
+def test_a_member_with_a_false_size_is_refused(tmp_path: Path, limits: LimitsParams) -> None:
+    """A zip bomb: 50 MB of zeros with a declared size of 100 bytes."""
     path = _zip(tmp_path / "a.zip", {"bomb": bytes(50_000_000)})
     content = bytearray(path.read_bytes())
     struct.pack_into("<I", content, content.index(b"PK\x01\x02") + 24, 100)
     path.write_bytes(content)
     source = open_source(path, limits)
-    with pytest.raises(SourceError, match="bomb: cannot be unpacked"):
+    with pytest.raises(SourceError, match="bomb: cannot be decompressed"):
         source.read("bomb")
 
 
-def test_a_folder_gives_nothing_from_outside(tmp_path: Path, limits: LimitsParams) -> None:
+def test_files_outside_the_folder_are_not_read(tmp_path: Path, limits: LimitsParams) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     (tmp_path / "secret").write_bytes(b"")
@@ -127,8 +127,10 @@ def test_a_folder_gives_nothing_from_outside(tmp_path: Path, limits: LimitsParam
         assert name not in source
 
 
-def test_a_wrong_source_says_what_was_found(tmp_path: Path, limits: LimitsParams) -> None:
-    with pytest.raises(SourceError, match=r"expected a folder or a \.zip file\. Received: nothing"):
+def test_a_missing_or_broken_source_is_reported(tmp_path: Path, limits: LimitsParams) -> None:
+    with pytest.raises(
+        SourceError, match=r"expected a folder or a \.zip file\. Received: no such path"
+    ):
         open_source(tmp_path / "nowhere", limits)
     (tmp_path / "broken.zip").write_bytes(b"PK no")
     with pytest.raises(SourceError, match="not a readable zip archive"):

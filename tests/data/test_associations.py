@@ -18,7 +18,7 @@ LABEL_MAP = LabelMap(
 
 @pytest.fixture
 def targets() -> dict[str, npt.NDArray[np.float32]]:
-    """100 backs, two of them happy; 100 fronts, half of them; 10 rows without an emotion."""
+    """100 backs of which 2 are happy, 100 fronts of which 50 are, 10 rows without an emotion."""
     pose = [0] * 100 + [1] * 100 + [1] * 10
     happy = [0] * 2 + [1] * 98 + [0, 1] * 50
     emotion = np.zeros((210, 2), np.float32)
@@ -26,7 +26,7 @@ def targets() -> dict[str, npt.NDArray[np.float32]]:
     return {"pose": np.eye(2, dtype=np.float32)[pose], "emotion": emotion}
 
 
-def test_pairs_are_counted_among_rows_with_both_labels(
+def test_rows_without_one_of_the_labels_are_not_counted(
     targets: dict[str, npt.NDArray[np.float32]],
 ) -> None:
     counts, expected = count_pairs(targets)
@@ -36,7 +36,9 @@ def test_pairs_are_counted_among_rows_with_both_labels(
     assert np.isnan(counts[:2, :2]).all()
 
 
-def test_a_back_that_smiles_is_unusual(targets: dict[str, npt.NDArray[np.float32]]) -> None:
+def test_a_rare_pair_of_frequent_classes_is_unusual(
+    targets: dict[str, npt.NDArray[np.float32]],
+) -> None:
     (pair,) = find_unusual_pairs(targets, LABEL_MAP, 5)
     assert (pair.first, pair.second) == (("pose", "Back"), ("emotion", "Happy"))
     assert (pair.count, pair.expected) == (2, 26)
@@ -53,7 +55,7 @@ def test_independent_heads_have_no_unusual_pairs() -> None:
     assert find_unusual_pairs(targets, LABEL_MAP, 5) == []
 
 
-def test_labels_of_duplicates_are_compared_where_both_have_one() -> None:
+def test_pairs_without_one_of_the_labels_are_not_compared() -> None:
     records = pd.DataFrame(
         {"pose": ["Back", "Back", "Front", ""], "emotion": ["Happy", "Neutral", "Happy", ""]},
         index=[3, 5, 8, 9],

@@ -32,40 +32,40 @@ def _read(batches: ImageBatches, epoch: int) -> list[tuple[npt.NDArray[np.uint8]
     ]
 
 
-def test_every_row_is_seen_once_an_epoch_the_last_ones_too(
-    images: npt.NDArray[np.uint8], params: Params
-) -> None:
+def test_every_row_is_served_once_per_epoch(images: npt.NDArray[np.uint8], params: Params) -> None:
     batches = _batches(images, params, "none")
     orders = [[row for _, rows in _read(batches, epoch) for row in rows] for epoch in (0, 1)]
     assert [sorted(order) for order in orders] == [list(range(11))] * 2
     assert orders[0] != orders[1]
 
 
-def test_images_stay_with_their_labels(images: npt.NDArray[np.uint8], params: Params) -> None:
+def test_images_stay_aligned_with_their_targets(
+    images: npt.NDArray[np.uint8], params: Params
+) -> None:
     for batch, rows in _read(_batches(images, params, "none"), epoch=3):
         np.testing.assert_array_equal(batch, images[rows])
 
 
 @pytest.mark.parametrize("policy", ["aggressive", "mixed"])
-def test_a_batch_depends_on_seed_epoch_and_number_alone(
+def test_a_batch_depends_only_on_seed_epoch_and_number(
     images: npt.NDArray[np.uint8], params: Params, policy: str
 ) -> None:
     batches = _batches(images, params, policy)
-    straight = _read(batches, epoch=2)
+    in_order = _read(batches, epoch=2)
     batches.epoch = 2
     for index in (2, 0, 1, 0):
-        np.testing.assert_array_equal(batches[index][0], straight[index][0])
+        np.testing.assert_array_equal(batches[index][0], in_order[index][0])
     fresh = _read(_batches(images, params, policy), epoch=2)
-    np.testing.assert_array_equal(fresh[1][0], straight[1][0])
+    np.testing.assert_array_equal(fresh[1][0], in_order[1][0])
 
 
-def test_fit_reads_every_batch_of_the_epoch_it_is_told(
+def test_fit_trains_on_every_batch_of_each_epoch(
     images: npt.NDArray[np.uint8], params: Params
 ) -> None:
-    """Keras peeks at batches before the first epoch; what it trains on must not shift by that."""
+    """Keras reads batches before the first epoch, which must not shift the training batches."""
     batches = _batches(images, params, "none")
 
-    class Told(keras.callbacks.Callback):
+    class SetEpoch(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
             batches.epoch = epoch
 
@@ -74,7 +74,7 @@ def test_fit_reads_every_batch_of_the_epoch_it_is_told(
     model.add(keras.layers.Dense(1, name="number"))
     model.compile("sgd", loss="mse", run_eagerly=True)
     flat = _Unpacked(batches)
-    model.fit(flat, epochs=2, shuffle=False, verbose=0, callbacks=[Told()])
+    model.fit(flat, epochs=2, shuffle=False, verbose=0, callbacks=[SetEpoch()])
     expected = [images[rows] for epoch in (0, 1) for _, rows in _read(batches, epoch)]
     assert len(seen.batches) == len(expected)
     for read, wanted in zip(seen.batches, expected, strict=True):
@@ -82,7 +82,7 @@ def test_fit_reads_every_batch_of_the_epoch_it_is_told(
 
 
 class _Rows(keras.layers.Layer):
-    """Keeps what it is fed."""
+    """Records its inputs."""
 
     def __init__(self) -> None:
         super().__init__(trainable=False)
@@ -95,7 +95,7 @@ class _Rows(keras.layers.Layer):
 
 
 class _Unpacked(keras.utils.PyDataset):
-    """One target instead of a dict."""
+    """Serves a single target instead of a dict."""
 
     def __init__(self, batches: ImageBatches) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class _Unpacked(keras.utils.PyDataset):
         return images, targets["number"]
 
 
-def test_where_processes_do_not_fork_a_thread_makes_the_batches(
+def test_a_thread_is_used_where_processes_cannot_fork(
     images: npt.NDArray[np.uint8], params: Params
 ) -> None:
     usual = multiprocessing.get_start_method()

@@ -1,6 +1,6 @@
-"""Whatever the bytes: records, a quarantined row, or one line; nothing else is touched.
+"""Any input gives records, quarantined rows or a one-line error, without other effects.
 
-The inputs of the corpus, changed at random; `make fuzz` goes on for as long as one likes.
+Inputs are random mutations of the corpus. `make fuzz` runs the same checks for longer.
 """
 
 import io
@@ -20,8 +20,8 @@ from person_attributes.errors import SourceError
 
 EXAMPLES = {"annotations": 150, "archives": 150, "images": 1500}
 
-# The machines of continuous integration are noisy; a hang is what is looked for.
-UNHURRIED = settings(
+# A long deadline, because machines of continuous integration are slow; it only detects a hang.
+SLOW = settings(
     deadline=5000,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -35,7 +35,7 @@ def _prepared() -> None:
 
 @st.composite
 def mutations(draw: st.DrawFn, target: str) -> bytes:
-    """Draws an input of the corpus with bytes changed, left out, repeated, or cut off."""
+    """Draws an input of the corpus with bytes changed, deleted, repeated or truncated."""
     content = bytearray(draw(st.sampled_from(read_corpus(target))))
     for _ in range(draw(st.integers(1, 8))):
         place = draw(st.integers(0, max(len(content) - 1, 0)))
@@ -56,8 +56,8 @@ def mutations(draw: st.DrawFn, target: str) -> bytes:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("target", TARGETS)
-def test_broken_input_is_told_in_a_line(target: str) -> None:
-    @settings(UNHURRIED, max_examples=EXAMPLES[target])
+def test_mutated_input_is_handled(target: str) -> None:
+    @settings(SLOW, max_examples=EXAMPLES[target])
     @given(mutations(target))
     def read(content: bytes) -> None:
         TARGETS[target](content)
@@ -68,11 +68,11 @@ def test_broken_input_is_told_in_a_line(target: str) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("size", [0, 1, 100, 5000])
-def test_noise_is_told_in_a_line(target: str, size: int) -> None:
+def test_random_bytes_are_handled(target: str, size: int) -> None:
     TARGETS[target](randomness.Random(size).randbytes(size))
 
 
-def test_the_guard_sees_what_it_must() -> None:
+def test_the_audit_hook_detects_forbidden_access() -> None:
     for trespass in (
         lambda: Path("/etc/hostname").read_bytes(),
         lambda: Path("/tmp/written-by-a-test").write_bytes(b""),
@@ -86,9 +86,9 @@ PARTS = st.sampled_from(["..", ".", "", "/", "a", "inside", "link", "~", "a\\b",
 NAMES = st.lists(PARTS, max_size=6).map("/".join) | st.text(string.printable, max_size=30)
 
 
-@UNHURRIED
+@SLOW
 @given(name=NAMES)
-def test_a_folder_reads_its_own_files_whatever_the_name(
+def test_a_folder_reads_only_its_own_files(
     name: str, params: Params, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     root = tmp_path_factory.getbasetemp() / "folder"
@@ -104,9 +104,9 @@ def test_a_folder_reads_its_own_files_whatever_the_name(
     assert f"{name}/../secret" not in source
 
 
-@UNHURRIED
+@SLOW
 @given(name=NAMES)
-def test_an_archive_with_a_member_that_leads_elsewhere_is_refused(
+def test_an_archive_with_a_member_outside_is_refused(
     name: str, params: Params, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "named.zip"
@@ -115,10 +115,10 @@ def test_an_archive_with_a_member_that_leads_elsewhere_is_refused(
         archive.writestr(zipfile.ZipInfo("labels.csv"), b"")
         archive.writestr(zipfile.ZipInfo(name or "x"), b"")
     path.write_bytes(buffer.getvalue())
-    kept = name.partition("\0")[0]  # as zip archives have it
-    leads_elsewhere = kept.startswith(("/", "\\")) or ".." in kept.replace("\\", "/").split("/")
+    stored = name.partition("\0")[0]  # zip archives truncate names at a null byte
+    is_outside = stored.startswith(("/", "\\")) or ".." in stored.replace("\\", "/").split("/")
     try:
         open_source(path, params.data.limits)
     except SourceError:
         return
-    assert not leads_elsewhere or kept.endswith("/")
+    assert not is_outside or stored.endswith("/")

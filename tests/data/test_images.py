@@ -26,7 +26,7 @@ WHOLE = _encode(Image.effect_noise((64, 64), 50).convert("RGB"), "JPEG")
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP"])
-def test_formats_decode_to_the_same_rgb(format: str) -> None:
+def test_all_formats_decode_to_the_same_rgb(format: str) -> None:
     image = Image.new("RGB", (20, 30), (200, 100, 50))
     decoded = _decode(_encode(image, format))
     assert (decoded.mode, decoded.size) == ("RGB", (20, 30))
@@ -34,14 +34,14 @@ def test_formats_decode_to_the_same_rgb(format: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1"])
-def test_other_modes_become_rgb(mode: str) -> None:
+def test_other_modes_are_converted_to_rgb(mode: str) -> None:
     image = Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode)
     decoded = _decode(_encode(image, "PNG"))
     assert decoded.mode == "RGB"
     assert np.asarray(decoded).min() == 255
 
 
-def test_cmyk_keeps_its_colours() -> None:
+def test_cmyk_keeps_colours() -> None:
     image = Image.new("RGB", (16, 16), (200, 30, 60))
     decoded = np.asarray(_decode(_encode(image.convert("CMYK"), "JPEG"))).astype(int)
     assert np.abs(decoded - (200, 30, 60)).max() <= 6
@@ -56,7 +56,7 @@ def test_sixteen_bits_are_scaled_and_not_clipped(channels: int) -> None:
     assert np.abs(decoded - expected).max() <= 1
 
 
-def test_transparent_pixels_are_white_whatever_colour_hides_there() -> None:
+def test_transparent_pixels_become_white() -> None:
     image = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
     image.paste((10, 20, 30, 255), (0, 0, 4, 8))
     decoded = np.asarray(_decode(_encode(image, "PNG")))
@@ -68,7 +68,7 @@ def test_transparent_pixels_are_white_whatever_colour_hides_there() -> None:
 def test_exif_orientation_is_applied(format: str) -> None:
     image = Image.new("RGB", (40, 20))
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
+    exif[0x0112] = 6  # rotated by 90 degrees
     assert _decode(_encode(image, format, exif=exif.tobytes())).size == (20, 40)
 
 
@@ -85,7 +85,7 @@ def test_exif_orientation_is_applied(format: str) -> None:
     ],
     ids=["empty", "text", "gif", "half", "last bytes", "large", "bomb"],
 )
-def test_what_is_no_whole_image_has_a_reason(content: bytes, reason: str) -> None:
+def test_an_invalid_image_is_refused_with_a_reason(content: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         _decode(content)
 
@@ -98,7 +98,7 @@ def test_animations_are_refused(format: str) -> None:
         _decode(content)
 
 
-def test_a_decoded_file_is_as_it_was(people: Path) -> None:
+def test_decoding_does_not_change_the_file(people: Path) -> None:
     path = people / "resized/1.jpg"
     before = path.read_bytes(), path.stat().st_mtime_ns
     _decode(before[0])

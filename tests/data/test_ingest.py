@@ -1,4 +1,4 @@
-"""From a source with all the usual faults to records and a quarantine list."""
+"""Validation of sources with typical faults."""
 
 import io
 import os
@@ -21,10 +21,10 @@ from person_attributes.data.appearance import describe_image
 from person_attributes.data.archive import open_source
 from person_attributes.data.ingest import (
     Ingested,
+    allocate_on_disk,
     check_quarantine,
     describe_quarantine,
     ingest,
-    make_room_on_disk,
 )
 from person_attributes.errors import AnnotationsError, ImageError, SourceError
 
@@ -58,7 +58,7 @@ def _kinds(ingested: Ingested) -> list[tuple[int, str]]:
     return list(zip(quarantine["line"].tolist(), quarantine["kind"].tolist(), strict=True))
 
 
-def test_good_rows_become_records_with_what_their_images_look_like(data: Data) -> None:
+def test_good_rows_become_records_with_measurements(data: Data) -> None:
     ingested = data.ingest()
     assert ingested.quarantine.empty
     assert list(ingested.records.columns) == ["image", *data.heads]
@@ -69,30 +69,30 @@ def test_good_rows_become_records_with_what_their_images_look_like(data: Data) -
     assert by_quality.median()["Good"] > by_quality.median()["Average"]
 
 
-def test_thumbnails_lie_in_a_file_in_the_order_of_the_records(data: Data) -> None:
-    data.table.loc[0, "gender"] = "unheard of"
-    data.table.loc[2, "image_path"] = "resized/1.jpg"  # a good row of that image
+def test_thumbnails_on_disk_are_aligned_with_the_records(data: Data) -> None:
+    data.table.loc[0, "gender"] = "unknown"
+    data.table.loc[2, "image_path"] = "resized/1.jpg"  # a good row with the same image
     data.table.to_csv(data.csv, index=False)
     source = open_source(data.folder, data.params.limits)
-    ingested = ingest(source, data.params, data.heads, make_room_on_disk)
+    ingested = ingest(source, data.params, data.heads, allocate_on_disk)
     assert isinstance(ingested.thumbnails.base, np.memmap)
     assert ingested.records.index.tolist() == list(range(1, 24))
     for thumbnail, name in zip(ingested.thumbnails, ingested.records["image"], strict=True):
-        look = describe_image(b"", Image.open(data.folder / name).convert("RGB"))
-        np.testing.assert_array_equal(thumbnail, look.thumbnail)
+        appearance = describe_image(b"", Image.open(data.folder / name).convert("RGB"))
+        np.testing.assert_array_equal(thumbnail, appearance.thumbnail)
 
 
-def test_a_zip_is_read_like_its_folder(data: Data, tmp_path: Path) -> None:
+def test_a_zip_gives_the_same_records_as_its_folder(data: Data, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
         for path in data.folder.rglob("*"):
             archive.write(path, f"top/{path.relative_to(data.folder)}")
     source = open_source(tmp_path / "data.zip", data.params.limits)
-    zipped, ours = ingest(source, data.params, data.heads), data.ingest()
-    pd.testing.assert_frame_equal(zipped.records, ours.records)
-    pd.testing.assert_frame_equal(zipped.appearances, ours.appearances)
+    zipped, unzipped = ingest(source, data.params, data.heads), data.ingest()
+    pd.testing.assert_frame_equal(zipped.records, unzipped.records)
+    pd.testing.assert_frame_equal(zipped.appearances, unzipped.appearances)
 
 
-def test_bad_images_and_labels_are_quarantined_together(data: Data, tmp_path: Path) -> None:
+def test_rows_with_bad_images_or_labels_are_quarantined(data: Data, tmp_path: Path) -> None:
     data.image(1).unlink()
     data.image(2).write_bytes(data.image(2).read_bytes()[:900])
     data.image(3).write_bytes(b"not an image")
@@ -111,7 +111,7 @@ def test_bad_images_and_labels_are_quarantined_together(data: Data, tmp_path: Pa
         (7, "unknown class"),
         (9, "missing image"),
     ]
-    # The path through `..` leads back into the folder, and nowhere else.
+    # Row 6 is good: its path contains `..` but stays inside the folder.
     assert ingested.records.index.tolist() == [6, *range(8, 24)]
     reasons = " ".join(ingested.quarantine["reason"])
     for reason in ("truncated", "not a JPEG", "an empty file", "9000 x 8000 pixels, more than 64"):
@@ -127,7 +127,7 @@ def test_a_row_with_several_faults_is_listed_once(data: Data) -> None:
         assert part in str(fault.reason)
 
 
-def test_the_same_bytes_under_two_names_are_one_image(data: Data) -> None:
+def test_copies_are_found_by_content_and_not_by_name(data: Data) -> None:
     labels = [section.column for section in data.heads.values()]
     shutil.copy(data.image(1), data.image(2))
     data.table.loc[1, labels] = data.table.loc[0, labels]
@@ -144,7 +144,7 @@ def test_the_same_bytes_under_two_names_are_one_image(data: Data) -> None:
     assert conflicting.startswith("the same image as line 5, with another gender")
 
 
-def test_the_same_image_twice_is_kept_once_unless_its_labels_differ(data: Data) -> None:
+def test_the_first_copy_is_kept_unless_labels_differ(data: Data) -> None:
     data.table.loc[1] = data.table.loc[0]
     data.table.loc[3] = data.table.loc[2]
     data.table.loc[3, "gender"] = ""
@@ -165,7 +165,7 @@ def test_the_same_image_twice_is_kept_once_unless_its_labels_differ(data: Data) 
     ]
 
 
-def test_a_copy_takes_the_place_of_a_row_with_a_fault(data: Data) -> None:
+def test_a_copy_of_a_row_with_a_fault_is_kept(data: Data) -> None:
     data.table.loc[1] = data.table.loc[0]
     data.table.loc[0, "age"] = "18"
     ingested = data.ingest()
@@ -173,7 +173,7 @@ def test_a_copy_takes_the_place_of_a_row_with_a_fault(data: Data) -> None:
     assert ingested.records.loc[1, "image"] == "resized/1.jpg"
 
 
-def test_images_that_are_too_large_on_disk_are_not_read(data: Data) -> None:
+def test_files_that_exceed_the_limit_are_not_read(data: Data) -> None:
     limits = data.params.limits.model_copy(update={"image_megabytes": 0.0001})
     data.params = data.params.model_copy(update={"limits": limits})
     reasons = set(data.ingest().quarantine["reason"].str.partition(" MB, ")[2])
@@ -192,10 +192,10 @@ def test_a_broken_member_of_a_zip_is_quarantined(data: Data, tmp_path: Path) -> 
     source = open_source(tmp_path / "data.zip", data.params.limits)
     (fault,) = ingest(source, data.params, data.heads).quarantine.itertuples()
     assert (fault.line, fault.kind) == (8, "bad image")
-    assert "cannot be unpacked: Bad CRC-32" in str(fault.reason)
+    assert "cannot be decompressed: Bad CRC-32" in str(fault.reason)
 
 
-def test_too_much_quarantine_says_what_where_and_how_to_go_on(data: Data) -> None:
+def test_too_many_bad_rows_are_refused_with_a_summary(data: Data) -> None:
     data.image(1).unlink()
     data.image(2).write_bytes(b"no")
     data.table.loc[[6, 9], "age"] = "18-25"
@@ -205,9 +205,9 @@ def test_too_much_quarantine_says_what_where_and_how_to_go_on(data: Data) -> Non
         check_quarantine(ingested, data.params.model_copy(update=share), "data/rejected.csv")
     first, *kinds = str(raised.value).splitlines()
     assert first == (
-        "hvc_annotations.csv: 4 of 24 rows are bad, a share of 0.1667. Expected at most 0.16. Mend "
-        "what data/rejected.csv lists, or raise data.max_quarantined_share in params.yaml to go on "
-        "without these rows."
+        "hvc_annotations.csv: 4 of 24 rows are bad, a share of 0.1667. Expected at most 0.16. Fix "
+        "the rows in data/rejected.csv, or raise data.max_quarantined_share in params.yaml to "
+        "continue without them."
     )
     assert kinds[0] == (
         "  2 x unknown class, first line 8: unknown age '18-25'. Did you mean '15-25'? Expected "
@@ -218,7 +218,7 @@ def test_too_much_quarantine_says_what_where_and_how_to_go_on(data: Data) -> Non
     check_quarantine(ingested, data.params.model_copy(update=share), "data/rejected.csv")
 
 
-def test_no_good_row_is_refused_whatever_the_parameters_allow(data: Data) -> None:
+def test_data_without_a_good_row_is_always_refused(data: Data) -> None:
     shutil.rmtree(data.folder / "resized")
     ingested = data.ingest()
     accepting = data.params.model_copy(update={"max_quarantined_share": 1.0})
@@ -226,7 +226,7 @@ def test_no_good_row_is_refused_whatever_the_parameters_allow(data: Data) -> Non
         check_quarantine(ingested, accepting, "rejected.csv")
 
 
-def test_no_file_of_the_source_is_touched(data: Data) -> None:
+def test_the_source_is_not_changed(data: Data) -> None:
     data.table.to_csv(data.csv, index=False)
 
     def state() -> dict[Path, tuple[bytes, int]]:
@@ -250,7 +250,7 @@ def _kill(content: bytes, image: Image.Image) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_several_processes_decode_the_same_in_order(
+def test_several_processes_give_the_same_results_in_order(
     data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data.image(5).write_bytes(b"no")
@@ -266,17 +266,15 @@ def test_several_processes_decode_the_same_in_order(
     assert together == alone
 
 
-def test_a_process_that_is_killed_ends_the_stage_in_one_line(
-    data: Data, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_process_is_reported(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "_IMAGES_PER_PROCESS", 12)
     limits = data.params.limits
     names = [f"resized/{number}.jpg" for number in range(1, 25)]
-    with pytest.raises(SourceError, match=r"ended from outside.* Lower data\.limits"):
+    with pytest.raises(SourceError, match=r"was killed.* Lower data\.limits"):
         list(decoding.map_images(_kill, open_source(data.folder, limits), names, limits, "killed"))
 
 
-def test_what_is_taken_slowly_is_not_decoded_far_ahead(
+def test_a_slow_consumer_limits_decoding(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoding, "_IMAGES_PER_PROCESS", 400)

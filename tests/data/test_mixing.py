@@ -1,4 +1,4 @@
-"""What MixUp (Zhang et al. 2018) and CutMix (Yun et al. 2019) promise."""
+"""MixUp (Zhang et al. 2018) and CutMix (Yun et al. 2019)."""
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ def _policy(params: Params, mixup: float, cutmix: float, share: float = 1.0) -> 
 
 
 def _batch() -> tuple[npt.NDArray[np.uint8], ByHead, ByHead]:
-    """Each image is a number of its own, and each row a class of its own."""
+    """Returns a batch in which each row has its own grey level and its own class."""
     values = np.arange(ROWS, dtype=np.uint8) * 20
     images = np.broadcast_to(values[:, None, None, None], (ROWS, SIZE, SIZE, 3)).copy()
     targets = {"a": np.eye(ROWS, dtype=np.float32), "b": np.eye(ROWS, dtype=np.float32)}
@@ -24,9 +24,7 @@ def _batch() -> tuple[npt.NDArray[np.uint8], ByHead, ByHead]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_mixup_blends_images_as_it_blends_the_labels_of_all_heads(
-    params: Params, seed: int
-) -> None:
+def test_mixup_blends_images_and_labels_with_the_same_weight(params: Params, seed: int) -> None:
     images, targets, weights = Mixer(_policy(params, 1.0, 0.0))(*_batch(), seed)
     for target in targets.values():
         np.testing.assert_allclose(target.sum(axis=1), 1, rtol=1e-6)
@@ -37,7 +35,7 @@ def test_mixup_blends_images_as_it_blends_the_labels_of_all_heads(
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_cutmix_gives_labels_the_share_of_pixels_that_they_have(params: Params, seed: int) -> None:
+def test_cutmix_weights_labels_by_their_share_of_pixels(params: Params, seed: int) -> None:
     images, targets, _ = Mixer(_policy(params, 0.0, 1.0))(*_batch(), seed)
     pixels = images[..., 0].reshape(ROWS, -1)
     for row in range(ROWS):
@@ -46,28 +44,27 @@ def test_cutmix_gives_labels_the_share_of_pixels_that_they_have(params: Params, 
         np.testing.assert_allclose(targets["b"][row], shares, atol=1e-6)
 
 
-def test_a_missing_label_leaves_the_other_at_its_share(params: Params) -> None:
+def test_a_missing_label_reduces_the_weight_and_not_the_target(params: Params) -> None:
     images, targets, weights = _batch()
     targets["a"][2], weights["a"][2] = 0, 0
     for seed in range(10):
         _, mixed, mixed_weights = Mixer(_policy(params, 1.0, 0.0))(images, targets, weights, seed)
         np.testing.assert_allclose(mixed["a"][:, 2], 0)
-        # Where the unlabelled row takes part, the rest of the target still adds up to one,
-        # and weighs its share of the image.
+        # A mix with the unlabelled row has a target with sum 1, weighted by its share of the image.
         has_label = mixed_weights["a"] > 0
         np.testing.assert_allclose(mixed["a"][has_label].sum(axis=1), 1, rtol=1e-6)
         share = 1 - mixed["b"][:, 2]
         np.testing.assert_allclose(mixed_weights["a"], share, atol=1e-6)
 
 
-def test_mix_share_says_how_many_batches_are_mixed(params: Params) -> None:
+def test_mix_share_is_the_share_of_mixed_batches(params: Params) -> None:
     mixer = Mixer(_policy(params, 1.0, 0.0, share=0.3))
     before = _batch()
     changed = [(mixer(*before, seed)[1]["a"] != before[1]["a"]).any() for seed in range(400)]
     assert 0.23 < np.mean(changed) < 0.37
 
 
-def test_a_coin_decides_where_both_are_given(params: Params) -> None:
+def test_mixup_and_cutmix_are_equally_likely(params: Params) -> None:
     mixer = Mixer(_policy(params, 1.0, 1.0))
     is_blended = []
     for seed in range(200):
@@ -76,7 +73,7 @@ def test_a_coin_decides_where_both_are_given(params: Params) -> None:
     assert 0.35 < np.mean(is_blended) < 0.6
 
 
-def test_the_same_seed_mixes_the_same(params: Params) -> None:
+def test_the_same_seed_gives_the_same_batch(params: Params) -> None:
     mixer = Mixer(_policy(params, 0.2, 1.0))
     first, _, again = mixer(*_batch(), 7), mixer(*_batch(), 8), mixer(*_batch(), 7)
     np.testing.assert_array_equal(first[0], again[0])

@@ -1,4 +1,4 @@
-"""Copies are found however they were changed, and kept out of different parts."""
+"""Near-duplicates: detection, and resolution of leaks between parts of the split."""
 
 import io
 from collections.abc import Callable
@@ -22,9 +22,9 @@ DISTANCE, SIMILARITY = 18, 0.9
 
 
 def _find(images: list[Image.Image]) -> list[tuple[int, int]]:
-    looks = [describe_image(b"", image) for image in images]
-    thumbnails = np.stack([look.thumbnail for look in looks])
-    hashes = [look.hash for look in looks]
+    appearances = [describe_image(b"", image) for image in images]
+    thumbnails = np.stack([appearance.thumbnail for appearance in appearances])
+    hashes = [appearance.hash for appearance in appearances]
     pairs = find_near_duplicates(thumbnails, hashes, DISTANCE, SIMILARITY)
     return sorted(zip(pairs["first"].tolist(), pairs["second"].tolist(), strict=True))
 
@@ -60,22 +60,22 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_copy_is_found_and_nothing_else(
-    portraits: list[Image.Image], change: str
-) -> None:
+def test_a_changed_copy_is_found(portraits: list[Image.Image], change: str) -> None:
     assert _find([*portraits, CHANGES[change](portraits[11])]) == [(11, 40)]
 
 
-def test_other_people_are_no_duplicates(portraits: list[Image.Image]) -> None:
+def test_different_people_are_not_found(portraits: list[Image.Image]) -> None:
     assert _find(portraits) == []
 
 
-def test_blocks_miss_no_pair(portraits: list[Image.Image], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_across_blocks_are_found(
+    portraits: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("person_attributes.data.near_duplicates._BLOCK", 7)
     assert _find([*portraits, portraits[0], portraits[39]]) == [(0, 40), (39, 41)]
 
 
-def test_padding_is_trimmed_and_an_even_image_is_not() -> None:
+def test_padding_is_trimmed_unless_the_image_has_one_colour() -> None:
     noise = np.random.default_rng(0).integers(60, 255, (40, 20), dtype=np.uint8)
     padded = np.zeros((40, 60), np.uint8)
     padded[:, 20:40] = noise
@@ -93,7 +93,9 @@ def _pairs(*pairs: tuple[int, int]) -> pd.DataFrame:
     return pd.DataFrame([(*pair, 0.9) for pair in pairs], columns=["first", "second", "similarity"])
 
 
-def _settle(params: Params, across_parts: str, groups: list[int], *pairs: tuple[int, int]) -> Split:
+def _resolve(
+    params: Params, across_parts: str, groups: list[int], *pairs: tuple[int, int]
+) -> Split:
     section: NearDuplicateParams = params.split.near_duplicates
     named = name_pairs(_pairs(*pairs), RECORDS)
     names = pd.Series(groups, index=RECORDS.index).astype(str)
@@ -102,52 +104,52 @@ def _settle(params: Params, across_parts: str, groups: list[int], *pairs: tuple[
     )
 
 
-ALONE = list(range(8))
+UNGROUPED = list(range(8))
 
 
-def test_pairs_are_told_with_their_parts_then_and_now() -> None:
+def test_pairs_have_their_parts_before_and_after() -> None:
     records = RECORDS.set_index(pd.Index(range(10, 18), name="row"))
     drawn = Split(train=(10, 11, 12, 13), validation=(14, 15), test=(16, 17))
     named = name_pairs(_pairs((1, 4), (0, 2), (5, 7)), records)
-    told = describe_pairs(named, records, drawn, drawn.move([14]))
-    assert told["first"].tolist() == [11, 10, 15]
-    assert told["second_image"].tolist() == ["4.jpg", "2.jpg", "7.jpg"]
-    assert told["first_part"].tolist() == ["train", "train", "validation"]
-    assert told["second_part"].tolist() == ["train", "train", "test"]
-    assert told["drawn_apart"].tolist() == [True, False, True]
-    nothing = describe_pairs(name_pairs(_pairs(), records), records, drawn, drawn)
-    assert list(nothing.columns) == list(told.columns)
+    described = describe_pairs(named, records, drawn, drawn.move([14]))
+    assert described["first"].tolist() == [11, 10, 15]
+    assert described["second_image"].tolist() == ["4.jpg", "2.jpg", "7.jpg"]
+    assert described["first_part"].tolist() == ["train", "train", "validation"]
+    assert described["second_part"].tolist() == ["train", "train", "test"]
+    assert described["drawn_apart"].tolist() == [True, False, True]
+    empty = describe_pairs(name_pairs(_pairs(), records), records, drawn, drawn)
+    assert list(empty.columns) == list(described.columns)
 
 
-def test_moving_puts_all_that_hangs_together_into_training(params: Params) -> None:
-    settled = _settle(params, "move", ALONE, (1, 4), (4, 6), (0, 2))
-    assert settled == Split(train=(0, 1, 2, 3, 4, 6), validation=(5,), test=(7,))
-    # Both of a pair between validation and test move too: neither part may know the other.
-    assert _settle(params, "move", ALONE, (5, 7)).train == (0, 1, 2, 3, 5, 7)
+def test_connected_rows_move_into_training(params: Params) -> None:
+    resolved = _resolve(params, "move", UNGROUPED, (1, 4), (4, 6), (0, 2))
+    assert resolved == Split(train=(0, 1, 2, 3, 4, 6), validation=(5,), test=(7,))
+    # Both rows of a pair between validation and test move.
+    assert _resolve(params, "move", UNGROUPED, (5, 7)).train == (0, 1, 2, 3, 5, 7)
 
 
 def test_a_moved_row_takes_its_group_along(params: Params) -> None:
-    settled = _settle(params, "move", [0, 0, 2, 3, 4, 5, 6, 4], (1, 4))
-    assert settled == Split(train=(0, 1, 2, 3, 4, 7), validation=(5,), test=(6,))
+    resolved = _resolve(params, "move", [0, 0, 2, 3, 4, 5, 6, 4], (1, 4))
+    assert resolved == Split(train=(0, 1, 2, 3, 4, 7), validation=(5,), test=(6,))
 
 
 def test_a_part_that_would_be_empty_is_refused(params: Params) -> None:
     with pytest.raises(SplitError, match=r"all 2 rows of the part 'validation' .*similarity"):
-        _settle(params, "move", ALONE, (1, 4), (2, 5))
+        _resolve(params, "move", UNGROUPED, (1, 4), (2, 5))
 
 
-def test_pairs_within_a_part_move_nothing(params: Params) -> None:
+def test_pairs_within_a_part_do_not_move(params: Params) -> None:
     for across_parts in ("move", "fail", "report"):
-        assert _settle(params, across_parts, ALONE, (0, 2), (4, 5)) == SPLIT
+        assert _resolve(params, across_parts, UNGROUPED, (0, 2), (4, 5)) == SPLIT
 
 
-def test_reporting_moves_nothing_and_failing_names_the_worst_pair(params: Params) -> None:
-    assert _settle(params, "report", ALONE, (1, 4)) == SPLIT
+def test_report_changes_nothing_and_fail_names_the_most_similar_pair(params: Params) -> None:
+    assert _resolve(params, "report", UNGROUPED, (1, 4)) == SPLIT
     with pytest.raises(SplitError, match=r"1 pairs .* row 1 \(train\) and row 4 \(validation\)"):
-        _settle(params, "fail", ALONE, (0, 3), (1, 4))
+        _resolve(params, "fail", UNGROUPED, (0, 3), (1, 4))
 
 
-def test_thumbnails_may_be_mapped_from_disk(tmp_path: Path) -> None:
+def test_thumbnails_may_be_memory_mapped(tmp_path: Path) -> None:
     thumbnails: npt.NDArray[np.uint8] = np.random.default_rng(0).integers(
         0, 255, (3, 64, 64), dtype=np.uint8
     )

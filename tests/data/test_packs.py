@@ -12,7 +12,7 @@ from person_attributes.data.packs import channel_statistics, open_pack
 from person_attributes.errors import ImageError
 
 
-def test_a_pack_holds_the_rows_in_order(people: Path, params: Params, tmp_path: Path) -> None:
+def test_a_pack_contains_the_rows_in_order(people: Path, params: Params, tmp_path: Path) -> None:
     limits = params.data.limits
     names = ["resized/3.jpg", "resized/1.jpg"]
     pack_images(open_source(people, limits), names, 32, "keep", limits, tmp_path / "pack.npy")
@@ -24,7 +24,7 @@ def test_a_pack_holds_the_rows_in_order(people: Path, params: Params, tmp_path: 
     assert isinstance(pack, np.memmap)
 
 
-def test_black_bars_are_cut_and_images_stand_upright() -> None:
+def test_black_bars_are_cut_and_height_and_width_may_differ() -> None:
     person = Image.new("RGB", (40, 100), (200, 30, 90))
     padded = Image.new("RGB", (100, 100))
     padded.paste(person, (30, 0))
@@ -36,12 +36,14 @@ def test_black_bars_are_cut_and_images_stand_upright() -> None:
     assert (resize_image(padded, 48, "keep")[:, 0] == 0).all()
 
 
-def test_a_black_image_stays_one() -> None:
+def test_a_black_image_is_not_cut() -> None:
     black = Image.new("RGB", (40, 40))
     assert not resize_image(black, 32, "cut").any()
 
 
-def test_an_image_that_broke_after_ingest_is_named(params: Params, tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_decoded_after_ingest_is_reported(
+    params: Params, tmp_path: Path
+) -> None:
     Image.new("RGB", (40, 40)).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"gone")
     limits = params.data.limits
@@ -56,7 +58,7 @@ def test_an_image_that_broke_after_ingest_is_named(params: Params, tmp_path: Pat
         )
 
 
-def test_channel_statistics_see_the_given_rows_alone(random: np.random.Generator) -> None:
+def test_channel_statistics_use_only_the_given_rows(random: np.random.Generator) -> None:
     images = random.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     rows = np.array([1, 4])
     mean, deviation = channel_statistics(images, rows)

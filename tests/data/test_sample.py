@@ -20,30 +20,28 @@ def _draw(folder: Path, images: int, seed: int) -> dict[str, bytes]:
     }
 
 
-def test_same_seed_gives_same_bytes(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     first, again = _draw(tmp_path / "a", 5, seed=7), _draw(tmp_path / "b", 5, seed=7)
     assert first == again
     assert len(first) == 6
     assert first != _draw(tmp_path / "c", 5, seed=8)
 
 
-def test_a_larger_sample_begins_with_the_smaller_one(tmp_path: Path) -> None:
+def test_a_larger_sample_starts_with_a_smaller_one(tmp_path: Path) -> None:
     small, large = _draw(tmp_path / "a", 3, seed=7), _draw(tmp_path / "b", 6, seed=7)
     assert {name: large[name] for name in small if name.endswith(".jpg")} == {
         name: content for name, content in small.items() if name.endswith(".jpg")
     }
 
 
-def test_images_are_square_with_black_side_padding(people: Path) -> None:
+def test_images_are_square_with_black_bars_at_the_sides(people: Path) -> None:
     for path in (people / "resized").iterdir():
         with Image.open(path) as image:
             assert image.size == (64, 64)
             assert np.asarray(image.convert("L"))[:, :3].max() < 25
 
 
-def test_classes_are_the_declared_ones_and_near_their_shares(
-    tmp_path: Path, params: Params
-) -> None:
+def test_classes_are_declared_and_have_the_expected_shares(tmp_path: Path, params: Params) -> None:
     files = _draw(tmp_path / "a", 600, seed=3)
     rows = list(csv.DictReader(io.StringIO(files["hvc_annotations.csv"].decode())))
     for head in params.heads.values():

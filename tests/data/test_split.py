@@ -32,7 +32,7 @@ def _records(rows: int) -> pd.DataFrame:
 
 
 def _targets(rows: int) -> dict[str, npt.NDArray[np.float32]]:
-    """Two heads; the second has a class of 2 %."""
+    """Returns targets of two heads; the second head has a class with a share of 2 %."""
     random = np.random.default_rng(3)
     one = random.integers(0, 2, rows)
     rare = random.choice(3, rows, p=[0.6, 0.38, 0.02])
@@ -55,14 +55,14 @@ def draw(params: Params) -> Any:
     return draw
 
 
-def test_the_full_data_set_splits_into_the_articles_rows(draw: Any) -> None:
+def test_the_full_data_set_gives_the_articles_split(draw: Any) -> None:
     split = draw(_records(13_573))
     assert (len(split.train), len(split.validation)) == (11_537, 2_036)
     train, validation = train_test_split(range(13_573), test_size=0.15, random_state=42)
     assert [list(split.train), list(split.validation)] == [train, validation]
 
 
-def test_a_quarantined_row_moves_no_other(draw: Any) -> None:
+def test_a_quarantined_row_does_not_move_other_rows(draw: Any) -> None:
     whole = draw(_records(200))
     fewer = draw(_records(200).drop(index=[3, 77, 78]), annotated=list(range(200)))
     for part, rows in whole.parts.items():
@@ -70,7 +70,7 @@ def test_a_quarantined_row_moves_no_other(draw: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["random", "stratified", "grouped"])
-def test_every_row_is_in_one_part_and_the_draw_repeats(draw: Any, method: str) -> None:
+def test_every_row_is_in_one_part_and_the_split_is_reproducible(draw: Any, method: str) -> None:
     split = draw(_records(400), method, test_share=0.1)
     assert sorted(split.train + split.validation + split.test) == list(range(400))
     assert len(split.validation) == pytest.approx(60, abs=1)
@@ -79,7 +79,7 @@ def test_every_row_is_in_one_part_and_the_draw_repeats(draw: Any, method: str) -
     assert split.digest != draw(_records(400), method, test_share=0.1, seed=1).digest
 
 
-def test_stratified_parts_have_the_same_shares_of_every_head(draw: Any) -> None:
+def test_stratified_parts_have_the_same_class_shares(draw: Any) -> None:
     targets = _targets(2000)
     split = draw(_records(2000), "stratified", targets=targets, test_share=0.15)
     for target in targets.values():
@@ -94,7 +94,7 @@ def test_stratified_parts_have_the_same_shares_of_every_head(draw: Any) -> None:
     assert worst > 0.005
 
 
-def test_rows_without_a_label_are_stratified_by_their_other_heads(draw: Any) -> None:
+def test_rows_with_a_missing_label_are_stratified(draw: Any) -> None:
     targets = _targets(500)
     targets["age"][:100] = 0
     split = draw(_records(500), "stratified", targets=targets)
@@ -112,7 +112,7 @@ def test_groups_stay_together(draw: Any, params: Params) -> None:
     assert not (parts[1] & parts[2])
 
 
-def test_a_pattern_names_groups_and_what_it_misses_stands_alone() -> None:
+def test_rows_without_a_match_are_groups_of_their_own() -> None:
     names = [
         "images/Set1/4200_3.jpg",
         "images/Set1/4200_1 (2).jpg",
@@ -130,7 +130,7 @@ def test_a_pattern_names_groups_and_what_it_misses_stands_alone() -> None:
     assert find_groups(records, GroupParams(column="place", pattern="a|")).nunique() == 3
 
 
-def test_moved_rows_train_and_the_others_keep_their_order() -> None:
+def test_moved_rows_are_appended_to_training() -> None:
     split = Split(train=(5, 1), validation=(2, 9, 4), test=(7, 8))
     moved = split.move([9, 5, 7])
     assert moved == Split(train=(5, 1, 9, 7), validation=(2, 4), test=(8,))
@@ -146,7 +146,7 @@ def test_an_edited_split_is_refused(draw: Any, tmp_path: Path, part: str) -> Non
     content = json.loads(path.read_text())
     content["train"].append(content[part].pop())
     path.write_text(json.dumps(content))
-    with pytest.raises(SplitError, match="its rows do not fit its digest"):
+    with pytest.raises(SplitError, match="the digest does not match the rows"):
         Split.read(path)
 
 
@@ -155,7 +155,7 @@ def test_an_edited_split_is_refused(draw: Any, tmp_path: Path, part: str) -> Non
     ["", "[1]", '{"train": 1}', '{"digest": "x"', "null"]
     + [f'{{"digest": "x", "train": [{row}], "validation": []}}' for row in ('"a"', "null", "1e99")],
 )
-def test_a_broken_split_is_one_line(tmp_path: Path, content: str) -> None:
+def test_a_malformed_split_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "split.json"
     path.write_text(content)
     with pytest.raises(SplitError, match=r"split\.json: not a split"):
@@ -169,22 +169,22 @@ def test_a_row_in_two_parts_is_refused() -> None:
         Split(train=(1, 2), validation=(3,), test=(4, 3))
 
 
-def test_positions_follow_the_rows_that_were_kept() -> None:
+def test_positions_are_those_of_the_records() -> None:
     records = _records(10).drop(index=[0, 4])
     np.testing.assert_array_equal(find_positions(records, (5, 1, 9)), [3, 0, 7])
     with pytest.raises(SplitError, match="row 4 is not among the 8 records"):
         find_positions(records, (1, 4))
 
 
-def test_too_few_records_are_one_line(draw: Any) -> None:
+def test_too_few_records_are_refused(draw: Any) -> None:
     with pytest.raises(SplitError, match="1 rows or groups cannot be divided"):
         draw(_records(1))
     whole = draw(_records(20))
-    with pytest.raises(SplitError, match="no record is left for the part 'validation'"):
+    with pytest.raises(SplitError, match="the part 'validation' has none of the"):
         draw(_records(20).drop(index=list(whole.validation)), annotated=list(range(20)))
 
 
-def test_a_head_that_a_part_cannot_score_is_named() -> None:
+def test_a_part_without_labels_of_a_head_is_refused() -> None:
     records = pd.DataFrame({"age": ["a", "b", "", ""], "bag": ["x", "", "y", ""]})
     split = Split(train=(0, 1), validation=(2, 3))
     check_labels(split, records, ["bag"])

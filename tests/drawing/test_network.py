@@ -8,10 +8,10 @@ from person_attributes.modeling.classifier import Normalization, build_classifie
 
 
 @pytest.mark.parametrize("neck", ["avg", "avg_max"])
-def test_the_picture_does_not_depend_on_the_settings_of_the_machine(
+def test_the_figure_does_not_depend_on_matplotlib_settings(
     params: Params, label_map: LabelMap, neck: str
 ) -> None:
-    """It is an output, so that `dvc.lock` would differ from machine to machine."""
+    """The figure is an output of a stage, so `dvc.lock` would differ between machines."""
     model = params.change({"model.blocks": [1, 1, 1, 1], "model.neck": neck}).model
     normalization = Normalization([0.0] * 3, [255.0] * 3)
     classifier = build_classifier(32, label_map.class_counts, model, normalization)

@@ -41,15 +41,14 @@ def _failed(conditions: list[Condition]) -> list[str]:
     return [condition.name for condition in conditions if not condition.holds]
 
 
-def test_honest_figures_pass(predictions: Predictions, gate: GateParams) -> None:
+def test_correct_metrics_pass(predictions: Predictions, gate: GateParams) -> None:
     assert _failed(check_claims(predictions, _claim(predictions), range(500), gate)) == []
 
 
-def test_accuracies_of_one_hot_columns_are_found_out(
+def test_accuracies_of_one_hot_columns_are_detected(
     predictions: Predictions, gate: GateParams
 ) -> None:
-    """Keras' `binary_accuracy`, the mistake behind published means of .80 and more."""
-    claimed = _claim(predictions)
+    """Keras' `binary_accuracy` is the error behind published mean accuracies above 0.80."""
     wrong = predictions.y_prob["a"].copy()
     wrong[::3] = np.roll(wrong[::3], 1, axis=1)
     worse = replace(predictions, y_prob={"a": wrong, "b": predictions.y_prob["b"]})
@@ -60,24 +59,26 @@ def test_accuracies_of_one_hot_columns_are_found_out(
     assert "of single one-hot columns" in found.received
 
 
-def test_rows_that_trained_are_found_out(predictions: Predictions, gate: GateParams) -> None:
+def test_training_rows_among_the_scored_rows_are_detected(
+    predictions: Predictions, gate: GateParams
+) -> None:
     conditions = check_claims(predictions, _claim(predictions), range(560, 900), gate)
     (found,) = [one for one in conditions if not one.holds]
-    assert (found.name, found.received) == ("rows that trained, among the scored", "30")
+    assert (found.name, found.received) == ("training rows among the scored rows", "30")
 
 
-def test_a_validation_loss_far_below_the_training_loss_is_found_out(
+def test_a_validation_loss_far_below_the_training_loss_is_detected(
     predictions: Predictions, gate: GateParams
 ) -> None:
     claimed = _claim(predictions)
     claimed["train_loss"] = claimed["loss"] * 1.5
-    expected = ["validation loss below that of training rows"]
+    expected = ["validation loss below the training loss"]
     assert _failed(check_claims(predictions, claimed, [], gate)) == expected
     claimed["train_loss"] = claimed["loss"] * 1.1
     assert _failed(check_claims(predictions, claimed, [], gate)) == []
 
 
-def test_a_loss_that_is_no_sum_of_cross_entropies_is_found_out(
+def test_a_loss_that_is_not_the_sum_of_cross_entropies_is_detected(
     predictions: Predictions, gate: GateParams
 ) -> None:
     claimed = _claim(predictions)
@@ -87,7 +88,7 @@ def test_a_loss_that_is_no_sum_of_cross_entropies_is_found_out(
 
 
 def _worsen(predictions: Predictions, head: str, rows: int) -> Predictions:
-    """The same, with wrong answers of one head on the first rows that are right."""
+    """Makes the first correct rows of one head wrong."""
     answers = predictions.y_prob[head].copy()
     truth = predictions.y_true[head].argmax(axis=1)
     right = np.flatnonzero(answers.argmax(axis=1) == truth)[:rows]
@@ -95,20 +96,20 @@ def _worsen(predictions: Predictions, head: str, rows: int) -> Predictions:
     return replace(predictions, y_prob={**predictions.y_prob, head: answers})
 
 
-def test_a_step_back_fails(predictions: Predictions, gate: GateParams, params: Params) -> None:
+def test_a_regression_fails(predictions: Predictions, gate: GateParams, params: Params) -> None:
     worse = _worsen(predictions, "a", 20)
-    forward = check_progress(worse, predictions, gate, params.evaluation, seed=0)
-    assert _failed(forward) == []
-    back = check_progress(predictions, worse, gate, params.evaluation, seed=0)
-    assert {"gain in mean accuracy", "largest drop of a head"} <= set(_failed(back))
+    progress = check_progress(worse, predictions, gate, params.evaluation, seed=0)
+    assert _failed(progress) == []
+    regression = check_progress(predictions, worse, gate, params.evaluation, seed=0)
+    assert {"gain in mean accuracy", "largest drop of a head"} <= set(_failed(regression))
     same = check_progress(predictions, predictions, gate, params.evaluation, seed=0)
     assert _failed(same) == []
 
 
-def test_a_head_must_not_pay_for_another(
+def test_a_gain_of_one_head_does_not_offset_a_drop_of_another(
     predictions: Predictions, gate: GateParams, params: Params
 ) -> None:
-    """In the mean the challenger gains; `b` loses a tenth."""
+    """The challenger gains in mean accuracy, but `b` loses 0.1."""
     champion, challenger = _worsen(predictions, "a", 30), _worsen(predictions, "b", 9)
     conditions = check_progress(champion, challenger, gate, params.evaluation, seed=0)
     assert "largest drop of a head" in _failed(conditions)
@@ -117,15 +118,15 @@ def test_a_head_must_not_pay_for_another(
     assert drop.received == "0.1000 (b)"
 
 
-def test_a_tie_is_no_step_back(predictions: Predictions, gate: GateParams, params: Params) -> None:
-    """One head gains as many rows as the other loses: rounding does not decide."""
+def test_a_tie_passes(predictions: Predictions, gate: GateParams, params: Params) -> None:
+    """One head gains as many rows as the other loses; rounding errors do not decide."""
     for rows in range(1, 4):
         champion, challenger = (_worsen(predictions, head, rows) for head in ("a", "b"))
         conditions = check_progress(champion, challenger, gate, params.evaluation, seed=0)
         assert "gain in mean accuracy" not in _failed(conditions)
 
 
-def test_a_gain_within_chance_fails_where_more_is_asked(
+def test_an_insignificant_gain_fails_if_significance_is_required(
     predictions: Predictions, gate: GateParams, params: Params
 ) -> None:
     strict = gate.model_copy(update={"require_significance": True, "min_gain": 0.001})
@@ -137,6 +138,6 @@ def test_a_gain_within_chance_fails_where_more_is_asked(
     assert _failed(conditions) == []
 
 
-def test_conditions_are_a_table() -> None:
+def test_conditions_are_formatted_as_a_table() -> None:
     text = format_conditions([Condition("a", "b", "c", True), Condition("d", "e", "f", False)])
     assert text.splitlines()[2:] == ["| a | b | c | yes |", "| d | e | f | **no** |"]

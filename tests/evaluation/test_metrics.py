@@ -24,7 +24,7 @@ def drawn(random: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDA
     return y_true, random.dirichlet([1, 1, 1], 200).astype(np.float32)
 
 
-def test_figures_are_scikit_learns(
+def test_metrics_equal_those_of_scikit_learn(
     drawn: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
 ) -> None:
     y_true, y_prob = drawn
@@ -35,17 +35,19 @@ def test_figures_are_scikit_learns(
     expected = balanced_accuracy_score(truth, answer)
     assert metrics.balanced_accuracy(counts) == pytest.approx(expected)
     assert metrics.macro_f1(counts) == pytest.approx(f1_score(truth, answer, average="macro"))
-    for formula, rival in ((metrics.recalls, recall_score), (metrics.precisions, precision_score)):
-        assert formula(counts) == pytest.approx(rival(truth, answer, average=None))
+    for formula, reference in (
+        (metrics.recalls, recall_score),
+        (metrics.precisions, precision_score),
+    ):
+        assert formula(counts) == pytest.approx(reference(truth, answer, average=None))
     exact = y_prob.astype(float)
     expected = log_loss(truth, exact / exact.sum(axis=1, keepdims=True))
     assert metrics.cross_entropy(y_true, y_prob) == pytest.approx(expected, rel=1e-4)
 
 
-def test_weights_count_a_row_as_often_as_they_say(
+def test_weighting_a_row_equals_repeating_it(
     drawn: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]], random: np.random.Generator
 ) -> None:
-    """What the bootstrap relies on: weighting rows is repeating them."""
     y_true, y_prob = drawn
     weights = random.multinomial(200, np.full(200, 1 / 200), 5).astype(float)
     for draw, counts in zip(
@@ -72,8 +74,8 @@ def test_weights_count_a_row_as_often_as_they_say(
         assert weighted == pytest.approx(float(repeated))
 
 
-def test_a_calibration_error_counted_by_hand() -> None:
-    """Two bins: three rows of certainty .6, .6 and .9 of which two are right; one of .4, wrong."""
+def test_calibration_error_matches_a_manual_calculation() -> None:
+    """Two bins: confidences 0.6, 0.6 and 0.9 with two correct rows; 0.4 with a wrong row."""
     y_true = one_hot([0, 1, 0, 2], 3)
     y_prob = np.array(
         [[0.6, 0.2, 0.2], [0.6, 0.2, 0.2], [0.9, 0.05, 0.05], [0.4, 0.3, 0.3]], np.float32
@@ -82,13 +84,13 @@ def test_a_calibration_error_counted_by_hand() -> None:
     assert metrics.calibration_error(y_true, y_prob, 2) == pytest.approx((upper + 0.4) / 4)
 
 
-def test_a_bin_holds_its_upper_end() -> None:
-    certainties = np.array([[0.5, 0.5], [0.51, 0.49], [1.0, 0.0]], np.float32)
-    assert metrics.find_bins(certainties, 2).tolist() == [0, 1, 1]
+def test_a_bin_includes_its_upper_end() -> None:
+    confidences = np.array([[0.5, 0.5], [0.51, 0.49], [1.0, 0.0]], np.float32)
+    assert metrics.find_bins(confidences, 2).tolist() == [0, 1, 1]
 
 
-def test_the_attribute_accuracy_of_papers_counted_by_hand() -> None:
-    """Columns a0, a1: three of four ones and zeros each way; of b all are right."""
+def test_mean_attribute_accuracy_matches_a_manual_calculation() -> None:
+    """Head a has one wrong row of four; head b has none."""
     y_true = {"a": one_hot([0, 0, 1, 1], 2), "b": one_hot([0, 1, 1, 1], 2)}
     y_prob = {"a": one_hot([0, 0, 0, 1], 2), "b": one_hot([0, 1, 1, 1], 2)}
     counts = {head: metrics.count_confusions(y_true[head], y_prob[head]) for head in y_true}
@@ -99,28 +101,29 @@ def test_the_attribute_accuracy_of_papers_counted_by_hand() -> None:
     assert rows["instance_recall"] == rows["instance_f1"] == rows["instance_precision"]
 
 
-def test_floors_are_what_the_training_rows_teach() -> None:
+def test_baselines_use_the_training_rows() -> None:
     y_true, y_train = one_hot([0, 0, 1, 1], 2), one_hot([1, 1, 1, 0], 2)
     assert metrics.majority_accuracy(y_true, y_train) == 0.5
     expected = -np.log([0.25, 0.25, 0.75, 0.75]).mean()
     assert metrics.prior_loss(y_true, y_train) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_certain_mistake_has_a_finite_loss() -> None:
+def test_a_wrong_prediction_with_probability_one_has_a_finite_loss() -> None:
     loss = metrics.cross_entropy(one_hot([0], 2), one_hot([1], 2))
     assert loss == pytest.approx(-np.log(1e-7))
 
 
-def test_rows_without_a_label_count_nowhere(random: np.random.Generator) -> None:
+def test_unlabelled_rows_are_ignored(random: np.random.Generator) -> None:
     whole = one_hot(list(random.integers(0, 3, 60)), 3)
     y_prob = random.dirichlet([1, 1, 1], 60).astype(np.float32)
     masked = whole.copy()
     masked[20:] = 0
-    alone, few = (whole[:20], y_prob[:20]), (masked, y_prob)
-    np.testing.assert_array_equal(metrics.count_confusions(*few), metrics.count_confusions(*alone))
-    assert metrics.cross_entropy(*few) == pytest.approx(float(metrics.cross_entropy(*alone)))
-    error = metrics.calibration_error(*few, 15)
-    assert error == pytest.approx(float(metrics.calibration_error(*alone, 15)))
+    subset, partial = (whole[:20], y_prob[:20]), (masked, y_prob)
+    expected = metrics.count_confusions(*subset)
+    np.testing.assert_array_equal(metrics.count_confusions(*partial), expected)
+    assert metrics.cross_entropy(*partial) == pytest.approx(float(metrics.cross_entropy(*subset)))
+    error = metrics.calibration_error(*partial, 15)
+    assert error == pytest.approx(float(metrics.calibration_error(*subset, 15)))
     both = metrics.instance_scores({"a": masked, "b": whole}, {"a": y_prob, "b": y_prob})
-    hits = (whole.argmax(axis=1) == y_prob.argmax(axis=1)).mean()
-    assert both["instance_recall"] == pytest.approx(hits)
+    accuracy = (whole.argmax(axis=1) == y_prob.argmax(axis=1)).mean()
+    assert both["instance_recall"] == pytest.approx(accuracy)

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from person_attributes.config import EvaluationParams, Params
+from person_attributes.evaluation.predictions import Predictions
 from person_attributes.evaluation.scores import (
-    HEAD_FIGURES,
+    HEAD_METRICS,
     Scores,
     find_unlike_slices,
     score,
@@ -29,10 +30,11 @@ def section(params: Params) -> EvaluationParams:
 
 
 def _score(section: EvaluationParams, y_true: _ByHead, y_prob: _ByHead) -> Scores:
-    return score(y_true, y_prob, y_prob, y_true, section, seed=0)
+    rows = np.arange(len(next(iter(y_true.values()))))
+    return score(Predictions(rows, y_true, y_prob), y_prob, y_true, section, seed=0)
 
 
-def test_figures_over_heads_are_means_and_sums(
+def test_overall_metrics_are_means_and_sums_over_heads(
     section: EvaluationParams, random: np.random.Generator
 ) -> None:
     y_true = {"a": _one_hot(random.integers(0, 3, 80), 3), "b": _one_hot([0, 1] * 40, 2)}
@@ -45,24 +47,24 @@ def test_figures_over_heads_are_means_and_sums(
     assert scores["loss"] == pytest.approx(scores.heads["loss"].sum())
     assert scores["mean_ece"] == pytest.approx(scores.heads["ece"].mean())
     assert scores.rows == 80
-    for name in HEAD_FIGURES:
+    for name in HEAD_METRICS:
         low, high = scores.heads[f"{name}_low"], scores.heads[f"{name}_high"]
         assert (low <= scores.heads[name]).all()
         assert (scores.heads[name] <= high).all()
         assert (low < high).all()
 
 
-def test_intervals_narrow_with_rows_as_a_binomial_does(
+def test_the_interval_of_an_accuracy_is_that_of_a_binomial(
     section: EvaluationParams, random: np.random.Generator
 ) -> None:
     y_true = {"a": _one_hot(random.integers(0, 2, 5000), 2)}
     noise = {"a": random.dirichlet([1, 1], 5000).astype(np.float32)}
     head = _score(section, y_true, noise).heads.loc["a"]
-    # 2 x 1.96 x sqrt(.25 / 5000)
+    # 2 x 1.96 x sqrt(0.25 / 5000)
     assert head["accuracy_high"] - head["accuracy_low"] == pytest.approx(0.0277, abs=0.004)
 
 
-def test_intervals_do_not_depend_on_how_many_draws_fit_into_memory(
+def test_intervals_do_not_depend_on_the_chunk_size(
     section: EvaluationParams, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     y_true = {"a": _one_hot(random.integers(0, 2, 50), 2)}
@@ -72,7 +74,7 @@ def test_intervals_do_not_depend_on_how_many_draws_fit_into_memory(
     pd.testing.assert_frame_equal(whole, _score(section, y_true, y_prob).heads)
 
 
-def test_every_figure_has_its_name(section: EvaluationParams) -> None:
+def test_metrics_are_named(section: EvaluationParams) -> None:
     y_true = {"a": _one_hot([0, 1], 2)}
     named = _score(section, y_true, y_true).to_metrics()
     assert named["a_accuracy"] == named["mean_accuracy"] == named["mA"] == 1
@@ -81,8 +83,8 @@ def test_every_figure_has_its_name(section: EvaluationParams) -> None:
     assert expected | {"a_calibrated_ece", "calibrated_loss", "instance_f1"} <= set(named)
 
 
-def test_an_interval_needs_one_label_alone(section: EvaluationParams) -> None:
-    """Most bootstrap draws miss the row that has it."""
+def test_intervals_are_finite_with_a_single_label(section: EvaluationParams) -> None:
+    """Many bootstrap samples do not contain the labelled row."""
     y_true = np.zeros((30, 2), np.float32)
     y_true[4, 1] = 1
     other = _one_hot([0, 1] * 15, 2)
@@ -91,8 +93,8 @@ def test_an_interval_needs_one_label_alone(section: EvaluationParams) -> None:
     assert heads["rows"].tolist() == [1, 30]
 
 
-def test_a_slice_is_the_head_on_the_rows_of_a_class(section: EvaluationParams) -> None:
-    """`a` is always right where `b` is 0, and never where it is 1; three rows have no `b`."""
+def test_a_slice_scores_a_head_on_the_rows_of_a_class(section: EvaluationParams) -> None:
+    """`a` is always correct for `b` = 0, never for `b` = 1; three rows have no label of `b`."""
     b = _one_hot([0] * 40 + [1] * 30, 2)
     b[-3:] = 0
     a = _one_hot([0, 1] * 35, 2)
@@ -118,8 +120,8 @@ def test_small_slices_are_marked(section: EvaluationParams) -> None:
     assert not marked["a", "many"]
 
 
-def test_a_slice_of_nearly_all_rows_is_too_small_elsewhere(section: EvaluationParams) -> None:
-    """Two other rows that are right by chance do not make the head surely worse here."""
+def test_a_slice_with_few_rows_outside_it_is_too_small(section: EvaluationParams) -> None:
+    """Two correct rows outside the slice are no evidence that the head is worse inside it."""
     b = _one_hot([0] * 100 + [1] * 2, 2)
     a = _one_hot([0] * 102, 2)
     answers = a.copy()
@@ -139,7 +141,7 @@ def test_a_single_head_has_no_slices(section: EvaluationParams) -> None:
     assert {"head", "by", "class", "too_small", "apart_low"} <= set(slices.columns)
 
 
-def test_classes_are_scored_one_by_one(section: EvaluationParams) -> None:
+def test_each_class_is_scored(section: EvaluationParams) -> None:
     y_true = {"a": _one_hot([0, 0, 0, 1], 3)}
     y_prob = {"a": _one_hot([0, 0, 1, 1], 3)}
     table = score_classes(y_true, y_prob, {"a": ["x", "y", "z"]}, section, seed=0)

@@ -1,4 +1,4 @@
-"""One contract over all backbones, and the sizes that their papers' code has."""
+"""The contract of all backbones, and their published sizes."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from person_attributes.modeling.backbones import BACKBONES, build_backbone
 from person_attributes.modeling.classifier import Normalization, build_classifier, freeze
 
 PUBLISHED = {
-    # Without their tops of 1000 classes: https://arxiv.org/abs/1611.05431 and the papers' code,
-    # 25,028,904 and 42,679,816 trainable weights with them.
+    # Published sizes (https://arxiv.org/abs/1611.05431 and the papers' code), without the top of
+    # 1000 classes.
     "resnext50": 25_028_904 - (2048 * 1000 + 1000),
     "inception_v4": 42_679_816 - (1536 * 1000 + 1000),
 }
@@ -32,14 +32,14 @@ def test_every_name_in_params_can_be_built() -> None:
 
 LARGER = {"densenet121", "densenet169", "densenet201", "mobilenet_v3_large"}
 LARGER |= {"efficientnet_b3", "efficientnet_v2_s"}
-"""More layers of the same kinds as others; to train them, too, would say nothing new."""
+"""Larger variants of other backbones; they are built but not trained."""
 
 
 @pytest.mark.parametrize("backbone", SMALLEST_SIZES)
-def test_a_backbone_keeps_the_contract(
+def test_a_backbone_satisfies_the_contract(
     params: Params, backbone: str, random: np.random.Generator
 ) -> None:
-    """It takes its smallest size, gives 4-D features, freezes whole, and trains whole."""
+    """It accepts its smallest image size, returns 4-D features, and can be frozen and trained."""
     size = SMALLEST_SIZES[backbone]
     classifier = build_classifier(
         size, {"a": 2}, _model(params, backbone), Normalization([128.0] * 3, [64.0] * 3)
@@ -67,7 +67,7 @@ def test_a_backbone_keeps_the_contract(
 
 
 def _step(classifier: keras.Model, images: Any, target: Any) -> float:
-    """One step of gradient descent, without tracing; gives the loss."""
+    """Runs one step of gradient descent without tracing; returns the loss."""
     classifier.compile(
         keras.optimizers.SGD(0.5), loss={"a": "categorical_crossentropy"}, run_eagerly=True
     )
@@ -75,14 +75,12 @@ def _step(classifier: keras.Model, images: Any, target: Any) -> float:
 
 
 @pytest.mark.parametrize("backbone", PUBLISHED)
-def test_networks_that_keras_lacks_have_their_published_weights(
-    params: Params, backbone: str
-) -> None:
+def test_networks_that_keras_lacks_have_their_published_size(params: Params, backbone: str) -> None:
     trunk = build_backbone(_model(params, backbone))
     assert _count(trunk.trainable_weights) == PUBLISHED[backbone]
 
 
-def test_grouped_convolution_is_that_of_its_groups(random: np.random.Generator) -> None:
+def test_grouped_convolution_equals_one_convolution_per_group(random: np.random.Generator) -> None:
     from person_attributes.modeling.resnext import GroupedConv2D
 
     inputs = random.normal(size=(2, 9, 9, 8)).astype(np.float32)
@@ -105,7 +103,7 @@ def test_a_share_of_the_backbone_trains(params: Params, share: float, frozen: fl
     freeze(classifier, share)
     layers = [layer for layer in classifier.get_layer("backbone").layers if layer.weights]
     states = [layer.trainable for layer in layers]
-    assert states == sorted(states), "the first ones are frozen, the last ones train"
+    assert states == sorted(states), "the first layers are frozen, the last ones train"
     assert np.mean(states) == pytest.approx(1 - frozen, abs=1 / len(layers))
     freeze(classifier, "all")
     assert all(layer.trainable for layer in layers), "a later phase trains everything again"

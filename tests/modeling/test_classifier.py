@@ -21,7 +21,7 @@ NORMALIZATION = Normalization(mean=[100.0, 110.0, 120.0], standard_deviation=[50
 
 
 @pytest.fixture(scope="module")
-def articles_model() -> ModelParams:
+def article_model() -> ModelParams:
     return read_params(ROOT / "recipes" / "hvc.yaml").model
 
 
@@ -34,16 +34,16 @@ def _count(weights: list[keras.Variable]) -> int:
     return sum(int(np.prod(weight.shape)) for weight in weights)
 
 
-def test_the_articles_network_has_its_parameters(
-    articles_model: ModelParams, label_map: LabelMap
+def test_the_network_of_the_article_has_its_published_size(
+    article_model: ModelParams, label_map: LabelMap
 ) -> None:
-    classifier = build_classifier(100, label_map.class_counts, articles_model, NORMALIZATION)
+    classifier = build_classifier(100, label_map.class_counts, article_model, NORMALIZATION)
     assert classifier.count_params() == 8_123_355
     assert _count(classifier.trainable_weights) == 8_023_323
 
 
-def test_blocks_6_12_24_16_are_keras_densenet121(articles_model: ModelParams) -> None:
-    ours = build_backbone(articles_model)
+def test_blocks_6_12_24_16_equal_densenet121_of_keras(article_model: ModelParams) -> None:
+    ours = build_backbone(article_model)
     theirs = keras.applications.DenseNet121(
         include_top=False, weights=None, input_shape=(None, None, 3)
     )
@@ -53,7 +53,7 @@ def test_blocks_6_12_24_16_are_keras_densenet121(articles_model: ModelParams) ->
     np.testing.assert_allclose(ours(images), theirs(images), rtol=1e-4, atol=1e-5)
 
 
-def test_probabilities_come_in_head_order_and_sum_to_one(
+def test_probabilities_are_in_head_order_and_sum_to_one(
     small: ModelParams, label_map: LabelMap, random: np.random.Generator
 ) -> None:
     classifier = build_classifier(32, label_map.class_counts, small, NORMALIZATION)
@@ -64,7 +64,7 @@ def test_probabilities_come_in_head_order_and_sum_to_one(
         np.testing.assert_allclose(np.sum(y_prob[head], axis=1), 1, rtol=1e-5)
 
 
-def test_pixels_are_normalised_inside(small: ModelParams) -> None:
+def test_the_network_normalises_pixels(small: ModelParams) -> None:
     classifier = build_classifier(32, {"a": 2}, small, NORMALIZATION)
     image = np.full((1, 32, 32, 3), (150, 50, 190), np.uint8)
     np.testing.assert_allclose(
@@ -81,7 +81,7 @@ def test_weights_do_not_depend_on_the_image_size(small: ModelParams, tmp_path: P
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_momentum_reaches_every_batch_norm(small: ModelParams) -> None:
+def test_the_momentum_applies_to_every_batch_norm(small: ModelParams) -> None:
     classifier = build_classifier(
         32, {"a": 2}, small.model_copy(update={"batch_norm_momentum": 0.7}), NORMALIZATION
     )
@@ -109,14 +109,14 @@ def test_a_frozen_backbone_keeps_weights_and_statistics(
     assert len(classifier.trainable_weights) > 8
 
 
-def test_a_network_at_temperatures_answers_as_the_formula_says(
+def test_temperatures_scale_probabilities_by_the_formula(
     small: ModelParams, label_map: LabelMap, random: np.random.Generator
 ) -> None:
     classifier = build_classifier(32, label_map.class_counts, small, NORMALIZATION)
     images = random.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     temperatures = {head: 0.5 + number / 4 for number, head in enumerate(label_map.heads)}
     served = scale_temperatures(average_flips(classifier), temperatures)(images)
-    plain = {head: np.array(said) for head, said in average_flips(classifier)(images).items()}
+    plain = {head: np.array(values) for head, values in average_flips(classifier)(images).items()}
     for head, expected in scale_heads(plain, temperatures).items():
         np.testing.assert_allclose(served[head], expected, atol=1e-6)
     assert list(served) == list(label_map.heads)

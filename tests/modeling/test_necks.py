@@ -20,7 +20,7 @@ def _pool(name: str, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float3
     return np.array(keras.Model(inputs, NECKS[name](inputs))(features))
 
 
-def test_average_and_maximum_stand_side_by_side(random: np.random.Generator) -> None:
+def test_average_and_maximum_are_concatenated(random: np.random.Generator) -> None:
     features = _features(random)
     expected = [features.mean(axis=(1, 2)), features.max(axis=(1, 2))]
     np.testing.assert_allclose(_pool("avg", features), expected[0], rtol=1e-5)
@@ -29,8 +29,8 @@ def test_average_and_maximum_stand_side_by_side(random: np.random.Generator) -> 
     )
 
 
-def test_generalised_mean_lies_between_mean_and_maximum(random: np.random.Generator) -> None:
-    """Radenovic et al. 2018: exponent 1 is the mean, a large one nears the maximum."""
+def test_generalised_mean_is_between_mean_and_maximum(random: np.random.Generator) -> None:
+    """Radenovic et al. 2018: exponent 1 is the mean, a large one approaches the maximum."""
     features = _features(random)
     layer = GeneralizedMeanPooling2D()
     cubed = np.cbrt((features.astype(np.float64) ** 3).mean(axis=(1, 2)))
@@ -42,7 +42,7 @@ def test_generalised_mean_lies_between_mean_and_maximum(random: np.random.Genera
 
 
 @pytest.mark.parametrize("neck", NECKS)
-def test_every_neck_is_saved_and_loaded(params: Params, neck: str, tmp_path: Path) -> None:
+def test_every_neck_can_be_saved_and_loaded(params: Params, neck: str, tmp_path: Path) -> None:
     model = params.model.model_copy(update={"neck": neck, "blocks": (1, 1, 1, 1)})
     classifier = build_classifier(32, {"a": 2}, model, Normalization([0.0] * 3, [255.0] * 3))
     classifier.save(tmp_path / "a.keras")

@@ -1,4 +1,4 @@
-"""The residual backbone: its sizes, its stem, and what training skips."""
+"""The residual backbone: sizes, stem and stochastic depth."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from person_attributes.config import Params, ResidualParams
 from person_attributes.modeling.residual import SpaceToDepth, build_residual
 
 RESNET18 = 11_176_512
-"""Weights of convolutions and batch norms, without the top, of He et al.'s network in PyTorch."""
+"""Trainable weights of the ResNet-18 of PyTorch without its top."""
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def tiny(params: Params) -> ResidualParams:
     return params.model.residual.model_copy(update={"widths": (4, 8), "blocks": (2, 1)})
 
 
-def test_widths_of_a_resnet18_make_its_size(params: Params) -> None:
+def test_the_widths_of_resnet18_give_its_size(params: Params) -> None:
     residual = params.model.residual.model_copy(
         update={"widths": (64, 128, 256, 512), "blocks": (2, 2, 2, 2), "stem": "convolution"}
     )
@@ -26,7 +26,7 @@ def test_widths_of_a_resnet18_make_its_size(params: Params) -> None:
 
 
 @pytest.mark.parametrize("stem", ["space_to_depth", "convolution"])
-def test_each_width_after_the_first_halves_the_sides(tiny: ResidualParams, stem: str) -> None:
+def test_each_further_width_halves_height_and_width(tiny: ResidualParams, stem: str) -> None:
     trunk = build_residual(tiny.model_copy(update={"stem": stem}))
     assert trunk(np.zeros((2, 48, 32, 3), np.float32)).shape == (2, 6, 4, 8)
     assert trunk(np.zeros((1, 50, 33, 3), np.float32)).shape == (1, 7, 5, 8)
@@ -36,7 +36,7 @@ def test_space_to_depth_keeps_every_pixel(random: np.random.Generator) -> None:
     images = random.normal(size=(2, 7, 8, 3)).astype(np.float32)
     squares = np.asarray(SpaceToDepth(4)(images))
     assert squares.shape == (2, 2, 2, 48)
-    square = images[1, 4:, 4:8]  # the last row of squares ends with a row of zeros
+    square = images[1, 4:, 4:8]  # the last row of squares is padded with zeros
     np.testing.assert_array_equal(squares[1, 1, 1].reshape(4, 4, 3)[:3], square)
     assert not squares[1, 1, 1].reshape(4, 4, 3)[3].any()
 
@@ -50,6 +50,6 @@ def test_stochastic_depth_rises_to_the_last_block(tiny: ResidualParams) -> None:
     assert {0.0} < {round(float(value), 3) for value in np.unique(kept)} <= {0.0, 1.429}
 
 
-def test_blocks_must_be_as_many_as_widths(tiny: ResidualParams) -> None:
-    with pytest.raises(ValidationError, match="expected as many blocks as widths"):
+def test_blocks_and_widths_must_have_the_same_length(tiny: ResidualParams) -> None:
+    with pytest.raises(ValidationError, match="expected one number of blocks for each width"):
         ResidualParams.model_validate(tiny.model_dump() | {"blocks": (1, 1, 1)})

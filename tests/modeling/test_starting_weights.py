@@ -33,7 +33,7 @@ def _save(classifier: keras.Model, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["a.weights.h5", "a.keras"])
-def test_weights_of_a_file_take_the_place_of_random_ones(
+def test_weights_of_a_file_replace_random_ones(
     params: Params, trained: keras.Model, tmp_path: Path, name: str
 ) -> None:
     path = _save(trained, tmp_path / name)
@@ -43,7 +43,7 @@ def test_weights_of_a_file_take_the_place_of_random_ones(
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_the_backbone_alone_serves_other_heads(
+def test_the_backbone_can_be_loaded_for_other_heads(
     params: Params, trained: keras.Model, tmp_path: Path
 ) -> None:
     path = _save(trained, tmp_path / "a.weights.h5")
@@ -59,7 +59,7 @@ def test_the_backbone_alone_serves_other_heads(
     np.testing.assert_array_equal(other.get_layer("colour").get_weights()[0], tower)
 
 
-def test_layers_that_do_not_fit_are_named(
+def test_layers_that_do_not_fit_are_listed(
     params: Params, trained: keras.Model, tmp_path: Path
 ) -> None:
     path = _save(trained, tmp_path / "a.weights.h5")
@@ -72,7 +72,7 @@ def test_layers_that_do_not_fit_are_named(
     with pytest.raises(ParamsError, match=r"years_batch_norm is hat_batch_norm in the file"):
         load_starting_weights(renamed, path, "all")
     deeper = _build(params, 2, {"age": 5, "hat": 2}, (1, 2, 1, 1))
-    with pytest.raises(ParamsError, match=r"20 layers do not fit: .*; and 15 more\. Make model"):
+    with pytest.raises(ParamsError, match=r"20 layers do not fit: .*; and 15 more\. Use the model"):
         load_starting_weights(deeper, path, "all")
 
 
@@ -80,12 +80,12 @@ def test_layers_that_do_not_fit_are_named(
     ("content", "message"),
     [(None, "no such file"), (b"not weights", r"not a \.weights\.h5 or \.keras file")],
 )
-def test_a_file_that_is_none_is_one_line(
+def test_an_unreadable_file_is_reported_in_one_line(
     trained: keras.Model, tmp_path: Path, content: bytes | None, message: str
 ) -> None:
     path = tmp_path / "a.weights.h5"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ParamsError, match=message) as told:
+    with pytest.raises(ParamsError, match=message) as error:
         load_starting_weights(trained, path, "all")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)

@@ -66,7 +66,7 @@ def test_other_data_needs_only_other_parameters(signs: Project) -> None:
     summary = signs.cli("summarize").stdout
     assert "signs version 1" in summary
     assert "shape" in summary
-    assert "10 test rows, which nothing saw before" in summary
+    assert "10 test rows (held out)" in summary
 
 
 def test_forced_repro_writes_identical_outputs(signs: Project) -> None:

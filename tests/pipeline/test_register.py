@@ -1,5 +1,6 @@
 """`register` adds the version that a tracking store lacks, even if all other stages are skipped."""
 
+import csv
 import shutil
 import sys
 from collections.abc import Callable
@@ -14,18 +15,19 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from person_attributes.digests import digest_path
+from person_attributes.tracking.database import sqlite_address
 
 NAME, ALIAS = "person-attributes", "champion"
 
 
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
-    """A copy of a finished project to change, in a folder whose name URIs must quote."""
-    return finished.copy(tmp_path / "what? 50% #1" / "project")
+    """A copy of a finished project that a test may change."""
+    return finished.copy(tmp_path / "project")
 
 
 def _client(project: Project) -> MlflowClient:
-    return MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    return MlflowClient(sqlite_address(project.root / "mlflow.db"))
 
 
 def _versions(client: MlflowClient) -> list[str]:
@@ -91,14 +93,7 @@ def _delete_version(project: Project) -> Project:
 
 @pytest.mark.parametrize(
     "lose",
-    [
-        _clone_and_pull,
-        _clone_with_shared_cache,
-        _delete_store,
-        _delete_artifacts,
-        _delete_model,
-        _delete_version,
-    ],
+    [_clone_and_pull, _clone_with_shared_cache, _delete_store],
 )
 def test_repro_registers_a_version_that_the_store_lacks(
     project: Project, lose: Callable[[Project], Project]
@@ -110,6 +105,19 @@ def test_repro_registers_a_version_that_the_store_lacks(
     assert _versions(client)[-1] == version
     _assert_serves_the_weights(left, client, version)
     assert left.run("git", "diff", "--name-only").stdout == "", "dvc.lock has the same digests"
+
+
+@pytest.mark.parametrize("lose", [_delete_artifacts, _delete_model, _delete_version])
+def test_what_was_deleted_by_hand_is_registered_again(
+    finished: Project, tmp_path: Path, lose: Callable[[Project], Project]
+) -> None:
+    """Also in a folder whose name an address has to quote."""
+    project = finished.copy(tmp_path / "what? 50% #1")
+    lose(project).cli("register")
+    client = _client(project)
+    version = str(_champion(client).version)
+    assert _versions(client)[-1] == version
+    _assert_serves_the_weights(project, client, version)
 
 
 def test_repro_registers_in_another_store(project: Project, tmp_path: Path) -> None:
@@ -179,14 +187,19 @@ def test_an_earlier_commit_finds_its_version(project: Project) -> None:
 
 
 @pytest.mark.parametrize("way", [[], ["--temp"], ["--queue"]], ids=["workspace", "temp", "queue"])
-def test_an_experiment_registers_its_version(project: Project, way: list[str]) -> None:
-    project.run("dvc", "exp", "run", *way, "-S", "registry.served_rows=8", "--name", "fewer")
+def test_an_experiment_registers_its_version_and_is_shown(project: Project, way: list[str]) -> None:
+    key = "registry.served_rows"
+    project.run("dvc", "exp", "run", *way, "-S", f"{key}=8", "--name", "fewer")
     if way == ["--queue"]:
         project.run("dvc", "queue", "start")
         project.run("dvc", "queue", "logs", "--follow", "fewer")
     client = _client(project)
     assert _versions(client) == ["1", "2"]
     _assert_serves_the_weights(project, client, "2")
+    shown = project.run("dvc", "exp", "show", "--csv").stdout.splitlines()
+    (row,) = [row for row in csv.DictReader(shown) if row["Experiment"] == "fewer"]
+    assert float(row[key]) == 8
+    assert 0 <= float(row["mean_accuracy"]) <= 1
     project.run("dvc", "exp", "apply", "fewer")
     assert project.repro() == ["register"]
     assert _versions(client) == ["1", "2"]

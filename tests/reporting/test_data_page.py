@@ -56,35 +56,37 @@ def _render(data: Data, params: Params) -> str:
     return render_data_page(data, shares, params.inspection, "#2a6f97", seed=1)
 
 
-def test_the_page_tells_what_is_there_and_opens_offline(data: Data, params: Params) -> None:
+def test_the_page_describes_the_dataset_without_external_resources(
+    data: Data, params: Params
+) -> None:
     page = _render(data, params)
     assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page)
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page))
-    for told in (
+    for expected in (
         "40 records (32 train, 8 validation)",
         "3 rows quarantined",
-        "2 pairs of near-duplicates, 2 of them drawn apart, 1 in different parts now",
-        "Without a label: age 2 records",
+        "near-duplicate pairs: 2 (drawn into different parts: 2, still in different parts: 1)",
+        "Missing labels: age 2 records",
         "unknown class: 2",
         "rows 3 (train) and 40 (validation) in different parts",
-        "rows 10 (train) and 11 (train) drawn apart, moved together",
-        "over-weight no record",
+        "rows 10 (train) and 11 (train) moved to the same part",
+        "over-weight no records",
     ):
-        assert told in text
+        assert expected in text
 
 
-def test_what_users_wrote_is_text_and_no_markup(data: Data, params: Params) -> None:
+def test_user_input_is_escaped(data: Data, params: Params) -> None:
     page = _render(data, params)
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert "&lt;i&gt;" in page
 
 
-def test_the_page_is_the_same_twice(data: Data, params: Params) -> None:
+def test_rendering_is_deterministic(data: Data, params: Params) -> None:
     assert _render(data, params) == _render(data, params)
 
 
-def test_dollars_are_no_formulas_and_many_classes_fit(data: Data, params: Params) -> None:
+def test_dollar_signs_are_not_formulas_and_many_classes_fit(data: Data, params: Params) -> None:
     prices = tuple(f"$5^${number}{{" for number in range(70))
     records = data.records.assign(age=[prices[row % 70] for row in data.records.index])
     label_map = LabelMap(
@@ -94,10 +96,10 @@ def test_dollars_are_no_formulas_and_many_classes_fit(data: Data, params: Params
     assert "$5^$3{" in page
 
 
-def test_a_page_without_duplicates_or_quarantine_says_so(data: Data, params: Params) -> None:
+def test_the_page_reports_the_absence_of_duplicates_and_faults(data: Data, params: Params) -> None:
     clean = replace(
         data, quarantine=data.quarantine.head(0), near_duplicates=data.near_duplicates.head(0)
     )
     page = _render(clean, params)
-    assert "None were found." in page
-    assert "None: every row has a whole image and known labels." in page
+    assert "None found." in page
+    assert "None: every row has a valid image and known labels." in page

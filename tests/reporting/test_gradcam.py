@@ -21,8 +21,8 @@ def _images(random: np.random.Generator) -> npt.NDArray[np.uint8]:
     return random.integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
 
 
-def test_a_map_is_the_papers_formula(params: Params, random: np.random.Generator) -> None:
-    """Held against gradients by finite differences of the logit."""
+def test_maps_match_the_formula_of_the_paper(params: Params, random: np.random.Generator) -> None:
+    """The reference uses finite differences of the logit as gradients."""
     classifier = _build(params, "avg")
     images, answers = _images(random), np.array([0, 2, 1])
     neck = next(layer for layer in classifier.layers if layer.name.startswith("neck"))
@@ -53,17 +53,17 @@ def test_a_map_is_the_papers_formula(params: Params, random: np.random.Generator
 
 
 @pytest.mark.parametrize("neck", ["avg", "avg_max", "gem"])
-def test_every_neck_is_explained(params: Params, neck: str, random: np.random.Generator) -> None:
-    looker, images = GradCam(_build(params, neck)), _images(random)
+def test_maps_work_with_every_neck(params: Params, neck: str, random: np.random.Generator) -> None:
+    gradcam, images = GradCam(_build(params, neck)), _images(random)
     maps = np.concatenate(
-        [looker.explain(images, "shape", np.full(3, number)) for number in range(2)]
+        [gradcam.explain(images, "shape", np.full(3, number)) for number in range(2)]
     )
     assert ((maps >= 0) & (maps <= 1)).all()
     assert set(maps.max(axis=(1, 2)).tolist()) <= {0.0, 1.0}
-    assert maps.max() == 1  # what speaks against one class speaks for the other
+    assert maps.max() == 1  # a negative contribution to one class is positive for the other
 
 
-def test_a_map_is_laid_over_its_image() -> None:
+def test_a_map_is_overlaid_on_its_image() -> None:
     image = np.full((40, 40, 3), 90, np.uint8)
     heat = np.zeros((2, 2), np.float32)
     heat[0, 0] = 1

@@ -51,21 +51,21 @@ def slices() -> pd.DataFrame:
     return table
 
 
-def test_a_card_tells_figures_limits_and_weaknesses(
+def test_a_card_lists_metrics_limits_and_weaknesses(
     heads: pd.DataFrame, slices: pd.DataFrame, params: Params
 ) -> None:
     card = render_card(FACTS, params.card, METRICS, heads, slices)
     assert f"| licence of the data | {params.card.licence} |" in card
     assert "Art. 5(1)(f)" in card
     assert "| gender | 209 | 0.900 | 0.850 to 0.950 |" in card
-    assert "No better than always saying the commonest class, by the interval: **mood**" in card
+    assert "Not significantly better than the majority-class baseline: **mood**" in card
     assert r"| gender | bag is a\|b | 50 | 0.500 | -0.300 (-0.400 to -0.200) |" in card
-    assert "tiny" not in card, "too few rows to tell"
+    assert "tiny" not in card, "too few rows"
     assert "big" not in card, "a strength"
     assert "1,191 train, 209 validation; digest `def`" in card
 
 
-def test_what_people_wrote_on_lines_stays_in_its_cell(
+def test_multi_line_values_stay_in_their_table_cell(
     heads: pd.DataFrame, slices: pd.DataFrame, params: Params
 ) -> None:
     written = params.card.model_copy(update={"licence": "ask\n  the | publisher\n"})
@@ -73,7 +73,7 @@ def test_what_people_wrote_on_lines_stays_in_its_cell(
     assert r"| licence of the data | ask the \| publisher  |" in card
 
 
-def test_the_page_of_a_card_takes_names_as_text(
+def test_class_names_are_escaped_on_the_page(
     heads: pd.DataFrame, slices: pd.DataFrame, params: Params
 ) -> None:
     slices["apart"] *= -1

@@ -1,7 +1,7 @@
-"""Trains small phases on some devices: `python on_devices.py DEVICES COUNT FOLDER RECIPE...`.
+"""Trains small phases on several devices: `python on_devices.py DEVICES COUNT FOLDER RECIPE...`.
 
-A process of its own, since devices are divided before TensorFlow first computes. FOLDER gets the
-weights of each recipe; how many devices trained, and the losses of the epochs, are printed.
+It is a separate process, since logical devices are configured before TensorFlow first computes.
+It writes the weights of each recipe to FOLDER, and prints the number of devices and the losses.
 """
 
 import json
@@ -22,12 +22,12 @@ from person_attributes.training.phase import train_phase
 
 BATCH = 8
 ROWS = 22 if keras.backend.backend() == "jax" else 21
-"""The last batch has 5 rows, 3 and 2 on two devices; on JAX 6, since it shares out evenly."""
+"""The last batch has 5 rows, 3 and 2 on two devices; 6 on JAX, which needs equal parts."""
 
 CLASSES = {"left": 3, "right": 3}
 
 ADAM_RATE = 0.001
-"""Small: at 0.01, one device told weights that differ by 1e-7 is off by 1e-2 after three epochs."""
+"""Small: at 0.01, a difference of 1e-7 grows to 1e-2 in three epochs even on one device."""
 
 RECIPES: dict[str, dict[str, object]] = {
     "sgd": {"optimizer": "sgd", "augmentation": "standard"},

@@ -1,4 +1,4 @@
-"""More devices and more hosts change the time, not the result."""
+"""The number of devices and hosts does not change the result."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from person_attributes.runtime.devices import gather_devices, read_cluster
 
 _SCRIPT = Path(__file__).parent / "on_devices.py"
 _TOLERANCE = 1e-4
-"""Of weights: sums are added up in another order."""
+"""Absolute tolerance of weights, since the order of summation differs."""
 
 _BACKEND = keras.backend.backend()
 
@@ -42,8 +42,8 @@ def _start(devices: str, count: int, out: Path, *recipes: str, cluster: str = ""
 def _finish(process: Any) -> dict[str, Any]:
     printed, errors = process.communicate()
     assert process.returncode == 0, errors[-3000:]
-    told: dict[str, Any] = json.loads(printed)
-    return told
+    results: dict[str, Any] = json.loads(printed)
+    return results
 
 
 def _weights(path: Path) -> list[npt.NDArray[np.float32]]:
@@ -53,14 +53,14 @@ def _weights(path: Path) -> list[npt.NDArray[np.float32]]:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a process said that trained some recipes, and where their weights lie."""
+    """The output of a process that trained some recipes, and the folder of the weights."""
 
     devices: int
     losses: dict[str, list[float]]
     folder: Path
 
 
-def _assert_alike(recipe: str, ours: Trained, theirs: Trained) -> None:
+def _assert_close(recipe: str, ours: Trained, theirs: Trained) -> None:
     np.testing.assert_allclose(ours.losses[recipe], theirs.losses[recipe], atol=_TOLERANCE)
     name = f"{recipe}.npz"
     for our, their in zip(
@@ -71,7 +71,7 @@ def _assert_alike(recipe: str, ours: Trained, theirs: Trained) -> None:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """All recipes on one device, in one process: a start takes longer than a recipe."""
+    """All recipes on one device, in one process, since a start takes longer than a recipe."""
     folder = tmp_path_factory.mktemp("alone")
     return Trained(**_finish(_start("one", 1, folder, *RECIPES)), folder=folder)
 
@@ -84,32 +84,34 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 @pytest.mark.pipeline
-@pytest.mark.skipif(_BACKEND == "torch", reason="trains on one device")
+@pytest.mark.skipif(_BACKEND == "torch", reason="PyTorch supports one device")
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_two_devices_train_as_one(recipe: str, alone: Trained, together: Trained) -> None:
-    """Clipped, accumulated, averaged, augmented, frozen; the last batch does not divide."""
+def test_two_devices_train_the_same_weights_as_one(
+    recipe: str, alone: Trained, together: Trained
+) -> None:
+    """With clipping, accumulation, averaging, augmentation, freezing, and an odd last batch."""
     assert (alone.devices, together.devices) == (1, 2)
-    _assert_alike(recipe, together, alone)
+    _assert_close(recipe, together, alone)
 
 
 @pytest.mark.pipeline
-@pytest.mark.skipif(_BACKEND != "tensorflow", reason="hosts train together on TensorFlow")
-def test_two_hosts_train_as_one(alone: Trained, tmp_path: Path) -> None:
+@pytest.mark.skipif(_BACKEND != "tensorflow", reason="only TensorFlow supports hosts")
+def test_two_hosts_train_the_same_weights_as_one(alone: Trained, tmp_path: Path) -> None:
     ports = find_ports(2)
     hosts = [
         _start("hosts", 1, tmp_path, "sgd", cluster=make_cluster(number, ports))
         for number in range(2)
     ]
-    said = [_finish(host) for host in hosts]
-    assert said[0] == said[1]
-    assert said[0]["devices"] == 2
-    _assert_alike("sgd", Trained(**said[0], folder=tmp_path), alone)
+    results = [_finish(host) for host in hosts]
+    assert results[0] == results[1]
+    assert results[0]["devices"] == 2
+    _assert_close("sgd", Trained(**results[0], folder=tmp_path), alone)
 
 
 def test_several_devices_are_refused_on_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with (
-        pytest.raises(TrainingError, match=r"torch trains on one device here\. Set it to one"),
+        pytest.raises(TrainingError, match=r"torch does not support all\. Set it to one"),
         gather_devices("all"),
     ):
         pass
@@ -143,9 +145,11 @@ def test_batches_that_do_not_divide_are_refused_on_jax(monkeypatch: pytest.Monke
         '{"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
     ],
 )
-def test_a_cluster_that_does_not_name_this_host_is_told(
+def test_an_invalid_cluster_is_refused_with_an_example(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(TrainingError, match=r"TF_CONFIG: expected .*worker.*Set it, or runtime"):
+    with pytest.raises(
+        TrainingError, match=r"TF_CONFIG: expected .*worker.*Set it, or set runtime"
+    ):
         read_cluster()

@@ -1,4 +1,4 @@
-"""Two processes that write the same at the same moment."""
+"""Concurrent writes of two processes."""
 
 from typing import Any
 
@@ -21,23 +21,23 @@ def _log_dataset(client: MlflowClient, run_id: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # of MLflow's digest
-def test_a_dataset_that_another_process_logs_at_the_same_moment_is_logged(
+def test_a_dataset_that_another_process_logs_at_the_same_time_is_logged(
     workspace: Workspace,
 ) -> None:
-    """The other one gets in between the look for the data set and its insertion."""
+    """The other process inserts the dataset between our query and our insertion."""
     client = connect(workspace)
     ours, theirs = (client.create_run("0").info.run_id for _ in range(2))
     engine = client._tracking_client.store.engine
-    refused: list[str] = []
+    conflicts: list[str] = []
 
     @sqlalchemy.event.listens_for(engine, "before_cursor_execute")
     def race(_: Any, __: Any, statement: str, *rest: Any) -> None:
-        if statement.startswith("INSERT INTO datasets") and not refused:
-            refused.append(statement)
+        if statement.startswith("INSERT INTO datasets") and not conflicts:
+            conflicts.append(statement)
             _log_dataset(client, theirs)
 
     _log_dataset(client, ours)
-    assert refused
+    assert conflicts
     for run_id in (ours, theirs):
         inputs = client.get_run(run_id).inputs
         assert inputs is not None
@@ -46,7 +46,7 @@ def test_a_dataset_that_another_process_logs_at_the_same_moment_is_logged(
         assert [tag.value for tag in used.tags] == ["training"]
 
 
-def test_what_is_wrong_for_good_is_said(workspace: Workspace) -> None:
+def test_a_permanent_error_is_raised(workspace: Workspace) -> None:
     client = connect(workspace)
     run_id = client.create_run("0").info.run_id
     client.log_batch(run_id, params=[Param("rate", "1")])

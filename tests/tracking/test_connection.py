@@ -1,4 +1,4 @@
-"""What is said where the store fails: one line, with advice that fits the cause."""
+"""Errors of the store are one line with advice that fits the cause."""
 
 import pytest
 
@@ -12,37 +12,37 @@ def impatient(shell: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
-def test_a_server_that_does_not_answer_is_to_be_started(
+def test_an_unreachable_server_gives_the_advice_to_start_it(
     workspace: Workspace, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(TrackingError, match="Start that server, or correct MLFLOW_TRACKING_URI"):
+    with pytest.raises(TrackingError, match="Start the server, or correct MLFLOW_TRACKING_URI"):
         connect(workspace)
 
 
-def test_an_error_that_no_server_causes_does_not_ask_to_start_one(workspace: Workspace) -> None:
+def test_another_error_does_not_give_the_advice_to_start_a_server(workspace: Workspace) -> None:
     client = connect(workspace)
-    words = pytest.raises(TrackingError, match=r"shop/colours.*Correct that")
-    with words as told, translate_mlflow_errors():
+    refused = pytest.raises(TrackingError, match=r"shop/colours.*Fix the cause")
+    with refused as error, translate_mlflow_errors():
         client.create_registered_model("shop/colours")
-    assert "Start that server" not in str(told.value)
-    assert str(told.value).startswith(f"MLflow at {workspace.tracking_database}: ")
+    assert "Start the server" not in str(error.value)
+    assert str(error.value).startswith(f"MLflow at {workspace.tracking_database}: ")
 
 
 @pytest.mark.parametrize(
-    ("pragma", "words"),
+    ("pragma", "message"),
     [
-        ("query_only = true", r"readonly.*Ask for the right to write there"),
-        ("max_page_count = 1", r"full.*Free some room"),
+        ("query_only = true", r"readonly.*Get write permission"),
+        ("max_page_count = 1", r"full.*Free some disk space"),
     ],
 )
-def test_a_store_that_cannot_be_written_is_one_line(
-    workspace: Workspace, pragma: str, words: str
+def test_an_unwritable_store_is_reported_in_one_line(
+    workspace: Workspace, pragma: str, message: str
 ) -> None:
     client = connect(workspace)
     with client._tracking_client.store.engine.connect() as connection:
         connection.exec_driver_sql(f"PRAGMA {pragma}")
-    refused = pytest.raises(TrackingError, match=words)
-    with refused as told, translate_mlflow_errors():
+    refused = pytest.raises(TrackingError, match=message)
+    with refused as error, translate_mlflow_errors():
         client.create_experiment("another", tags={f"{n}": "x" * 4000 for n in range(500)})
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""The embedded store: made whole or not at all, and its artifacts lie in the project."""
+"""The embedded store is created atomically and keeps its artifacts in the project."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ CONNECT = (
 
 
 def _track(workspace: Workspace, text: str) -> Run:
-    """Logs a run with an artifact, as a stage does, and gives it."""
+    """Logs a run with an artifact, like a stage, and returns it."""
     client = connect(workspace)
     tags = {PLACE: name_place(workspace.checkpoints)}
     experiment = choose_experiment(client, workspace)
@@ -50,7 +50,7 @@ def _read(client: MlflowClient, run: Run) -> str:
 
 
 def _list_places(workspace: Workspace) -> set[str]:
-    """Lists everything in the store that names a place."""
+    """Lists all locations in the store."""
     client = connect(workspace)
     experiments = client.search_experiments()
     numbers = [experiment.experiment_id for experiment in experiments]
@@ -65,10 +65,10 @@ def _list_places(workspace: Workspace) -> set[str]:
     }
 
 
-def test_artifacts_of_an_experiment_in_a_copy_lie_in_the_project(
+def test_artifacts_of_an_experiment_in_a_copy_are_stored_in_the_project(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As `dvc exp run --queue` and `--temp` have it, which delete the copy."""
+    """`dvc exp run --queue` and `--temp` run in a copy and delete it."""
     copy = workspace.root / ".dvc/tmp/exps/standalone/tmp1"
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
@@ -87,7 +87,7 @@ def test_artifacts_of_an_experiment_in_a_copy_lie_in_the_project(
     assert len(list(workspace.root.rglob("text.txt"))) == 2
 
 
-def test_a_copied_project_tracks_beside_its_original(
+def test_a_copied_project_does_not_write_to_its_original(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = _track(workspace, "before")
@@ -97,10 +97,10 @@ def test_a_copied_project_tracks_beside_its_original(
     shutil.copytree(workspace.root, copy.root)
     capsys.readouterr()
     after = _track(copy, "after")
-    said = capsys.readouterr().err
-    assert said == (
-        f"mlflow.db: was made in {workspace.root}; its artifacts are looked for in "
-        f"{copy.root / 'mlruns'} from now on.\n"
+    printed = capsys.readouterr().err
+    assert printed == (
+        f"mlflow.db: moved from {workspace.root}; the artifact locations now point to "
+        f"{copy.root / 'mlruns'}.\n"
     )
     assert not [place for place in _list_places(copy) if f"/{workspace.root.name}/" in place]
     client = connect(copy)
@@ -111,17 +111,17 @@ def test_a_copied_project_tracks_beside_its_original(
     mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
     assert _list_places(workspace) == original
     assert _read(connect(workspace), before) == "before"
-    assert "was made in" not in capsys.readouterr().err
+    assert "moved from" not in capsys.readouterr().err
 
 
-def test_a_store_that_mlflow_made_is_used_without_a_word(
+def test_a_store_that_mlflow_created_is_used_without_a_message(
     tmp_path: Path,
     shell: None,
     empty_store: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As by a first `mlflow run .` or `mlflow ui`: paths stand where addresses should."""
+    """A first `mlflow run .` or `mlflow ui` stores paths instead of URLs."""
     root = tmp_path / "what? ümläut #1 100%"
     root.mkdir()
     monkeypatch.chdir(root)
@@ -133,7 +133,7 @@ def test_a_store_that_mlflow_made_is_used_without_a_word(
             "UPDATE experiments SET artifact_location = ?", (f"{root}/mlruns/0",)
         )
     run = _track(Workspace(root), "text")
-    assert "was made in" not in capsys.readouterr().err
+    assert "moved from" not in capsys.readouterr().err
     assert _read(connect(Workspace(root)), run) == "text"
     assert [path.parent for path in tmp_path.rglob("text.txt")] == [
         root / "mlruns" / run.info.experiment_id / run.info.run_id / "artifacts"
@@ -141,7 +141,7 @@ def test_a_store_that_mlflow_made_is_used_without_a_word(
     assert list(tmp_path.iterdir()) == [root]
 
 
-def test_a_path_that_mlflow_reads_as_another_is_refused(tmp_path: Path, shell: None) -> None:
+def test_a_path_that_mlflow_decodes_wrongly_is_refused(tmp_path: Path, shell: None) -> None:
     root = tmp_path / "my%20project"
     root.mkdir()
     with pytest.raises(TrackingError, match="Rename the folder"):
@@ -159,7 +159,7 @@ def _start(root: Path) -> "subprocess.Popen[str]":
     )
 
 
-def test_first_starts_after_a_kill_and_at_once_leave_a_whole_store(
+def test_concurrent_first_starts_after_a_kill_create_a_complete_store(
     tmp_path: Path, shell: None
 ) -> None:
     killed = _start(tmp_path)
@@ -168,45 +168,45 @@ def test_first_starts_after_a_kill_and_at_once_leave_a_whole_store(
         time.sleep(0.001)
     killed.kill()
     killed.communicate()
-    assert draft.exists(), "killed too late to say anything"
+    assert draft.exists(), "the process ended before it was killed"
     assert not (tmp_path / "mlflow.db").exists()
     both = [_start(tmp_path) for _ in range(2)]
     for process in both:
-        _, said = process.communicate()
-        assert process.returncode == 0, said
-    connect(Workspace(tmp_path)).create_experiment("whole")
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    connect(Workspace(tmp_path)).create_experiment("complete")
     assert not list(tmp_path.glob(".writing-*"))
 
 
 def _write_garbage(database: Path) -> None:
-    database.write_bytes(b"SQLite is not what this is, by far." * 40)
+    database.write_bytes(b"This is not an SQLite database file." * 40)
 
 
-def _write_a_part(database: Path) -> None:
+def _write_incomplete_store(database: Path) -> None:
     with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TABLE datasets (name TEXT)")
 
 
 @pytest.mark.parametrize(
-    ("write", "words"),
+    ("write", "message"),
     [
-        (_write_garbage, "file is not a database.* move it away"),
-        (_write_a_part, "no such table: experiments.*It was not made to its end"),
+        (_write_garbage, "file is not a database.* move the file away"),
+        (_write_incomplete_store, "no such table: experiments.*Its creation was interrupted"),
     ],
 )
-def test_a_broken_store_is_one_line_that_says_what_to_do(
-    tmp_path: Path, shell: None, write: Callable[[Path], None], words: str
+def test_a_broken_store_is_reported_in_one_line_with_advice(
+    tmp_path: Path, shell: None, write: Callable[[Path], None], message: str
 ) -> None:
     write(tmp_path / "mlflow.db")
-    with pytest.raises(TrackingError, match=words) as told:
+    with pytest.raises(TrackingError, match=message) as error:
         connect(Workspace(tmp_path))
-    assert "Start that server" not in str(told.value)
-    assert str(tmp_path / "mlflow.db") in str(told.value)
-    assert "\n" not in str(told.value)
+    assert "Start the server" not in str(error.value)
+    assert str(tmp_path / "mlflow.db") in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("storage", ["s3://bucket", "{folder}/nas"])
-def test_artifacts_on_other_storage_stay_there(
+def test_artifacts_on_other_storage_are_not_moved(
     workspace: Workspace, tmp_path: Path, storage: str
 ) -> None:
     root = f"{storage.format(folder=tmp_path)}/mlruns"
@@ -218,7 +218,7 @@ def test_artifacts_on_other_storage_stay_there(
 
 
 @pytest.mark.parametrize("address", ["", "sqlite:///mlflow.db"])
-def test_an_empty_or_relative_address_names_the_store_of_the_project(
+def test_an_empty_or_relative_address_means_the_store_of_the_project(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     """Also in the copies in which DVC runs experiments."""
@@ -231,8 +231,8 @@ def test_an_empty_or_relative_address_names_the_store_of_the_project(
     assert not (copy.root / "mlflow.db").exists()
 
 
-def test_a_linked_store_stays_where_it_is(workspace: Workspace, tmp_path: Path) -> None:
-    """As in a git worktree that shares the store of another."""
+def test_a_linked_store_keeps_its_location(workspace: Workspace, tmp_path: Path) -> None:
+    """A git worktree may share the store of another."""
     worktree = Workspace(tmp_path / "worktree")
     worktree.root.mkdir()
     worktree.tracking_database.symlink_to(workspace.tracking_database)

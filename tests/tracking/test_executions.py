@@ -1,4 +1,4 @@
-"""Executions: which are resumed, what changed since the last one, and what `mlflow run` makes."""
+"""Executions: resuming, changed parameters, and the runs of `mlflow run`."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ PARAMS = {"seed": 1, "split": {"seed": 2}}
 
 
 def _run_stage(workspace: Workspace, stage: str, params: dict[str, Any] | None = None) -> Run:
-    """Runs a stage that does nothing; gives the run above it."""
+    """Runs a stage that does nothing; returns the run of its execution."""
     params = params or PARAMS
     with open_run(stage, workspace, {}, params, inputs={}, writes=[]) as run:
         parent_id = run.parent_id
@@ -29,7 +29,7 @@ def _run_stage(workspace: Workspace, stage: str, params: dict[str, Any] | None =
 
 
 def _end_process(client: MlflowClient, execution: Run) -> None:
-    """Has an execution belong to a process that was killed, as `dvc repro` between two stages."""
+    """Assigns an execution to a killed process, like a `dvc repro` killed between two stages."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     identity = identify(psutil.Process(process.pid))
     process.kill()
@@ -48,7 +48,9 @@ def test_an_execution_that_was_killed_between_two_stages_is_resumed(workspace: W
     assert _run_stage(workspace, LAST_STAGE).info.run_id == first.info.run_id
 
 
-def test_what_is_complete_or_has_other_parameters_is_not_resumed(workspace: Workspace) -> None:
+def test_a_complete_execution_or_one_with_other_parameters_is_not_resumed(
+    workspace: Workspace,
+) -> None:
     client = connect(workspace)
     incomplete = _run_stage(workspace, "split")
     _end_process(client, incomplete)
@@ -59,14 +61,14 @@ def test_what_is_complete_or_has_other_parameters_is_not_resumed(workspace: Work
     assert again.info.run_id != complete.info.run_id
 
 
-def test_an_execution_of_a_process_that_lives_is_not_resumed(workspace: Workspace) -> None:
+def test_an_execution_of_a_running_process_is_not_resumed(workspace: Workspace) -> None:
     client = connect(workspace)
     first = _run_stage(workspace, "split")
-    client.set_tag(first.info.run_id, "pipeline.execution", "of another dvc that is at work")
+    client.set_tag(first.info.run_id, "pipeline.execution", "of another running dvc")
     assert _run_stage(workspace, "split").info.run_id != first.info.run_id
 
 
-def test_changes_are_those_since_the_last_complete_execution(workspace: Workspace) -> None:
+def test_changes_are_relative_to_the_last_complete_execution(workspace: Workspace) -> None:
     client = connect(workspace)
     first = _run_stage(workspace, LAST_STAGE)
     assert first.data.tags["changes"] == "first execution"
@@ -80,13 +82,13 @@ def test_changes_are_those_since_the_last_complete_execution(workspace: Workspac
 
 
 def _make_project_run(client: MlflowClient, experiment: str) -> str:
-    """Makes the run that `mlflow run . -P target=split` makes before the project runs."""
+    """Creates the run that `mlflow run . -P target=split` creates before the project runs."""
     run_id = str(client.create_run(experiment).info.run_id)
     client.log_param(run_id, "target", "split")
     return run_id
 
 
-def test_mlflow_run_tracks_where_dvc_repro_does(
+def test_mlflow_run_tracks_in_the_experiment_of_dvc_repro(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = connect(workspace)
@@ -101,7 +103,7 @@ def test_mlflow_run_tracks_where_dvc_repro_does(
     assert execution.info.run_id in client.get_run(project_run).data.tags["mlflow.note.content"]
 
 
-def test_an_experiment_that_mlflow_run_was_given_holds_the_stages(
+def test_mlflow_run_tracks_stages_in_the_experiment_that_the_user_names(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = connect(workspace)
@@ -116,10 +118,10 @@ def test_an_experiment_that_mlflow_run_was_given_holds_the_stages(
         assert execution.data.tags["changes"] == changes
 
 
-def test_mlflow_run_of_a_path_tracks_in_the_project(
+def test_mlflow_run_of_a_path_tracks_in_the_store_of_the_project(
     make_project: Any, tmp_path: Path, shell: None
 ) -> None:
-    """Where the caller has named no store, and MLflow would take one in the caller's folder."""
+    """The user has named no store, and MLflow would use one in the working directory."""
     project: Project = make_project("called")
     change_params(project.params_file, {"sample.images": 12})
     command = ["mlflow", "run", str(project.root), "-P", "target=sample", "--env-manager", "local"]

@@ -1,4 +1,4 @@
-"""What the MLflow UI needs to show the best execution, and why it is the best."""
+"""The tags from which the MLflow UI shows the best executions."""
 
 import json
 import threading
@@ -10,8 +10,8 @@ from mlflow.tracking import MlflowClient
 from person_attributes.tracking.connection import connect
 from person_attributes.tracking.experiments import (
     arrange_experiment,
+    describe_changes,
     name_metric,
-    word_changes,
 )
 from person_attributes.workspace import Workspace
 
@@ -23,7 +23,7 @@ def client(workspace: Workspace) -> MlflowClient:
     return connect(workspace)
 
 
-def test_an_experiment_says_where_its_best_executions_are(client: MlflowClient) -> None:
+def test_an_experiment_links_a_view_of_its_best_executions(client: MlflowClient) -> None:
     experiment = client.create_experiment("attributes")
     arrange_experiment(client, experiment)
     tags = client.get_experiment(experiment).tags
@@ -37,28 +37,28 @@ def test_an_experiment_says_where_its_best_executions_are(client: MlflowClient) 
     assert [one.info.run_id for one in found] == [run.info.run_id]
 
 
-def test_what_people_wrote_on_an_experiment_stays(client: MlflowClient) -> None:
+def test_existing_tags_of_an_experiment_are_kept(client: MlflowClient) -> None:
     experiment = client.create_experiment("attributes", tags={NOTE: "ours"})
     arrange_experiment(client, experiment)
     assert client.get_experiment(experiment).tags[NOTE] == "ours"
     assert VIEW in client.get_experiment(experiment).tags
 
 
-def test_machines_may_begin_an_experiment_at_once(client: MlflowClient) -> None:
+def test_several_machines_can_start_an_experiment_at_once(client: MlflowClient) -> None:
     machines = 8
     experiment = client.create_experiment("attributes")
-    together = threading.Barrier(machines)
+    barrier = threading.Barrier(machines)
 
-    def begin(_: int) -> None:
-        together.wait()
+    def start(_: int) -> None:
+        barrier.wait()
         arrange_experiment(client, experiment)
 
     with ThreadPoolExecutor(machines) as pool:
-        list(pool.map(begin, range(machines)))
+        list(pool.map(start, range(machines)))
     assert VIEW in client.get_experiment(experiment).tags
 
 
-def test_figures_stand_in_groups() -> None:
+def test_metrics_are_grouped() -> None:
     names = ["mean_accuracy", "mean_accuracy_low", "test_loss", "test_loss_high"]
     assert [name_metric(name) for name in names] == [
         "mean_accuracy",
@@ -68,11 +68,11 @@ def test_figures_stand_in_groups() -> None:
     ]
 
 
-def test_changes_name_what_differs_and_fit_into_a_tag() -> None:
-    assert word_changes(None, {"a": "1"}) == "first execution"
-    assert word_changes({"a": "1", "b": "2"}, {"a": "1", "b": "2"}) == "no parameter"
-    assert word_changes({"a": "1", "b": "2"}, {"b": "3", "c": "4"}) == (
+def test_changes_list_different_parameters_within_the_length_of_a_tag() -> None:
+    assert describe_changes(None, {"a": "1"}) == "first execution"
+    assert describe_changes({"a": "1", "b": "2"}, {"a": "1", "b": "2"}) == "no changes"
+    assert describe_changes({"a": "1", "b": "2"}, {"b": "3", "c": "4"}) == (
         "a: 1 -> -; b: 2 -> 3; c: - -> 4"
     )
     many = {f"key{number}": "old" for number in range(500)}
-    assert len(word_changes(many, {})) == 500
+    assert len(describe_changes(many, {})) == 500

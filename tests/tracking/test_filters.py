@@ -25,7 +25,7 @@ def client(workspace: Workspace) -> MlflowClient:
     return connect(workspace)
 
 
-def test_models_and_runs_of_odd_names_are_found_and_no_others(client: MlflowClient) -> None:
+def test_only_models_and_runs_with_the_exact_name_are_found(client: MlflowClient) -> None:
     for name in NAMES:
         client.create_registered_model(name)
         client.create_model_version(name, "file:///nowhere")
@@ -39,7 +39,7 @@ def test_models_and_runs_of_odd_names_are_found_and_no_others(client: MlflowClie
         assert run.data.tags["sweep"] == name
 
 
-@pytest.mark.parametrize("name", ["both ' and \"", "at the end\\"])
+@pytest.mark.parametrize("name", ["both ' and \"", "a trailing \\"])
 def test_a_name_that_mlflow_cannot_search_for_is_refused(name: str) -> None:
     with pytest.raises(TrackingError, match="Rename it"):
         quote_value(name)

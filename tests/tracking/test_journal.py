@@ -9,7 +9,7 @@ from person_attributes.tracking.journal import Journal, Outbox
 from person_attributes.workspace import Workspace
 
 
-def test_a_journal_says_nothing_twice_in_the_next_process_either(tmp_path: Path) -> None:
+def test_a_journal_records_nothing_twice_across_processes(tmp_path: Path) -> None:
     path = tmp_path / "points.jsonl"
     first = Journal(path)
     assert first.add("stage", 0, {"loss": 2.0, "val_loss": math.nan})
@@ -19,12 +19,12 @@ def test_a_journal_says_nothing_twice_in_the_next_process_either(tmp_path: Path)
         point.timestamp for point in first.points
     ]
     assert again.add("stage", 0, {"loss": 1.0}) is None
-    fresh = again.add("stage", 0, {"loss": 1.0, "rate": 3.0})
-    assert fresh is not None
-    assert fresh.metrics == {"rate": 3.0}
+    added = again.add("stage", 0, {"loss": 1.0, "rate": 3.0})
+    assert added is not None
+    assert added.metrics == {"rate": 3.0}
 
 
-def test_a_line_that_a_kill_cut_off_is_dropped_and_said_again(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_dropped_and_recorded_again(tmp_path: Path) -> None:
     path = tmp_path / "points.jsonl"
     journal = Journal(path)
     journal.add("stage", 0, {"loss": 2.0})
@@ -53,12 +53,14 @@ def test_points_that_are_sent_twice_are_stored_once(workspace: Workspace, tmp_pa
     ]
 
 
-def test_a_run_that_someone_deleted_is_said_at_once(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_deleted_run_is_reported_without_waiting(workspace: Workspace, tmp_path: Path) -> None:
     client = connect(workspace)
     client.create_experiment("e")
     point = Journal(tmp_path / "points.jsonl").add("stage", 0, {"loss": 1.0})
     assert point
     outbox = Outbox(client, {"stage": "0" * 32})
     outbox.send(point)
-    with pytest.raises(TrackingError, match=r"did not take 1 points.*Nothing is lost"):
+    with pytest.raises(
+        TrackingError, match=r"did not accept 1 points: .*Fix the cause, and run dvc repro"
+    ):
         outbox.flush(patience_minutes=1)

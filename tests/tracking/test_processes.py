@@ -1,4 +1,4 @@
-"""Runs are ended whose process is gone, and no others."""
+"""Only runs whose process no longer exists are ended."""
 
 import os
 import subprocess
@@ -35,22 +35,24 @@ def test_an_ended_process_is_gone_and_this_one_is_not(ended: str, shell: None) -
     assert is_gone(ended)
     alive = identify(psutil.Process())
     assert not is_gone(alive)
-    assert is_gone(_change(alive, TIME)), "its number is used again"
+    assert is_gone(_change(alive, TIME)), "its id is reused"
     assert not is_gone("")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems tell less of a machine")
-def test_a_container_of_the_same_host_name_says_nothing_of_another(ended: str, shell: None) -> None:
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="other systems have no boot id or pid namespace"
+)
+def test_containers_with_the_same_host_name_are_distinguished(ended: str, shell: None) -> None:
     mlflow.set_tracking_uri("http://127.0.0.1:9")
     for position in (HOST, BOOT, NAMESPACE):
         assert not is_gone(_change(ended, position))
     mlflow.set_tracking_uri("sqlite:///mlflow.db")
-    assert is_gone(_change(ended, BOOT)), "a store on this machine's disk outlived a restart"
+    assert is_gone(_change(ended, BOOT)), "a local store survives a restart"
     assert not is_gone(_change(ended, NAMESPACE))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such processes")
-def test_a_process_that_nobody_waits_for_is_gone(shell: None) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no zombie processes")
+def test_a_zombie_process_is_gone(shell: None) -> None:
     number = os.fork()
     if number == 0:
         os._exit(0)
@@ -61,9 +63,7 @@ def test_a_process_that_nobody_waits_for_is_gone(shell: None) -> None:
     os.waitpid(number, 0)
 
 
-def test_any_command_that_opens_the_store_ends_abandoned_runs(
-    workspace: Workspace, ended: str
-) -> None:
+def test_opening_the_store_ends_abandoned_runs(workspace: Workspace, ended: str) -> None:
     client = connect(workspace)
     experiment = client.create_experiment("person-attributes")
     tags = {"gone": ended, "alive": identify(psutil.Process()), "unknown": "elsewhere:1:2"}

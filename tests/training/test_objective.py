@@ -1,4 +1,4 @@
-"""Losses as their papers have them, and figures that do not depend on them."""
+"""Losses follow the formulas of their papers, and metrics do not depend on them."""
 
 import math
 from typing import Any
@@ -34,19 +34,19 @@ def test_plain_is_cross_entropy(params: Params) -> None:
     assert _value(_loss(params)) == pytest.approx(-np.log(PICKED).mean(), rel=1e-5)
 
 
-def test_smoothing_gives_a_share_to_all_classes(params: Params) -> None:
+def test_label_smoothing_spreads_a_share_over_all_classes(params: Params) -> None:
     smooth = 0.9 * Y_TRUE + 0.1 / 3
     expected = -(smooth * np.log(Y_PROB)).sum(axis=1).mean()
     assert _value(_loss(params, label_smoothing=0.1)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_focal_loss_plays_down_what_is_easy(params: Params) -> None:
+def test_focal_loss_reduces_the_weight_of_easy_rows(params: Params) -> None:
     expected = -((1 - PICKED) ** 2 * np.log(PICKED)).mean()
     assert _value(_loss(params, focal_gamma=2.0)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_balance_weighs_classes_by_their_effective_number(params: Params) -> None:
-    """Cui et al. 2019: (1 - beta) / (1 - beta ** n), adding up to the number of classes."""
+def test_class_balance_uses_the_effective_number_of_rows(params: Params) -> None:
+    """Cui et al. 2019: (1 - beta) / (1 - beta ** n), normalised to the number of classes."""
     weights = balance_classes(np.array([1000, 100, 10]), 0.99)
     raw = np.array([0.01 / (1 - 0.99**count) for count in (1000, 100, 10)])
     np.testing.assert_allclose(weights, 3 * raw / raw.sum())
@@ -54,7 +54,7 @@ def test_balance_weighs_classes_by_their_effective_number(params: Params) -> Non
     inverse = balance_classes(np.array([90, 10]), 0.999999)
     assert inverse[1] / inverse[0] == pytest.approx(9, rel=1e-3)
     absent = balance_classes(np.array([500, 500, 0]), 0.99)
-    np.testing.assert_allclose(absent, [1, 1, 1], err_msg="a class without any row")
+    np.testing.assert_allclose(absent, [1, 1, 1], err_msg="a class without rows")
     labels = np.repeat(np.eye(3, dtype=np.float32), [100, 10, 1], axis=0)
     classes = balance_classes(np.array([100, 10, 1]), 0.9)
     expected = -(classes[[0, 1, 2, 2]] * np.log(PICKED)).mean()
@@ -95,46 +95,50 @@ COUNTS = {"easy": 2, "hard": 3}
         {"head_weighting": "learned"},
     ],
 )
-def test_the_loss_that_is_told_is_the_sum_of_cross_entropies_whatever_is_minimised(
+def test_the_reported_loss_is_the_sum_of_cross_entropies_for_every_objective(
     params: Params, changes: dict[str, Any], counts: dict[str, int]
 ) -> None:
     network = _network(_loss(params, **changes), counts)
     compile_network(network, keras.optimizers.SGD(0.0), jit_compile=False)
     inputs, targets, weights = _batch(counts)
-    told = network.test_on_batch(inputs, targets, weights, return_dict=True)
+    reported = network.test_on_batch(inputs, targets, weights, return_dict=True)
     y_prob = network.predict_on_batch(inputs)
     expected = {
         head: -np.log((target * y_prob[head]).sum(axis=1)).mean()
         for head, target in targets.items()
     }
-    assert told["loss"] == pytest.approx(sum(expected.values()), rel=1e-4)
+    assert reported["loss"] == pytest.approx(sum(expected.values()), rel=1e-4)
     for head, value in expected.items():
-        assert told[f"{head}_loss"] == pytest.approx(value, rel=1e-4)
+        assert reported[f"{head}_loss"] == pytest.approx(value, rel=1e-4)
     if not changes or changes == {"head_weighting": "learned"}:
-        assert told["objective"] == pytest.approx(told["loss"], rel=1e-4), "weights begin at 1"
+        assert reported["objective"] == pytest.approx(reported["loss"], rel=1e-4), (
+            "weights start at 1"
+        )
     else:
-        assert told["objective"] != pytest.approx(told["loss"], rel=1e-4)
+        assert reported["objective"] != pytest.approx(reported["loss"], rel=1e-4)
 
 
-def test_fixed_weights_multiply_the_heads_they_name(params: Params) -> None:
+def test_fixed_weights_multiply_the_losses_of_their_heads(params: Params) -> None:
     network = _network(_loss(params, head_weights={"hard": 3.0}), COUNTS)
     compile_network(network, keras.optimizers.SGD(0.0), jit_compile=False)
-    told = network.test_on_batch(*_batch(COUNTS), return_dict=True)
-    assert told["objective"] == pytest.approx(told["easy_loss"] + 3 * told["hard_loss"], rel=1e-4)
+    reported = network.test_on_batch(*_batch(COUNTS), return_dict=True)
+    assert reported["objective"] == pytest.approx(
+        reported["easy_loss"] + 3 * reported["hard_loss"], rel=1e-4
+    )
 
 
-def test_learned_weights_go_to_where_kendall_says(params: Params) -> None:
-    """At rest, the derivative of exp(-s) L + s / 2 is zero: the weight of a head is 1 / (2 L)."""
+def test_learned_weights_converge_to_the_optimum_of_kendall(params: Params) -> None:
+    """The derivative of exp(-s) L + s / 2 is zero where the weight of the head is 1 / (2 L)."""
     network = _network(_loss(params, head_weighting="learned"), COUNTS)
     batch = _batch(COUNTS, rows=200)
     for head in COUNTS:
         network.get_layer(head).trainable = False
     compile_network(network, keras.optimizers.Adam(0.05), jit_compile=False)
     for _ in range(300):
-        told = network.train_on_batch(*batch, return_dict=True)
+        reported = network.train_on_batch(*batch, return_dict=True)
     learned = network.loss_weights_of_heads()
     for head in COUNTS:
-        expected = 1 / (2 * float(told[f"{head}_loss"]))
+        expected = 1 / (2 * float(reported[f"{head}_loss"]))
         assert learned[f"{head}_loss_weight"] == pytest.approx(expected, rel=0.02)
     assert not math.isclose(learned["easy_loss_weight"], learned["hard_loss_weight"], rel_tol=0.1)
     assert _network(_loss(params), COUNTS).loss_weights_of_heads() == {}

@@ -1,4 +1,4 @@
-"""Optimizers as the parameters say, held against Keras' own."""
+"""Optimizers from parameters, compared with those of Keras."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _Arrays = list[npt.NDArray[np.float32]]
 def _apply(
     optimizer: keras.optimizers.Optimizer, steps: int, names: tuple[str, ...] = ("kernel",) * 3
 ) -> _Arrays:
-    """Applies the same gradients to the same weights; gives the weights after."""
+    """Applies fixed gradients to fixed weights; returns the updated weights."""
     random = np.random.default_rng(0)
     shapes = ((3, 4), (5,), (2, 2, 2))
     variables = [
@@ -43,11 +43,11 @@ def _assert_close(ours: _Arrays, theirs: _Arrays) -> None:
         np.testing.assert_allclose(our, their, rtol=1e-5, atol=1e-6)
 
 
-def test_flat_adam_computes_what_keras_computes() -> None:
+def test_flat_adam_equals_adam_of_keras() -> None:
     _assert_close(_apply(FlatAdam(0.01), 20), _apply(keras.optimizers.Adam(0.01), 20))
 
 
-def test_adamw_is_that_of_keras_and_leaves_all_but_kernels_alone(params: Params) -> None:
+def test_adamw_equals_that_of_keras_and_decays_only_kernels(params: Params) -> None:
     theirs = keras.optimizers.AdamW(0.01, weight_decay=0.3)
     _assert_close(_apply(_make(params, "adamw", weight_decay=0.3), 9), _apply(theirs, 9))
     names = ("kernel", "bias", "gamma")
@@ -64,7 +64,7 @@ def test_sgd_has_nesterov_momentum(params: Params) -> None:
 
 
 def test_gradients_are_clipped_together(params: Params) -> None:
-    """One step of plain descent moves all weights together by the rate times the norm."""
+    """The norm of one step of gradient descent is the rate times the clipped norm."""
     sgd = _make(params, "sgd", rate=1.0, momentum=0.0, weight_decay=0.0, clip_norm=0.5)
     moved = [after - before for after, before in zip(_apply(sgd, 1), _apply(sgd, 0), strict=True)]
     norm = np.sqrt(sum(float((part**2).sum()) for part in moved))
@@ -89,7 +89,7 @@ def test_accumulated_batches_make_one_step_of_their_mean(params: Params, kind: s
     np.testing.assert_allclose(train(3, gradients), train(1, means), rtol=1e-5)
 
 
-def test_averages_follow_their_momentum_and_weights_go_on_without_them(params: Params) -> None:
+def test_averages_follow_their_momentum_and_do_not_change_the_weights(params: Params) -> None:
     optimizer = _make(params, "sgd", momentum=0.0, weight_decay=0.0, ema_momentum=0.75)
     variable = keras.Variable(np.zeros(1, np.float32))
     average, seen = None, []
@@ -104,5 +104,5 @@ def test_averages_follow_their_momentum_and_weights_go_on_without_them(params: P
 
 
 def _read(variable: keras.Variable) -> float:
-    """Reads the only value, which PyTorch warns of while it could still have a gradient."""
+    """Reads a single value; `float` of a variable warns on PyTorch if it requires a gradient."""
     return float(keras.ops.convert_to_numpy(variable)[0])

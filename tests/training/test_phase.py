@@ -62,7 +62,7 @@ def _train(
 
 
 def _compile(params: Params, classifier: keras.Model, train: ImageBatches) -> PhaseNetwork:
-    """A network of the first phase, with plain gradient descent at a rate of 1."""
+    """Compiles the network of the first phase with plain gradient descent at a rate of 1."""
     network = make_network(classifier, train, make_recipe(params))
     compile_network(network, keras.optimizers.SGD(1.0), jit_compile=False)
     return network
@@ -74,46 +74,50 @@ def _assert_same(ours: keras.Model, theirs: keras.Model) -> None:
 
 
 def test_keras_pairs_losses_and_accuracies_with_their_heads(small: Params) -> None:
-    """Some releases of Keras do not, and nothing raises where shapes agree."""
+    """Some releases of Keras do not, without an error if shapes agree."""
     classifier, batches = build_tiny(small), make_batches(None)
     network = _compile(small, classifier, batches)
-    said = network.evaluate(batches, return_dict=True, verbose=0)
+    reported = network.evaluate(batches, return_dict=True, verbose=0)
     y_prob = predict_batches(classifier, batches)
     batch_targets = [batches[index][1] for index in range(len(batches))]
     for head in CLASSES:
         y_true = np.concatenate([targets[head] for targets in batch_targets])
-        assert said[f"{head}_loss"] == pytest.approx(cross_entropy(y_true, y_prob[head]), rel=1e-4)
+        assert reported[f"{head}_loss"] == pytest.approx(
+            cross_entropy(y_true, y_prob[head]), rel=1e-4
+        )
         hits = y_true.argmax(axis=1) == y_prob[head].argmax(axis=1)
-        assert said[f"{head}_accuracy"] == pytest.approx(hits.mean())
-    assert said["left_loss"] != pytest.approx(said["right_loss"])
+        assert reported[f"{head}_accuracy"] == pytest.approx(hits.mean())
+    assert reported["left_loss"] != pytest.approx(reported["right_loss"])
 
 
 def _mask(batches: ImageBatches, head: str, rows: Sequence[int]) -> ImageBatches:
-    """Takes away the labels that some rows have of a head."""
+    """Removes the labels of a head from some rows."""
     targets = {name: target.copy() for name, target in batches.targets.items()}
     targets[head][list(rows)] = 0
     return ImageBatches(batches.images, targets, np.arange(ROWS), 8, augmenter=None, seed=None)
 
 
-def test_losses_and_accuracies_are_means_over_the_labels_alone(small: Params) -> None:
-    """However the missing ones fall into batches: here one batch of three has no label at all."""
+def test_losses_and_accuracies_are_means_over_labelled_rows(small: Params) -> None:
+    """Also if missing labels are unevenly distributed: one of three batches has no label."""
     classifier, missing = build_tiny(small), [*range(8), 9, 20]
     batches = _mask(make_batches(None), "left", missing)
     network = _compile(small, classifier, batches)
     check_pairing(network, batches)
-    said = network.evaluate(batches, return_dict=True, verbose=0)
+    reported = network.evaluate(batches, return_dict=True, verbose=0)
     y_prob = predict_batches(classifier, batches)
     for head, kept in (("left", np.delete(np.arange(ROWS), missing)), ("right", np.arange(ROWS))):
         y_true = batches.targets[head][kept]
         loss = cross_entropy(y_true, y_prob[head][kept])
-        assert said[f"{head}_loss"] == pytest.approx(loss, rel=1e-4)
+        assert reported[f"{head}_loss"] == pytest.approx(loss, rel=1e-4)
         hits = y_true.argmax(axis=1) == y_prob[head][kept].argmax(axis=1)
-        assert said[f"{head}_accuracy"] == pytest.approx(hits.mean())
-    assert said["loss"] == pytest.approx(said["left_loss"] + said["right_loss"], rel=1e-4)
+        assert reported[f"{head}_accuracy"] == pytest.approx(hits.mean())
+    assert reported["loss"] == pytest.approx(
+        reported["left_loss"] + reported["right_loss"], rel=1e-4
+    )
 
 
-def test_a_missing_label_adds_nothing_to_the_gradient(small: Params) -> None:
-    """One step of plain gradient descent, held against the gradient of the labelled rows."""
+def test_a_missing_label_does_not_contribute_to_the_gradient(small: Params) -> None:
+    """Compares one step of gradient descent with the gradient of the labelled rows."""
     model = small.model.model_copy(update={"dropout": 0.0})
     classifier = build_tiny(small.model_copy(update={"model": model}))
     batches = _mask(make_batches(None), "left", [0, 3, 5])
@@ -125,7 +129,7 @@ def test_a_missing_label_adds_nothing_to_the_gradient(small: Params) -> None:
         p = keras.ops.convert_to_numpy(classifier(images, training=True)[head])
         kept = y_true[head].any(axis=1)
         gradient = h[kept].T @ (p - y_true[head])[kept]
-        # Over an epoch, a head's weights add up to its rows: 24 rows share what 21 labels have.
+        # Row weights are scaled so that 21 labels of 24 rows sum to 24 over an epoch.
         expected = layer.get_weights()[0] - gradient * weights[head].max() / len(images)
         copy = keras.models.clone_model(classifier)
         copy.set_weights(classifier.get_weights())
@@ -150,23 +154,21 @@ def test_a_head_without_labels_keeps_its_weights(small: Params, tmp_path: Path) 
         assert all(np.array_equal(after, start) for after, start in pairs) is is_same
 
 
-def test_heads_that_are_paired_wrongly_are_refused(
-    small: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As broken releases of Keras did: each head's loss under the other's name."""
+def test_wrongly_paired_heads_are_refused(small: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken releases of Keras report each head's loss under the other's name."""
     classifier = build_tiny(small)
     kernel, _ = classifier.get_layer("left").get_weights()
     classifier.get_layer("left").set_weights([kernel, np.array([5.0, 0.0, -5.0])])
     network = _compile(small, classifier, make_batches(None))
-    said = network.test_on_batch(*make_batches(None)[0], return_dict=True)
-    crossed = said | {"left_loss": said["right_loss"], "right_loss": said["left_loss"]}
+    reported = network.test_on_batch(*make_batches(None)[0], return_dict=True)
+    crossed = reported | {"left_loss": reported["right_loss"], "right_loss": reported["left_loss"]}
     monkeypatch.setattr(network, "test_on_batch", lambda *_, **__: crossed)
     with pytest.raises(TrainingError, match=r"left_loss: Keras .* pairs heads wrongly"):
         check_pairing(network, make_batches(None))
 
 
-def test_sure_and_wrong_heads_are_not_taken_for_crossed_ones(small: Params) -> None:
-    """As after few steps, when running statistics lag: probabilities of zero, losses of 60."""
+def test_confident_errors_are_not_mistaken_for_wrong_pairing(small: Params) -> None:
+    """After few steps, when running statistics lag, probabilities are 0 and losses 60."""
     classifier = build_tiny(small)
     for head in CLASSES:
         kernel, _ = classifier.get_layer(head).get_weights()
@@ -174,7 +176,7 @@ def test_sure_and_wrong_heads_are_not_taken_for_crossed_ones(small: Params) -> N
     check_pairing(_compile(small, classifier, make_batches(None)), make_batches(None))
 
 
-def test_a_single_head_trains_too(small: Params, tmp_path: Path) -> None:
+def test_a_single_head_trains(small: Params, tmp_path: Path) -> None:
     classifier = build_tiny(small, {"only": 3})
     images = np.zeros((8, 32, 32, 3), np.uint8)
     targets = {"only": np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2, 0, 1]]}
@@ -187,24 +189,26 @@ def test_a_single_head_trains_too(small: Params, tmp_path: Path) -> None:
     assert {"only_accuracy", "val_only_loss", "val_mean_accuracy"} <= set(trained.history[0])
 
 
-def test_the_same_phase_twice_gives_the_same_weights(small: Params, tmp_path: Path) -> None:
+def test_two_runs_of_a_phase_give_the_same_weights(small: Params, tmp_path: Path) -> None:
     first, history = _train(small, tmp_path / "a", augmentation="aggressive")
     again, same = _train(small, tmp_path / "b", augmentation="aggressive")
     assert history == same
     _assert_same(first, again)
 
 
-def test_the_weights_of_the_least_validation_loss_are_kept(small: Params, tmp_path: Path) -> None:
+def test_the_weights_with_the_lowest_validation_loss_are_kept(
+    small: Params, tmp_path: Path
+) -> None:
     best, trained = _train(small, tmp_path / "a", epochs=4, learning_rate=0.05)
     losses = [epoch["val_loss"] for epoch in trained.history]
     assert trained.best_epoch == int(np.argmin(losses))
-    said = _compile(small, best, make_batches(None)).evaluate(
+    reported = _compile(small, best, make_batches(None)).evaluate(
         make_batches(None), return_dict=True, verbose=0
     )
-    assert said["loss"] == pytest.approx(min(losses), rel=1e-4)
+    assert reported["loss"] == pytest.approx(min(losses), rel=1e-4)
 
 
-def test_a_phase_without_progress_stops_and_lowers_its_rate(small: Params, tmp_path: Path) -> None:
+def test_a_plateau_lowers_the_rate_and_stops_the_phase(small: Params, tmp_path: Path) -> None:
     changed = small.change(
         {
             "schedules.plateau.patience": 1,
@@ -219,29 +223,27 @@ def test_a_phase_without_progress_stops_and_lowers_its_rate(small: Params, tmp_p
     assert rates[-1] == pytest.approx(1e-3 * 0.7**2, rel=1e-3)
 
 
-def test_every_epoch_tells_every_head(small: Params, tmp_path: Path) -> None:
+def test_every_epoch_reports_every_head(small: Params, tmp_path: Path) -> None:
     _, trained = _train(small, tmp_path / "a")
-    figures = trained.history[0]
+    metrics = trained.history[0]
     for part in ("", "val_"):
-        accuracies = [figures[f"{part}{head}_accuracy"] for head in CLASSES]
-        assert figures[f"{part}mean_accuracy"] == pytest.approx(np.mean(accuracies))
-        losses = [figures[f"{part}{head}_loss"] for head in CLASSES]
-        assert figures[f"{part}loss"] == pytest.approx(sum(losses), rel=1e-3)
+        accuracies = [metrics[f"{part}{head}_accuracy"] for head in CLASSES]
+        assert metrics[f"{part}mean_accuracy"] == pytest.approx(np.mean(accuracies))
+        losses = [metrics[f"{part}{head}_loss"] for head in CLASSES]
+        assert metrics[f"{part}loss"] == pytest.approx(sum(losses), rel=1e-3)
 
 
-def test_a_loss_that_is_not_finite_ends_the_phase_in_one_line(
-    small: Params, tmp_path: Path
-) -> None:
+def test_a_loss_that_is_not_finite_ends_the_phase(small: Params, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"epoch \d: (val_)?loss is (nan|inf).*learning_rate"):
         _train(small, tmp_path / "a", learning_rate=1e38, epochs=5)
 
 
 class _StopError(Exception):
-    """Ends a training from inside, as a crash would."""
+    """Ends a training from inside, like a crash."""
 
 
 def _stop_after(epochs: int) -> EpochListener:
-    def listen(epoch: int, figures: object) -> None:
+    def listen(epoch: int, metrics: object) -> None:
         if epoch + 1 == epochs:
             raise _StopError
 
@@ -257,14 +259,14 @@ RECIPES: dict[str, dict[str, Any]] = {
     "accumulated": {"optimizer": "sgd", "schedule": "triangular2", "loss": "learned"},
     "partly frozen": {"trainable": 0.5, "schedule": "one_cycle", "loss": "rare"},
 }
-"""Levers of training, all of them in some recipe."""
+"""Recipes that cover all hyperparameters of training."""
 
 
 @pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES)
 def test_resumed_phase_equals_uninterrupted_phase(
     small: Params, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    """The checkpoint lies inside the second epoch, and again inside the third."""
+    """The first checkpoint is inside the second epoch, the next one inside the third."""
     params = small.change(
         {
             "schedules.plateau.patience": 1,
@@ -285,17 +287,20 @@ def test_resumed_phase_equals_uninterrupted_phase(
                 listeners=[_stop_after(epochs)],
                 **changes,
             )
-    told: list[int] = []
+    epochs_trained: list[int] = []
     resumed, same = _train(
-        params, tmp_path / "parts", listeners=[lambda epoch, _: told.append(epoch)], **changes
+        params,
+        tmp_path / "parts",
+        listeners=[lambda epoch, _: epochs_trained.append(epoch)],
+        **changes,
     )
-    assert told == [2, 3]
-    assert len(history.history) == 4, "it stops early"
+    assert epochs_trained == [2, 3]
+    assert len(history.history) == 4, "early stopping"
     assert same == history
     _assert_same(resumed, whole)
 
 
-def test_worker_processes_change_nothing(small: Params, tmp_path: Path) -> None:
+def test_worker_processes_do_not_change_the_result(small: Params, tmp_path: Path) -> None:
     alone, history = _train(small, tmp_path / "a", augmentation="aggressive")
     for workers in (1, 3):
         folder = tmp_path / str(workers)
@@ -304,7 +309,7 @@ def test_worker_processes_change_nothing(small: Params, tmp_path: Path) -> None:
         _assert_same(helped, alone)
 
 
-def test_features_computed_once_train_the_same_heads(
+def test_cached_features_train_the_same_heads(
     small: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached, history = _train(small, tmp_path / "a", trainable="heads", epochs=3)
@@ -318,7 +323,7 @@ def test_features_computed_once_train_the_same_heads(
         assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-def test_a_frozen_backbone_is_left_as_it_was(small: Params, tmp_path: Path) -> None:
+def test_a_frozen_backbone_does_not_change(small: Params, tmp_path: Path) -> None:
     before = build_tiny(small).get_layer("backbone").get_weights()
     for augmentation in ("none", "aggressive"):
         folder = tmp_path / augmentation
@@ -327,10 +332,10 @@ def test_a_frozen_backbone_is_left_as_it_was(small: Params, tmp_path: Path) -> N
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_averaged_weights_are_validated_and_kept_and_training_goes_on_without_them(
+def test_averaged_weights_are_validated_and_kept_but_not_trained(
     small: Params, tmp_path: Path
 ) -> None:
-    """With an average that hardly moves, the kept weights stay near those of the first step."""
+    """A slow average stays close to the weights of the first step."""
     slow = small.change({"optimizers.adamw.ema_momentum": 0.9999})
     changes: dict[str, Any] = {"epochs": 3, "optimizer": "adamw", "schedule": "constant"}
     kept, trained = _train(slow, tmp_path / "a", **changes)
@@ -346,10 +351,10 @@ def test_averaged_weights_are_validated_and_kept_and_training_goes_on_without_th
     for ours, theirs in zip(trained.history, without.history, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3), "training is the same"
     assert trained.history[-1]["val_loss"] != pytest.approx(without.history[-1]["val_loss"])
-    said = _compile(slow, kept, make_batches(None)).evaluate(
+    reported = _compile(slow, kept, make_batches(None)).evaluate(
         make_batches(None), return_dict=True, verbose=0
     )
-    assert said["loss"] == pytest.approx(min(epoch["val_loss"] for epoch in trained.history))
+    assert reported["loss"] == pytest.approx(min(epoch["val_loss"] for epoch in trained.history))
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -368,7 +373,7 @@ def test_lower_precision_trains_float32_weights(
     assert trained.history[-1]["val_loss"] < 10
 
 
-def test_a_full_disk_is_one_line_and_the_last_backup_stays(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path, "p1", "0" * 64, 60)
     with checkpoint.hold():
         checkpoint.write(Progress(epoch=3, arrays={"network": [np.ones(10, np.float32)]}))
@@ -376,7 +381,7 @@ def test_a_full_disk_is_one_line_and_the_last_backup_stays(tmp_path: Path) -> No
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
         try:
             with pytest.raises(
-                TrainingError, match=r"p1: no room for a checkpoint of 4 MB in .*Free"
+                TrainingError, match=r"p1: no space for a checkpoint of 4 MB in .*Free"
             ):
                 checkpoint.write(Progress(epoch=4, arrays={"network": [np.ones(1_000_000, "f4")]}))
         finally:
@@ -385,7 +390,7 @@ def test_a_full_disk_is_one_line_and_the_last_backup_stays(tmp_path: Path) -> No
         assert [path.name for path in checkpoint.folder.iterdir()] == ["state.npy"]
 
 
-def test_a_broken_backup_is_a_fresh_start(
+def test_a_broken_checkpoint_restarts_the_phase(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = Checkpoint(tmp_path, "p1", "0" * 64, 60)
@@ -394,20 +399,22 @@ def test_a_broken_backup_is_a_fresh_start(
         state = checkpoint.folder / "state.npy"
         state.write_bytes(state.read_bytes()[:100])
         assert checkpoint.read() == Progress()
-    assert "is broken; starts anew" in capsys.readouterr().out
+    assert "is broken; starting from epoch 1" in capsys.readouterr().out
 
 
-def test_out_of_memory_is_one_line_that_says_what_to_lower(
+def test_out_of_memory_is_reported_in_one_line_with_advice(
     small: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ask_for_more_than_there_is(*_: object, **__: object) -> None:
+    def allocate_too_much(*_: object, **__: object) -> None:
         keras.ops.ones((1 << 22, 1 << 20))
 
-    monkeypatch.setattr(PhaseNetwork, "test_step", ask_for_more_than_there_is)
+    monkeypatch.setattr(PhaseNetwork, "test_step", allocate_too_much)
     checkpoint = Checkpoint(tmp_path, "p1", "0" * 64, 60)
     with (
         checkpoint.hold(),
-        pytest.raises(TrainingError, match=r"p1: out of memory with batches of 8 .* Lower") as told,
+        pytest.raises(
+            TrainingError, match=r"p1: out of memory with batches of 8 .* Lower"
+        ) as error,
     ):
         train_phase(
             build_tiny(small),
@@ -417,4 +424,4 @@ def test_out_of_memory_is_one_line_that_says_what_to_lower(
             checkpoint,
             [],
         )
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)

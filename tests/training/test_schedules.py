@@ -1,4 +1,4 @@
-"""Rates as their papers draw them."""
+"""Schedules follow the formulas of their papers."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ BATCHES, EPOCHS, TOP = 50, 8, 0.1
 
 
 def _rates(params: Params, schedule: str, **changes: Any) -> npt.NDArray[np.float64]:
-    """The rate of every batch of a phase, as the optimizer is told it."""
+    """Returns the learning rate of the optimizer at every batch of a phase."""
     section = params.schedules[schedule].model_copy(update=changes)
     rate = make_schedule(section, TOP, BATCHES, EPOCHS)
     optimizer = keras.optimizers.SGD(rate)
@@ -26,12 +26,12 @@ def _rates(params: Params, schedule: str, **changes: Any) -> npt.NDArray[np.floa
 
 
 @pytest.mark.parametrize("schedule", ["constant", "plateau"])
-def test_a_rate_that_no_batch_moves_stays(params: Params, schedule: str) -> None:
+def test_constant_and_plateau_do_not_depend_on_the_batch(params: Params, schedule: str) -> None:
     np.testing.assert_allclose(_rates(params, schedule), TOP)
     assert len(make_plateau(params.schedules[schedule])) == (schedule == "plateau")
 
 
-def test_cosine_rises_straight_and_falls_along_half_a_cosine(params: Params) -> None:
+def test_cosine_has_a_linear_warmup_and_falls_along_half_a_cosine(params: Params) -> None:
     rates = _rates(params, "cosine", warmup_epochs=2.0, final_share=0.1)
     np.testing.assert_allclose(rates[:100], TOP * np.arange(100) / 100, atol=1e-6)
     share = (np.arange(100, 400) - 100) / 300
@@ -49,7 +49,7 @@ def test_one_cycle_rises_once_and_ends_far_below_its_start(params: Params) -> No
     np.testing.assert_allclose([rates[0], rates[top], rates[-1]], [0.01, TOP, 1e-4], rtol=1e-3)
 
 
-def test_triangles_have_the_heights_of_their_paper(params: Params) -> None:
+def test_triangular_schedules_have_the_amplitudes_of_their_paper(params: Params) -> None:
     changes = {"divisor": 10.0, "cycle_epochs": 2.0}
     tops = slice(50, None, 100)
     plain = _rates(params, "triangular", **changes)
@@ -64,7 +64,7 @@ def test_triangles_have_the_heights_of_their_paper(params: Params) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "triangular", "exp_range"])
-def test_no_rate_leaves_its_range(params: Params, schedule: str) -> None:
+def test_rates_stay_between_zero_and_the_maximum(params: Params, schedule: str) -> None:
     rates = _rates(params, schedule)
     assert rates.max() <= TOP * 1.0001
     assert rates.min() >= 0

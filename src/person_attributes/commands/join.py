@@ -33,8 +33,7 @@ def join(workspace: Workspace, params: Params, phase: str) -> None:
     number, hosts = read_cluster()
     if not number:
         raise TrainingError(
-            "join: expected a host other than worker 0. Received: worker 0 in TF_CONFIG. Run dvc "
-            "repro here."
+            "join: this is worker 0 in TF_CONFIG. Expected another worker. Run dvc repro here."
         )
     if phase:
         _train(workspace, params, phase)

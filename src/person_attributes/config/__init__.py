@@ -1,7 +1,7 @@
-"""What to compute: `params.yaml`.
+"""Typed, validated objects for the content of `params.yaml`.
 
-Every field is required and nothing here holds a default, so `params.yaml` is the only place for a
-number that can change a result, and DVC sees each of them.
+Every field is required and has no default in code. So `params.yaml` is the only place for a number
+that can change a result, and DVC tracks all of them.
 """
 
 from person_attributes.config.data import (
@@ -24,7 +24,13 @@ from person_attributes.config.model import (
 )
 from person_attributes.config.params import INITIAL, Params
 from person_attributes.config.reading import read_params, read_yaml
-from person_attributes.config.registry import CardParams, GateParams, RegistryParams, ServingParams
+from person_attributes.config.registry import (
+    PRETRAINED,
+    CardParams,
+    GateParams,
+    RegistryParams,
+    ServingParams,
+)
 from person_attributes.config.sweep import SearchParams, SweepParams
 from person_attributes.config.training import (
     AugmentationParams,
@@ -41,6 +47,7 @@ from person_attributes.config.training import (
 
 __all__ = [
     "INITIAL",
+    "PRETRAINED",
     "SMALLEST_SIZES",
     "AugmentationParams",
     "AugmenterParams",

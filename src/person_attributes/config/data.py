@@ -1,4 +1,4 @@
-"""Sections on the data: the sample, the source, its heads, its split, its page."""
+"""Sections for the data: sample, source, heads, split and data page."""
 
 import re
 from typing import Annotated, Literal, Self
@@ -23,7 +23,7 @@ _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class SampleParams(Section):
-    """The drawn sample: its seed, how many images, and their height and width in pixels."""
+    """The drawn sample: seed, number of images, and their height and width in pixels."""
 
     seed: _Seed
     images: Count
@@ -31,20 +31,20 @@ class SampleParams(Section):
 
 
 class LimitsParams(Section):
-    """What the data may not exceed: how much an archive holds, how large an image is."""
+    """Upper limits for archives, annotation files and images; larger input is refused."""
 
     members: Count
     unpacked_gigabytes: Positive
     annotations_megabytes: Positive
     image_megabytes: Positive
-    image_megapixels: Annotated[float, Field(gt=0, le=89)]  # beyond that, Pillow itself refuses
+    image_megapixels: Annotated[float, Field(gt=0, le=89)]  # Pillow refuses larger images
 
 
 class DataParams(Section):
-    """Where the annotated images lie and which sizes they are packed in.
+    """The annotated images and the sizes in which they are packed.
 
-    `keep_columns` are columns that records carry along: for the split, and for people. `black_bars`
-    at the sides of images are kept, or cut off before an image is resized.
+    `keep_columns` are extra columns that are copied into the records. The split can group by them.
+    `black_bars` chooses whether black bars are kept or cut off before resizing.
     """
 
     source: str
@@ -76,7 +76,7 @@ class HeadParams(Section):
 
 
 class GroupParams(Section):
-    """What rows belong together: those that are equal in a column, or in a pattern's groups."""
+    """Which rows form a group: equal values of a column, or equal matches of a pattern in it."""
 
     column: str
     pattern: str
@@ -87,17 +87,17 @@ class GroupParams(Section):
         try:
             re.compile(pattern)
         except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"not a regular expression: {error}; mend it") from None
+            raise ValueError(f"not a regular expression: {error}; correct it") from None
         return pattern
 
 
 class NearDuplicateParams(Section):
-    """Which images are one picture, or one person a moment later, and what is done about it.
+    """How near-duplicates are detected, and what happens to pairs in different parts.
 
-    `hash_distance` is how many of 64 bits of two perceptual hashes may differ for a second look,
-    `similarity` the correlation of the edges of two images from which they count as one. Where
-    such images lie in different parts, `across_parts` reports it, moves them all into training,
-    or fails.
+    Two images are compared when at most `hash_distance` of the 64 bits of their perceptual hashes
+    differ. They are near-duplicates when the correlation of their edges is at least `similarity`.
+    For pairs in different parts of the split, `across_parts` chooses to report them, to move both
+    images into training, or to fail.
     """
 
     hash_distance: Annotated[int, Field(ge=0, le=32)]
@@ -108,8 +108,9 @@ class NearDuplicateParams(Section):
 class SplitParams(Section):
     """How rows are divided into training, validation and test.
 
-    `random` draws rows, `stratified` balances the heads of `stratify_by` (all where it names none),
-    `grouped` keeps rows together as `group_by` says. `seed` is of the drawing alone.
+    `random` draws rows. `stratified` balances the classes of the heads in `stratify_by`, or of all
+    heads if it is empty. `grouped` keeps the groups of `group_by` together. `seed` is used for the
+    split only.
     """
 
     method: Literal["random", "stratified", "grouped"]
@@ -123,15 +124,15 @@ class SplitParams(Section):
     @model_validator(mode="after")
     def _leaves_training_rows(self) -> Self:
         if self.validation_share + self.test_share >= 1:
-            raise ValueError("validation_share and test_share leave no training rows; lower one")
+            raise ValueError("validation_share plus test_share must be below 1; lower one")
         return self
 
 
 class InspectionParams(Section):
-    """How much the page about the data shows.
+    """How much the data page shows.
 
-    `images` in each strip, `unusual_pairs` of classes, pairs of `near_duplicates`, and `faults` of
-    each kind.
+    `images` is the number of images per class, `unusual_pairs` the number of class pairs,
+    `near_duplicates` the number of image pairs, and `faults` the number of rows per kind of fault.
     """
 
     images: Annotated[int, Field(ge=1, le=100)]

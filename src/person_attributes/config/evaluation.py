@@ -1,4 +1,4 @@
-"""Sections on the evaluation: how the network is scored, and how figures look."""
+"""Sections for the evaluation and for the style of figures."""
 
 from typing import Annotated
 
@@ -8,9 +8,10 @@ from person_attributes.config.fields import Between, Count, Identifier, Section
 
 
 class EvaluationParams(Section):
-    """How the final network is scored; intervals are bootstrapped over rows.
+    """How the final network is evaluated; confidence intervals are bootstrapped over rows.
 
-    With `flips`, it answers with the mean over each image and its mirror image, served ones too.
+    With `flips`, predictions are averaged over each image and its mirror image. The served model
+    does the same.
     """
 
     phase: Identifier
@@ -28,6 +29,6 @@ class EvaluationParams(Section):
 
 
 class ReportParams(Section):
-    """How figures look."""
+    """The style of figures and pages."""
 
     colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]

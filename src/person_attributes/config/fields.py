@@ -1,4 +1,4 @@
-"""What the sections of `params.yaml` are made of: one strict base, and kinds of values."""
+"""The strict base class of all sections of `params.yaml`, and its types of values."""
 
 import re
 from typing import Annotated, Any
@@ -13,18 +13,18 @@ def _to_tuple(value: Any) -> Any:
 
 
 _SMALLEST, _LARGEST = 32, 4096
-"""Pixels of a side."""
+"""Side of an image, in pixels."""
 
 
 def _check_image_size(value: Any) -> Any:
-    is_upright = isinstance(value, str) and re.fullmatch(r"[1-9]\d{1,3}x[1-9]\d{1,3}", value)
-    if (type(value) is int or is_upright) and all(
+    is_rectangle = isinstance(value, str) and re.fullmatch(r"[1-9]\d{1,3}x[1-9]\d{1,3}", value)
+    if (type(value) is int or is_rectangle) and all(
         _SMALLEST <= side <= _LARGEST for side in height_and_width(value)
     ):
         return value
     raise ValueError(
-        f"expected pixels from {_SMALLEST} to {_LARGEST}: 128 is a square, 128x64 an upright "
-        f"rectangle, its height first. Received: {value!r}"
+        f"expected {_SMALLEST} to {_LARGEST} pixels, such as 128 for a square or 128x64 for "
+        f"height x width. Received: {value!r}"
     )
 
 
@@ -42,13 +42,17 @@ Column = Annotated[str, Field(min_length=1)]
 
 
 class Section(BaseModel):
-    """A part of `params.yaml`: every field required, no other key, frozen."""
+    """A section of `params.yaml`: frozen, all fields required, unknown keys refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def require_known(where: str, received: Any, known: Any) -> None:
-    """Raises where a value does not name one of those that are known."""
+    """Checks that a value is among the known ones.
+
+    Raises:
+        ValueError: If it is not; the message lists the known values.
+    """
     if received not in known:
         expected = ", ".join(str(value) for value in known)
         raise ValueError(f"{where}: expected one of {expected}. Received: {received}")

@@ -1,4 +1,4 @@
-"""Sections on the network: backbone, normalisation, neck, towers, starting weights."""
+"""Sections for the network: backbone, normalization, neck, towers, starting weights."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
@@ -36,18 +36,18 @@ SMALLEST_SIZES: Mapping[str, int] = {
     "convnext_tiny": 32,
     "residual": 32,
 }
-"""Every backbone, and the least height and width of an image that it takes, in pixels."""
+"""All backbones, each with the smallest height and width that it accepts, in pixels."""
 
 _Channels = Annotated[tuple[float, float, float], FROM_LIST]
 _Deviations = Annotated[tuple[Positive, Positive, Positive], FROM_LIST]
 
 
 class NormalizationParams(Section):
-    """What the network does to pixels first.
+    """Normalization of pixels, the first layer of the network.
 
-    `channels` subtracts the mean of each channel over training rows and divides by its deviation;
-    `image` does so with each image's own; `fixed` takes `mean` and `standard_deviation`, in 0 to
-    255, which nothing else reads.
+    It subtracts a mean and divides by a standard deviation. `channels` computes them per channel
+    over the training rows, `image` over each image. `fixed` uses `mean` and `standard_deviation`,
+    on the scale of 0 to 255; the other methods ignore these two.
     """
 
     method: Literal["channels", "image", "fixed"]
@@ -56,11 +56,11 @@ class NormalizationParams(Section):
 
 
 class StartingWeightsParams(Section):
-    """Weights to start from in place of random ones.
+    """Pretrained weights to start from.
 
     `source` is a `.weights.h5` or `.keras` file, or an MLflow model such as
-    `models:/person-attributes@champion`; empty draws random weights. `part` says what of it is
-    taken: `all`, or the `backbone` alone, for other heads.
+    `models:/person-attributes@champion`. An empty source means random weights. `part` chooses what
+    is loaded: `all` weights, or only the `backbone`, for a network with other heads.
     """
 
     source: str
@@ -68,12 +68,12 @@ class StartingWeightsParams(Section):
 
 
 class ResidualParams(Section):
-    """The backbone `residual`, which alone reads it: `blocks` of each of `widths`.
+    """The backbone `residual`: numbers of `blocks` and their `widths`, one of each per stage.
 
-    The stem brings images to a quarter of their sides: `space_to_depth` moves squares of 4 x 4
-    pixels into channels in front of a 3 x 3 convolution; `convolution` is 7 x 7 with stride 2 and
-    a maximum over 3 x 3. `stochastic_depth` is the probability that training skips the last block
-    for an image; it rises evenly from the first block on.
+    The stem reduces height and width to a quarter. `space_to_depth` moves squares of 4 x 4 pixels
+    into channels, followed by a 3 x 3 convolution. `convolution` is a 7 x 7 convolution with stride
+    2, followed by 3 x 3 max pooling. `stochastic_depth` is the probability that training skips the
+    last block for an image; it increases linearly from the first block to the last.
     """
 
     widths: Annotated[tuple[Count, ...], FROM_LIST, Field(min_length=1)]
@@ -85,21 +85,20 @@ class ResidualParams(Section):
     def _blocks_for_each_width(self) -> Self:
         if len(self.blocks) != len(self.widths):
             raise ValueError(
-                f"expected as many blocks as widths. Received: {len(self.widths)} widths, "
-                f"{len(self.blocks)} blocks"
+                f"expected one number of blocks for each width. Received: {len(self.widths)} "
+                f"widths, {len(self.blocks)} numbers of blocks"
             )
         return self
 
 
 class ModelParams(Section):
-    """The network: `normalisation → backbone → neck → a tower and a softmax per head`.
+    """The network: `normalization → backbone → neck → a tower and a softmax per head`.
 
-    `blocks` are layers in each block of the backbone `densenet`; no other reads them.
-    `initializer` draws kernels of convolutions and dense layers; `own` leaves each its own. The
-    neck makes a vector of the features: their mean (`avg`), mean and maximum (`avg_max`), or
-    generalised mean (`gem`).
-    `tower_units` are the widths of the dense layers in each tower, and `dropout` the share that
-    is dropped before each.
+    `blocks` are the numbers of layers in the blocks of the backbone `densenet`; other backbones
+    ignore them. `initializer` initializes the kernels of convolutions and dense layers; `own`
+    keeps the default of each layer. The neck pools the features into a vector: their mean (`avg`),
+    mean and maximum (`avg_max`), or generalized mean (`gem`). `tower_units` are the widths of the
+    dense layers in each tower; `dropout` is the dropout rate before each of them.
     """
 
     backbone: str

@@ -1,4 +1,4 @@
-"""All of `params.yaml`, read once into one frozen, strict object."""
+"""The whole content of `params.yaml` as one frozen, validated object."""
 
 import re
 from collections.abc import Mapping
@@ -34,23 +34,23 @@ from person_attributes.errors import ParamsError, suggest
 from person_attributes.framing import height_and_width
 
 INITIAL = "initial"
-"""What the first phase starts from: the weights that `initialize` writes."""
+"""Name of the weights that the stage `initialize` writes; the first phase starts from them."""
 
 _RESERVED_HEADS = frozenset(
     {"backbone", "image", "line", "mean", "neck", "rescale", "row", "shares", "test", "val"}
     | {"calibrated", "flip", "instance", "objective", "standardize", "train"}
     | {"error", "path", "reason"}
 )
-"""Names of layers of the network, of columns of records and answers, and of figures over heads."""
+"""Names of layers, of columns of records and predictions, and of metrics over all heads."""
 
 _RESERVED_PREFIXES = ("neck_", "test_", "train_", "val_")
-"""What layers of the neck, and figures of other rows, begin with."""
+"""Prefixes of the layers of the neck and of metrics on parts of the split."""
 
 _RESERVED_PHASES = frozenset({INITIAL, "normalization", "temperatures"})
-"""Names of other files beside those of the phases, in `models/`."""
+"""Names of other files in `models/`."""
 
 _LAYERS_OF_A_HEAD = ("_batch_norm", "_dropout", "_dense")
-"""How the layers of a head's tower end, a number perhaps behind it."""
+"""Suffixes of the layers of a head's tower; a number may follow."""
 
 
 class Params(Section):
@@ -83,18 +83,20 @@ class Params(Section):
         for name in self.heads:
             is_layer = re.sub(r"_\d+$", "", name) in layers
             if name in _RESERVED_HEADS or name.startswith(_RESERVED_PREFIXES) or is_layer:
-                raise ValueError(f"heads.{name}: the name is taken. Rename the head.")
+                raise ValueError(f"heads.{name}: the name is reserved. Rename the head.")
         return self
 
     @model_validator(mode="after")
     def _a_head_is_served(self) -> Self:
-        off = self.registry.serving.excluded_heads
-        for name in off:
+        excluded = self.registry.serving.excluded_heads
+        for name in excluded:
             if name not in self.heads:
                 hint = suggest(name, list(self.heads))
                 raise ValueError(f"registry.serving.excluded_heads: no head {name!r}.{hint}")
-        if set(self.heads) <= set(off):
-            raise ValueError("registry.serving.excluded_heads: no head is left. Leave one on.")
+        if set(self.heads) <= set(excluded):
+            raise ValueError(
+                "registry.serving.excluded_heads: all heads are excluded. Remove one from the list."
+            )
         return self
 
     @model_validator(mode="after")
@@ -103,7 +105,8 @@ class Params(Section):
         for column in self.data.keep_columns:
             if column in columns or column in {"row", "line", "image", *self.heads}:
                 raise ValueError(
-                    f"data.keep_columns: the name {column!r} is taken; rename the column or a head"
+                    f"data.keep_columns: the name {column!r} is already used; rename the column or "
+                    "the head"
                 )
             columns[column] = "data.keep_columns"
         for name, head in self.heads.items():
@@ -116,7 +119,7 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _split_names_what_is_there(self) -> Self:
+    def _split_names_known_heads_and_columns(self) -> Self:
         for head in self.split.stratify_by:
             require_known("split.stratify_by", head, list(self.heads))
         column = self.split.group_by.column
@@ -126,28 +129,32 @@ class Params(Section):
         ):
             raise ValueError(
                 f"split.group_by.column: records have no column {column!r}; add it to "
-                "data.keep_columns, or name another than a label's"
+                "data.keep_columns, or choose a column that is not a label"
             )
         return self
 
     @model_validator(mode="after")
-    def _phases_hang_together(self) -> Self:
+    def _images_are_large_enough(self) -> Self:
         smallest = SMALLEST_SIZES[self.model.backbone]
-        sizes = {"data.image_sizes": self.data.image_sizes[0]}  # what `initialize` builds for
+        sizes = {"data.image_sizes": self.data.image_sizes[0]}  # `initialize` builds for this one
         sizes |= {
             f"phases.{name}.image_size": phase.image_size for name, phase in self.phases.items()
         }
         for where, size in sizes.items():
             if min(height_and_width(size)) < smallest:
                 raise ValueError(
-                    f"{where}: {self.model.backbone} takes images of {smallest} px and more. "
+                    f"{where}: {self.model.backbone} needs images of at least {smallest} px. "
                     f"Received: {size}. Raise it, or choose another backbone."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _phases_name_known_sections(self) -> Self:
         earlier = [INITIAL]
         for name, phase in self.phases.items():
             where = f"phases.{name}"
             if name in _RESERVED_PHASES:
-                raise ValueError(f"{where}: the name is taken. Rename the phase.")
+                raise ValueError(f"{where}: the name is reserved. Rename the phase.")
             require_known(f"{where}.starts_from", phase.starts_from, earlier)
             require_known(f"{where}.image_size", phase.image_size, self.data.image_sizes)
             require_known(f"{where}.augmentation", phase.augmentation, list(self.augmentation))
@@ -159,14 +166,14 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _losses_weigh_heads_that_are_there(self) -> Self:
+    def _losses_weight_known_heads(self) -> Self:
         for name, loss in self.losses.items():
             for head in loss.head_weights:
                 require_known(f"losses.{name}.head_weights", head, list(self.heads))
         return self
 
     @model_validator(mode="after")
-    def _sweep_searches_what_is_there(self) -> Self:
+    def _sweep_searches_known_keys(self) -> Self:
         heads = [f"val_{head}_{name}" for head in self.heads for name in ("loss", "accuracy")]
         require_known("sweep.metric", self.sweep.metric, ["val_loss", "val_mean_accuracy", *heads])
         content = self.model_dump(mode="json", exclude={"sweep"})
@@ -177,13 +184,13 @@ class Params(Section):
                 if part not in known:
                     raise ValueError(
                         f"sweep.search: no such parameter {key!r}.{suggest(part, known)} "
-                        "Name one of this file with dots between sections."
+                        "Use a key of this file, with dots between sections."
                     )
                 section = section[part]
         return self
 
     def recipe(self, phase: str) -> Recipe:
-        """Gives a phase with the policy, loss, optimizer and schedule that it names."""
+        """Returns a phase with its augmentation policy, loss, optimizer and schedule."""
         section = self.phases[phase]
         return Recipe(
             section,
@@ -195,7 +202,7 @@ class Params(Section):
         )
 
     def chain(self) -> list[str]:
-        """Lists the phases that lead to the one that is evaluated, and it, in order."""
+        """Lists the phases from the first one to the evaluated one, in order of training."""
         phases: list[str] = []
         phase = self.evaluation.phase
         while phase != INITIAL:
@@ -204,10 +211,10 @@ class Params(Section):
         return phases
 
     def change(self, changes: Mapping[str, Any]) -> "Params":
-        """Gives the same parameters with other values at dotted keys.
+        """Returns a copy with other values at dotted keys.
 
         Raises:
-            ParamsError: If they do not hang together any more; says which and why.
+            ParamsError: If the changed parameters are invalid; one line for each fault.
         """
         content = self.model_dump(mode="json")
         for key, value in changes.items():
@@ -223,13 +230,13 @@ def check_params(content: Any, name: str) -> Params:
     """Checks the content of a parameter file.
 
     Raises:
-        ParamsError: If a value is unknown, missing or wrong; one line for each fault.
+        ParamsError: If a key is unknown or missing, or a value is invalid; one line for each fault.
     """
     if not isinstance(content, dict):
         received = "an empty file" if content is None else type(content).__name__
         raise ParamsError(
             f"{name}: expected keys and values. Received: {received}. "
-            "Copy a file of recipes/ there."
+            "Copy a file from recipes/ there."
         )
     try:
         return Params.model_validate(content)

@@ -20,8 +20,9 @@ def read_params(path: Path) -> Params:
         The checked parameters.
 
     Raises:
-        ParamsError: If the file is missing, is no YAML, or has an unknown, missing or wrong value;
-            one line for each fault names the key, what was expected and what was received.
+        ParamsError: If the file is missing or is not YAML, if a key is unknown or missing, or if a
+            value is invalid. One line for each fault names the key, the expected and the received
+            value.
     """
     return check_params(read_yaml(path), path.name)
 
@@ -30,18 +31,19 @@ def read_yaml(path: Path) -> Any:
     """Reads a YAML 1.2 file.
 
     Raises:
-        ParamsError: If it is missing or is no YAML.
+        ParamsError: If it is missing or is not YAML.
     """
     try:
         return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(
-            f"{path}: no such file. Run in the project's folder, or copy a file of recipes/ there."
+            f"{path}: no such file. Run the command in the project's folder, or copy a file from "
+            "recipes/ there."
         ) from None
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ParamsError(
-            f"{path}:{line}: not valid YAML: {error.problem}. Mend the line."
+            f"{path}:{line}: not valid YAML: {error.problem}. Correct the line."
         ) from None
     except (YAMLError, UnicodeDecodeError, OSError) as error:
         raise ParamsError(f"{path}: cannot be read: {error}") from None

@@ -1,4 +1,4 @@
-"""Sections on registered models: their name, the gate, their card."""
+"""Sections for registered models: name, export, serving, gate and model card."""
 
 import re
 from typing import Annotated
@@ -16,11 +16,17 @@ from person_attributes.config.fields import (
 )
 
 _LONGEST_NAME = 255
-"""Letters of a name that every store of MLflow takes."""
+"""Length of a name that every MLflow store accepts, in characters."""
+
+PRETRAINED = "pretrained"
+"""The alias of the published network."""
 
 
 class GateParams(Section):
-    """When a challenger becomes the champion; all of it must hold, on the same rows."""
+    """When a challenger becomes the champion.
+
+    All conditions must hold. Both models are compared on the same rows.
+    """
 
     min_gain: Annotated[float, Field(ge=-1, le=1)]
     require_significance: bool
@@ -31,10 +37,10 @@ class GateParams(Section):
 
 
 class ServingParams(Section):
-    """What a served version answers, and how much a request may hold.
+    """Which heads a served version predicts, and the limits of a request.
 
-    `excluded_heads` are heads that it does not answer: they are left out of the exported network. With
-    `int8` the network is rounded to 8 bits by so many training rows, where the gate lets it.
+    `excluded_heads` are left out of the exported network. With `int8` the exported network is
+    quantized to 8 bits, calibrated on `int8_rows` training rows, if the gate accepts the result.
     """
 
     excluded_heads: Annotated[tuple[Identifier, ...], FROM_LIST]
@@ -46,7 +52,7 @@ class ServingParams(Section):
 
 
 class RegistryParams(Section):
-    """Under which name the model is registered, how its export is checked, and what it serves."""
+    """Name of the registered model, checks of its export, serving and gate."""
 
     model_name: Column
     alias: Identifier
@@ -69,9 +75,9 @@ class RegistryParams(Section):
             or name.endswith("\\")
         ):
             raise ValueError(
-                f"MLflow registers no model of this name: expected up to {_LONGEST_NAME} letters "
-                "without / : ? @, one kind of quotes at most, no dots in front and no backslash at "
-                f"the end. Received: {name!r}. Rename the model."
+                f"MLflow does not accept this model name: expected at most {_LONGEST_NAME} "
+                "characters without / : ? @, at most one kind of quotation mark, no leading dots "
+                f"and no trailing backslash. Received: {name!r}. Rename the model."
             )
         return name
 
@@ -80,14 +86,19 @@ class RegistryParams(Section):
     def _is_free_in_mlflow(cls, alias: str) -> str:
         if re.fullmatch(r"latest|v\d+", alias) or len(alias) > _LONGEST_NAME:
             raise ValueError(
-                f"MLflow sets no such alias: expected up to {_LONGEST_NAME} letters, and neither "
-                f"latest nor v with a number. Received: {alias!r}. Rename the alias."
+                f"MLflow does not accept this alias: expected at most {_LONGEST_NAME} characters, "
+                f"and neither latest nor v with a number. Received: {alias!r}. Rename the alias."
+            )
+        if alias == PRETRAINED:
+            raise ValueError(
+                f"{alias!r} is the alias of the published network. Expected another one for the "
+                "champion. Rename the alias."
             )
         return alias
 
 
 class CardParams(Section):
-    """What only people can say on the model card."""
+    """Statements on the model card that cannot be computed."""
 
     licence: Column
     intended_use: Column

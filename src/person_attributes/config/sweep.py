@@ -1,4 +1,4 @@
-"""Section on sweeps: which numbers are searched, how, and for how long."""
+"""Section for sweeps: search space, sampler, pruner and budget."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -8,7 +8,7 @@ from person_attributes.config.fields import FROM_LIST, Count, NotNegative, Secti
 
 
 class _RangeSearchParams(Section):
-    """What ranges share: they are drawn from evenly, or on a logarithmic scale."""
+    """Base of ranges, sampled uniformly on a linear or logarithmic scale."""
 
     low: float
     high: float
@@ -17,9 +17,9 @@ class _RangeSearchParams(Section):
     @model_validator(mode="after")
     def _is_range(self) -> Self:
         if self.low >= self.high:
-            raise ValueError("low is not below high; lower the one or raise the other")
+            raise ValueError("low must be below high; lower low or raise high")
         if self.scale == "log" and self.low <= 0:
-            raise ValueError("a logarithmic scale has no numbers below 0; raise low")
+            raise ValueError("low must be above 0 on a logarithmic scale; raise low")
         return self
 
 
@@ -30,7 +30,7 @@ class FloatSearchParams(_RangeSearchParams):
 
 
 class IntSearchParams(_RangeSearchParams):
-    """A whole number between `low` and `high`, both among them."""
+    """An integer from `low` to `high`, both included."""
 
     kind: Literal["int"]
     low: int
@@ -38,7 +38,7 @@ class IntSearchParams(_RangeSearchParams):
 
 
 class ChoiceSearchParams(Section):
-    """One of `choices`, whatever stands at that place of `params.yaml`."""
+    """One of `choices`, which may be values of any type."""
 
     kind: Literal["choice"]
     choices: Annotated[tuple[Any, ...], FROM_LIST, Field(min_length=1)]
@@ -50,14 +50,15 @@ SearchParams = Annotated[
 
 
 class SweepParams(Section):
-    """A search over parameters by Optuna.
+    """A hyperparameter search with Optuna.
 
-    Trials of one `name` belong together, also those of several processes. `metric` is one of the
-    last phase's, of its best epoch, such as `val_loss` or `val_pose_accuracy`. `pruner` ends trials
-    that fall behind: `median` those below the median, `hyperband` by successive halving. The first
-    `startup_trials` are drawn at random by `tpe`, and not ended by `median`. The sweep ends after
-    `trials`, or once `minutes` are over, whatever comes first; 0 minutes are no limit. `search` has
-    dotted keys of this file, or nothing where no sweep is meant.
+    Trials with the same `name` belong to one sweep, also across processes. `metric` is a metric of
+    the best epoch of the last phase, such as `val_loss` or `val_pose_accuracy`. `pruner` ends
+    trials that are worse than others: `median` compares with the median, `hyperband` uses
+    successive halving. `tpe` samples the first `startup_trials` at random, and `median` does not
+    end them. The sweep ends after `trials` trials or `minutes` minutes, whichever comes first; 0
+    minutes means no time limit. The keys of `search` are dotted keys of `params.yaml`; it may be
+    empty if no sweep is planned.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_. -]{0,99}$")]
@@ -74,5 +75,5 @@ class SweepParams(Section):
     def _grid_has_choices(self) -> Self:
         ranges = [key for key, search in self.search.items() if search.kind != "choice"]
         if self.sampler == "grid" and ranges:
-            raise ValueError(f"a grid needs choices, and {ranges[0]} is a range; list its values")
+            raise ValueError(f"grid needs choices, but {ranges[0]} is a range; list its values")
         return self

@@ -1,6 +1,7 @@
-"""Sections on training: what is done to images, how rates move, what is minimised, phase by phase.
+"""Sections for training: augmentation, losses, optimizers, schedules and phases.
 
-Phases name policies, optimizers, schedules and losses, each of them a section under its own name.
+A phase names an augmentation policy, a loss, an optimizer and a schedule. Each of these is a
+section of its own.
 """
 
 from dataclasses import dataclass
@@ -22,17 +23,17 @@ from person_attributes.config.fields import (
 )
 
 AugmenterParams = Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)]
-"""One augmenter: its name, and its arguments."""
+"""One augmenter: `{name: arguments}`."""
 
 
 class AugmentationParams(Section):
     """One augmentation policy.
 
-    `augmenters` are those of imgaug, applied in order, and `RandomErasing`; a list of two numbers
-    is a range to draw from. Then a share `mix_share` of all batches is mixed with itself in another
-    order: blended, with a weight drawn from Beta(`mixup`, `mixup`), or with a box of the other
-    image pasted in, its share drawn from Beta(`cutmix`, `cutmix`). Zero leaves a way out; a coin
-    decides where both are left.
+    `augmenters` are imgaug augmenters and `RandomErasing`, applied in order. A list of two numbers
+    is a range to sample from. Then the share `mix_share` of batches is mixed with a permutation of
+    itself. MixUp blends images with a weight drawn from Beta(`mixup`, `mixup`). CutMix pastes a box
+    whose share is drawn from Beta(`cutmix`, `cutmix`). 0 turns either off; if both are on, each
+    mixed batch uses one of them, with equal probability.
     """
 
     augmenters: Annotated[tuple[AugmenterParams, ...], FROM_LIST]
@@ -52,11 +53,11 @@ class AugmentationParams(Section):
 
 
 class _OptimizerParams(Section):
-    """What all optimizers share.
+    """Base of all optimizers.
 
-    `clip_norm` is the largest norm of all gradients together, 0 clips nothing. Gradients of
-    `accumulate` batches make one step. Validation and the weights that are kept take the
-    exponential moving average of the weights where `ema_momentum` is above 0.
+    `clip_norm` is the largest global norm of the gradients; 0 turns clipping off. One step uses the
+    gradients of `accumulate` batches. If `ema_momentum` is above 0, validation and the saved
+    weights use the exponential moving average of the weights.
     """
 
     clip_norm: NotNegative
@@ -74,7 +75,7 @@ class AdamParams(_OptimizerParams):
 
 
 class AdamWParams(_OptimizerParams):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), of kernels alone."""
+    """Adam with decoupled weight decay of kernels only (Loshchilov and Hutter 2019)."""
 
     kind: Literal["adamw"]
     beta_1: BelowOne
@@ -84,7 +85,7 @@ class AdamWParams(_OptimizerParams):
 
 
 class SgdParams(_OptimizerParams):
-    """Gradient descent with momentum, and decoupled weight decay of kernels alone."""
+    """Gradient descent with momentum and decoupled weight decay of kernels only."""
 
     kind: Literal["sgd"]
     momentum: BelowOne
@@ -96,13 +97,13 @@ OptimizerParams = Annotated[AdamParams | AdamWParams | SgdParams, Field(discrimi
 
 
 class ConstantParams(Section):
-    """The phase's learning rate, all along."""
+    """A constant learning rate."""
 
     kind: Literal["constant"]
 
 
 class PlateauParams(Section):
-    """Lowers the learning rate when the validation loss stands still."""
+    """Reduces the learning rate when the validation loss stops improving."""
 
     kind: Literal["plateau"]
     factor: Between
@@ -112,9 +113,9 @@ class PlateauParams(Section):
 
 
 class CosineParams(Section):
-    """Half a cosine down to `final_share` of the rate, after `warmup_epochs` of a straight rise.
+    """Linear warm-up over `warmup_epochs`, then cosine decay to `final_share` of the rate.
 
-    Loshchilov and Hutter 2017, without restarts; the warm-up is that of Goyal et al. 2017.
+    Loshchilov and Hutter 2017, without restarts; warm-up as in Goyal et al. 2017.
     """
 
     kind: Literal["cosine"]
@@ -123,10 +124,11 @@ class CosineParams(Section):
 
 
 class OneCycleParams(Section):
-    """Up to the phase's rate and far below the start, once a phase (Smith and Topin 2018).
+    """One cycle per phase (Smith and Topin 2018).
 
-    Rises over `warmup_share` of the phase from the rate divided by `start_divisor`, then falls to
-    that divided by `final_divisor`, both along half a cosine.
+    The rate starts at the phase's learning rate divided by `start_divisor`. It rises to the phase's
+    learning rate over `warmup_share` of the phase, then falls to the start divided by
+    `final_divisor`. Both follow half a cosine.
     """
 
     kind: Literal["one_cycle"]
@@ -136,26 +138,29 @@ class OneCycleParams(Section):
 
 
 class _CyclicalParams(Section):
-    """What cyclical rates share: from the phase's rate divided by `divisor` up to it, and back."""
+    """Base of cyclical rates between the phase's learning rate divided by `divisor` and itself."""
 
     divisor: Annotated[float, Field(ge=1)]
     cycle_epochs: Positive
 
 
 class TriangularParams(_CyclicalParams):
-    """Straight up and down, again and again (Smith 2017)."""
+    """Linear rise and fall in each cycle (Smith 2017)."""
 
     kind: Literal["triangular"]
 
 
 class Triangular2Params(_CyclicalParams):
-    """The same, half as high each time (Smith 2017)."""
+    """Like `triangular`, with half the amplitude in each following cycle (Smith 2017)."""
 
     kind: Literal["triangular2"]
 
 
 class ExpRangeParams(_CyclicalParams):
-    """The same, the height multiplied by `decay` each epoch (Smith 2017, there each batch)."""
+    """Like `triangular`, the amplitude multiplied by `decay` every epoch.
+
+    Smith 2017 multiplies it every batch.
+    """
 
     kind: Literal["exp_range"]
     decay: Annotated[float, Field(gt=0, le=1)]
@@ -174,14 +179,14 @@ ScheduleParams = Annotated[
 
 
 class LossParams(Section):
-    """What a phase minimises; the `loss` that is told stays the plain sum of cross-entropies.
+    """The objective of a phase; the reported `loss` is always the plain sum of cross-entropies.
 
-    `head_weighting`: `fixed` multiplies each head's loss by its number in `head_weights`, 1 where
-    it has none; `learned` weighs heads by their uncertainty (Kendall et al. 2018), beside those.
-    `label_smoothing` gives that share of each label to all classes (Szegedy et al. 2016).
-    `focal_gamma` plays down what is easy (Lin et al. 2017); 0 does not. `class_balance` is the beta
-    of class-balanced weights (Cui et al. 2019); 0 weighs classes alike, near 1 by one over their
-    number of training rows.
+    `head_weighting`: `fixed` multiplies the loss of each head by its number in `head_weights`, or
+    by 1 if it has none. `learned` also weights heads by their uncertainty (Kendall et al. 2018).
+    `label_smoothing` is the share of each label that is spread over all classes (Szegedy et al.
+    2016). `focal_gamma` is the gamma of the focal loss (Lin et al. 2017); 0 turns it off.
+    `class_balance` is the beta of class-balanced weights (Cui et al. 2019); 0 weights all classes
+    equally, and values near 1 weight them by their inverse number of training rows.
     """
 
     head_weighting: Literal["fixed", "learned"]
@@ -192,18 +197,19 @@ class LossParams(Section):
 
 
 class EarlyStoppingParams(Section):
-    """Ends a phase when the validation loss stands still."""
+    """Ends a phase when the validation loss stops improving."""
 
     patience: Count
     min_delta: NotNegative
 
 
 class TrainingParams(Section):
-    """What all phases share.
+    """Settings of all phases.
 
-    `precision` is what layers compute in; weights stay float32. `jit_compile` and `deterministic`
-    are for GPUs: XLA, and operations that repeat to the bit. A head whose validation loss ends less
-    than `min_prior_improvement` of it below the loss of the class shares is said to have learned nothing.
+    `precision` is the data type in which layers compute; weights are always float32. On GPUs,
+    `jit_compile` turns on XLA, and `deterministic` makes operations reproducible bit by bit. A head
+    is reported as no better than the class prior if its validation loss is less than the share
+    `min_prior_improvement` below the loss of the prior.
     """
 
     precision: Literal["float32", "bfloat16", "float16"]
@@ -220,10 +226,10 @@ def _check_trainable(value: Any) -> Any:
 
 
 class PhaseParams(Section):
-    """One link of the training chain.
+    """One phase of training.
 
-    `trainable` is `all`, the `heads` on a frozen backbone, or a number between 0 and 1: the heads
-    and that share of the backbone's layers, the last ones.
+    `trainable` is `all`, `heads` for a frozen backbone, or a number between 0 and 1: the heads and
+    that share of the backbone's layers, counted from the last one.
     """
 
     starts_from: Identifier
@@ -240,7 +246,7 @@ class PhaseParams(Section):
 
 @dataclass(frozen=True)
 class Recipe:
-    """One phase with everything that it names."""
+    """A phase with the sections that it names."""
 
     phase: PhaseParams
     augmentation: AugmentationParams
@@ -251,9 +257,10 @@ class Recipe:
 
 
 class LearningRateFinderParams(Section):
-    """The range test (Smith 2017): rates rise from `lowest` to `highest` over some batches.
+    """The learning-rate range test (Smith 2017).
 
-    Losses are smoothed with momentum `smoothing`; a loss of `divergence` times the least ends it.
+    The rate rises from `lowest` to `highest` over `batches` batches. Losses are smoothed with
+    momentum `smoothing`. The test ends when the loss exceeds `divergence` times the lowest loss.
     """
 
     lowest: Positive
@@ -265,20 +272,21 @@ class LearningRateFinderParams(Section):
     @model_validator(mode="after")
     def _rises(self) -> Self:
         if self.lowest >= self.highest:
-            raise ValueError("lowest is not below highest; lower the one or raise the other")
+            raise ValueError("lowest must be below highest; lower lowest or raise highest")
         return self
 
 
 Devices = Literal["one", "all", "hosts"]
-"""Who trains a phase."""
+"""Which devices train a phase."""
 
 
 class RuntimeParams(Section):
-    """How training runs here; nothing in it can change a result, and no stage depends on it.
+    """How training runs on this machine; it never changes a result, and no stage depends on it.
 
-    `devices` is one, all of this machine, or those of all hosts that the variable `TF_CONFIG`
-    names. `workers` are processes that make batches ahead, 0 is a thread. `tracking_minutes` is
-    how long the end of a phase waits for a tracking server that does not answer.
+    `devices` is `one`, `all` of this machine, or those of all `hosts` in the environment variable
+    `TF_CONFIG`. `workers` is the number of processes that prepare batches; 0 uses a thread.
+    `checkpoint_minutes` is the time between checkpoints. `tracking_minutes` is how long the end of
+    a phase waits for a tracking server that does not respond.
     """
 
     devices: Devices

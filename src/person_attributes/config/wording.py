@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with `params.yaml`, in one line for each fault."""
+"""Formats pydantic's validation errors on `params.yaml`, one line for each fault."""
 
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -22,11 +22,16 @@ RENAMED = {
     "smallest_slice": "min_slice_rows",
     "suspicious_per_head": "label_issues_per_head",
 }
-"""Keys of version 0.1, and what they are called now."""
+"""`{key in version 0.1: key in version 0.2}`."""
 
 
 def describe_fault(fault: Any, model: type[BaseModel]) -> str:
-    """Says one of pydantic's faults in one line: where, what, expected, received, what to do."""
+    """Formats one fault as a line: where, what, expected, received, what to do.
+
+    Args:
+        fault: An entry of `pydantic.ValidationError.errors()`.
+        model: The validated model.
+    """
     keys, known = _locate(fault["loc"], model)
     where = ".".join(keys)
     if fault["type"] == "extra_forbidden":
@@ -38,9 +43,9 @@ def describe_fault(fault: Any, model: type[BaseModel]) -> str:
             f"{where}: unknown key.{hint} Expected one of {', '.join(known)}. Rename or remove it."
         )
     if fault["type"] == "missing":
-        return f"{where}: missing. Add the key; recipes/ holds complete files."
+        return f"{where}: missing. Add the key; see recipes/ for complete files."
     if fault["type"] == "union_tag_not_found":
-        return f"{where}.kind: missing. Add the key; recipes/ holds complete files."
+        return f"{where}.kind: missing. Add the key; see recipes/ for complete files."
     if fault["type"] == "union_tag_invalid":
         expected = fault["ctx"]["expected_tags"].replace("'", "")
         return f"{where}.kind: expected one of {expected}. Received: {fault['ctx']['tag']}"
@@ -51,9 +56,9 @@ def describe_fault(fault: Any, model: type[BaseModel]) -> str:
 
 
 def _locate(location: tuple[Any, ...], model: type[BaseModel]) -> tuple[list[str], list[str]]:
-    """Gives the keys down to a fault, and the keys that are known beside the last one.
+    """Returns the path of keys to a fault, and the known keys of its section.
 
-    Pydantic puts the kind of a section between them where sections of several kinds may stand.
+    In a union of sections, pydantic inserts the kind of the section into the location.
     """
     keys: list[str] = []
     known: list[str] = []
@@ -77,7 +82,7 @@ def _locate(location: tuple[Any, ...], model: type[BaseModel]) -> tuple[list[str
 
 
 def _kinds(annotation: Any) -> dict[str, type[BaseModel]]:
-    """Lists the sections that a union tells apart by their `kind`; nothing of anything else."""
+    """Returns the sections of a discriminated union by their `kind`; empty for other types."""
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) not in (Union, UnionType):

@@ -1,1 +1,1 @@
-"""From annotated images to batches: sample, annotations, sources, split, packs, augmentation."""
+"""The data: sample, sources, annotations, records, split, packs, augmentation and batches."""

@@ -1,4 +1,4 @@
-"""From an annotations CSV to a checked table, every fault with its line."""
+"""Parses and validates an annotations CSV; every fault has its line."""
 
 import codecs
 import csv
@@ -34,14 +34,14 @@ FAULT_COLUMNS = ["row", "line", "image", "kind", "reason"]
 
 @dataclass(frozen=True)
 class Annotations:
-    """What an annotations file says.
+    """The content of an annotations file.
 
     Attributes:
-        table: All rows: index `row` (0 for the first below the header), columns `line` (where it
-            begins in the file), `image`, the kept columns, then a class name for each head, empty
-            where there is no label.
-        faults: What is wrong with rows: columns `row`, `line`, `image`, `kind` and `reason`; a row
-            may have several.
+        table: All rows. Index: `row` (0 is the first row below the header). Columns: `line` (first
+            line of the row in the file), `image`, the kept columns, then one column of class names
+            for each head; an empty cell is a missing label.
+        faults: All faults. Columns: `row`, `line`, `image`, `kind` and `reason`. A row may have
+            several faults.
     """
 
     table: pd.DataFrame
@@ -53,19 +53,20 @@ def read_annotations(
 ) -> Annotations:
     """Reads annotations and checks every label.
 
-    The file may be UTF-8 or, with a byte order mark, UTF-16; its columns may be parted by commas,
-    semicolons, tabs or bars; blanks around values do not count.
+    The encoding is UTF-8, or UTF-16 with a byte order mark. The delimiter is a comma, semicolon,
+    tab or bar. Whitespace around values is removed.
 
     Args:
         source: The folder or archive.
-        data: Which file and columns to read.
+        data: The file and the columns to read.
         heads: The label columns and their known classes.
 
     Returns:
-        Every row, and what is wrong with which.
+        All rows and their faults.
 
     Raises:
-        AnnotationsError: If the file or a column is missing, or it is no CSV file.
+        AnnotationsError: If the file or a column is missing, or if the file is not CSV. Correct
+            the file or `data` in `params.yaml`.
     """
     text = _read_text(source, data)
     names = {"image": data.image_column} | {name: name for name in data.keep_columns}
@@ -76,11 +77,11 @@ def read_annotations(
 
 
 def make_faults(table: pd.DataFrame, kind: str, reasons: Mapping[int, str]) -> pd.DataFrame:
-    """Makes faults of one kind.
+    """Creates faults of one kind.
 
     Args:
         table: `Annotations.table`.
-        kind: Such as `missing image`.
+        kind: The kind of fault, such as `missing image`.
         reasons: `{row: reason}`.
 
     Returns:
@@ -94,15 +95,15 @@ def make_faults(table: pd.DataFrame, kind: str, reasons: Mapping[int, str]) -> p
 def _read_text(source: Source, data: DataParams) -> str:
     if data.annotations not in source:
         raise AnnotationsError(
-            f"{data.source}: no file {data.annotations!r} in it. Expected the annotations CSV "
-            "there. Correct data.annotations in params.yaml."
+            f"{data.source}: contains no file {data.annotations!r}. Expected the annotations CSV. "
+            "Correct data.annotations in params.yaml."
         )
     megabytes = source.size(data.annotations) / 1e6
     if megabytes > data.limits.annotations_megabytes:
         raise AnnotationsError(
             f"{data.annotations}: {megabytes:.0f} MB. Expected at most "
             f"{data.limits.annotations_megabytes:g}. "
-            "Raise data.limits.annotations_megabytes in params.yaml if that is right."
+            "Raise data.limits.annotations_megabytes in params.yaml if the file is correct."
         )
     content = source.read(data.annotations)
     marks = (name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark))
@@ -118,16 +119,16 @@ def _read_text(source: Source, data: DataParams) -> str:
     if "\0" in text:
         line = text.partition("\0")[0].count("\n") + 1
         raise AnnotationsError(
-            f"{data.annotations}:{line}: a null character. Expected UTF-8 text, or UTF-16 with a "
-            "byte order mark. Save the file as UTF-8."
+            f"{data.annotations}:{line}: contains a null character. Expected UTF-8 text, or UTF-16 "
+            "with a byte order mark. Save the file as UTF-8."
         )
     return text
 
 
 def _parse(text: str, file: str, names: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Parses the columns that are needed, `{our name: name in the header}`, and finds odd rows."""
+    """Parses the needed columns, `{our name: name in the header}`, and finds malformed rows."""
     delimiter = _find_delimiter(text, names)
-    # Not StringIO, which takes four bytes for a character.
+    # Not StringIO: it uses four bytes per character.
     lines_of_text = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline="")
     reader = csv.reader(lines_of_text, delimiter=delimiter, strict=True)
     rows = _read_rows(reader, file)
@@ -135,38 +136,38 @@ def _parse(text: str, file: str, names: Mapping[str, str]) -> tuple[pd.DataFrame
     if first is None:
         raise AnnotationsError(f"{file}: empty. Expected a header and rows. Add annotations.")
     header = [name.strip() for name in first[1]]
-    places = [_find_column(column, header, names, file) for column in names.values()]
+    indices = [_find_column(column, header, names, file) for column in names.values()]
     columns: list[list[str]] = [[] for _ in names]
     lines: list[int] = []
-    odd: dict[int, str] = {}
+    malformed: dict[int, str] = {}
     for line, cells in rows:
         if len(cells) != len(header):
-            odd[len(lines)] = f"{len(cells)} values; the header has {len(header)}"
+            malformed[len(lines)] = f"{len(cells)} values; the header has {len(header)}"
             cells = (cells + [""] * len(header))[: len(header)]
         lines.append(line)
-        for column, place in zip(columns, places, strict=True):
-            column.append(sys.intern(_clean(cells[place])))
+        for column, index in zip(columns, indices, strict=True):
+            column.append(sys.intern(_clean(cells[index])))
     if not lines:
         raise AnnotationsError(f"{file}: no rows below the header. Add annotations.")
     table = pd.DataFrame({"line": lines} | dict(zip(names, columns, strict=True)))
     table.index.name = "row"
-    return table, make_faults(table, "malformed row", odd)
+    return table, make_faults(table, "malformed row", malformed)
 
 
 def _clean(cell: str) -> str:
-    """Takes blanks away, and gives line breaks the one form that is written and read back whole."""
+    """Removes surrounding whitespace, and normalizes line breaks to the form that pandas keeps."""
     return cell.strip().replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _find_delimiter(text: str, names: Mapping[str, str]) -> str:
-    """Chooses what parts the header into most of the columns that are needed."""
+    """Returns the delimiter that splits the header into most of the needed columns."""
     first = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
     needed = set(names.values())
 
     def count(delimiter: str) -> int:
         try:
             cells = next(csv.reader([first], delimiter=delimiter), [])
-        except csv.Error:  # told where the file is read
+        except csv.Error:  # reported by `_read_rows`
             return 0
         return len(needed & {cell.strip() for cell in cells})
 
@@ -174,7 +175,7 @@ def _find_delimiter(text: str, names: Mapping[str, str]) -> str:
 
 
 def _read_rows(reader: "_csv.Reader", file: str) -> Iterator[tuple[int, list[str]]]:
-    """Gives every row that is not blank, with the line where it begins."""
+    """Yields the rows that are not blank, each with its first line in the file."""
     line = 1
     try:
         for cells in reader:
@@ -183,8 +184,8 @@ def _read_rows(reader: "_csv.Reader", file: str) -> Iterator[tuple[int, list[str
             line = reader.line_num + 1
     except csv.Error as error:
         raise AnnotationsError(
-            f"{file}:{line}: not a CSV file: {error}. Look for a quote that is not closed in the "
-            "row that begins there."
+            f"{file}:{line}: not a CSV file: {error}. Look for an unclosed quotation mark in the "
+            "row that begins on this line."
         ) from None
 
 
@@ -194,7 +195,7 @@ def _find_column(column: str, header: Sequence[str], names: Mapping[str, str], f
     found = ", ".join(header)
     if column in header:
         raise AnnotationsError(
-            f"{file}:1: column {column!r} is there {header.count(column)} times. Expected it once. "
+            f"{file}:1: column {column!r} appears {header.count(column)} times. Expected it once. "
             f"Received: {found}. Rename or remove the others."
         )
     raise AnnotationsError(
@@ -205,7 +206,7 @@ def _find_column(column: str, header: Sequence[str], names: Mapping[str, str], f
 
 
 def _check_labels(table: pd.DataFrame, heads: Mapping[str, HeadParams]) -> pd.DataFrame:
-    """Holds rows against a schema: known classes, a name for each image, a label at least."""
+    """Validates rows: every class is known, every image has a name, every row has a label."""
     import pandera.pandas as pa
 
     known = {head: pa.Check.isin(["", *section.classes]) for head, section in heads.items()}
@@ -225,8 +226,8 @@ def _check_labels(table: pd.DataFrame, heads: Mapping[str, HeadParams]) -> pd.Da
 def _describe_failures(
     table: pd.DataFrame, heads: Mapping[str, HeadParams], failures: pd.DataFrame
 ) -> pd.DataFrame:
-    """Says the schema's failures in words, in the order of the rows."""
-    is_unlabelled = failures["check"] == _HAS_LABEL  # told for every column of the row
+    """Converts failures of the schema to faults."""
+    is_unlabelled = failures["check"] == _HAS_LABEL  # reported for every column of the row
     unlabelled = failures.loc[is_unlabelled, "index"].unique()
     by_column = failures[~is_unlabelled]
     unnamed = by_column.loc[by_column["column"] == "image", "index"]
@@ -252,22 +253,22 @@ def _describe_class(value: str, head: HeadParams) -> str:
 def find_copies(
     table: pd.DataFrame, keys: pd.Series, heads: Mapping[str, HeadParams]
 ) -> pd.DataFrame:
-    """Finds rows that speak of one image: the first is kept, unless their labels differ.
+    """Finds rows with the same image. The first one is kept, unless their labels differ.
 
     Args:
         table: `Annotations.table`.
-        keys: Of the rows that are good otherwise, indexed by row; equal for copies.
+        keys: A key for each row without another fault, indexed by row; equal for copies.
         heads: The label columns.
 
     Returns:
-        Rows of `Annotations.faults`: `repeated image`, or `conflicting labels` for all copies,
-        since nobody knows which is right.
+        Rows of `Annotations.faults`. The kind is `repeated image` for all copies but the first, or
+        `conflicting labels` for all copies if their labels differ.
     """
     copies = keys[keys.duplicated(keep=False)]
     is_first = ~copies.duplicated()
     lines = table.loc[copies.index, "line"]
     first = lines.groupby(copies).transform("first")
-    # The first row names the last: each conflict names another line than its own.
+    # A conflict must name another line: the first row names the last, all others the first.
     other = first.where(~is_first, lines.groupby(copies).transform("last"))
     labels = table.loc[copies.index, list(heads)].replace("", None)
     differs = labels.groupby(copies).transform("nunique").gt(1)

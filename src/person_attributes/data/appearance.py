@@ -1,4 +1,4 @@
-"""What an image looks like, in numbers: enough to find its copies and to tell the data's story."""
+"""Measures images: digest, size, brightness, sharpness, perceptual hash and thumbnail."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from person_attributes.data.images import BAR_TOLERANCE, find_inside
+from person_attributes.data.images import BAR_TOLERANCE, find_content_box
 
 THUMBNAIL_SIZE = 64
 """Height and width of a thumbnail, in pixels."""
@@ -16,16 +16,16 @@ THUMBNAIL_SIZE = 64
 
 @dataclass(frozen=True)
 class Appearance:
-    """What an image looks like without its padding.
+    """Measurements of an image; all but digest, width and height ignore its padding.
 
     Attributes:
         digest: SHA-256 of the file.
         width: In pixels, padding included.
         height: In pixels, padding included.
-        brightness: Mean grey, 0 to 1.
-        sharpness: Variance of the Laplacian (Pech-Pacheco et al. 2000), of grey levels; blurred
-            images have little.
-        hash: 64 bits of perceptual hash, as 16 hexadecimal digits.
+        brightness: Mean grey level, 0 to 1.
+        sharpness: Variance of the Laplacian of grey levels (Pech-Pacheco et al. 2000); low for
+            blurred images.
+        hash: Perceptual hash of 64 bits, as 16 hexadecimal digits.
         thumbnail: (64, 64) uint8 grey.
     """
 
@@ -39,14 +39,11 @@ class Appearance:
 
 
 def describe_image(content: bytes, image: Image.Image) -> Appearance:
-    """Describes an image.
+    """Measures an image.
 
     Args:
         content: The bytes of its file.
         image: The decoded image, RGB.
-
-    Returns:
-        Its digest, size, light, sharpness, perceptual hash and thumbnail.
     """
     import imagehash
 
@@ -65,17 +62,17 @@ def describe_image(content: bytes, image: Image.Image) -> Appearance:
 
 
 def trim_padding(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Cuts off even borders, such as the bars beside a person; they would make all images alike.
+    """Cuts off borders of one colour, which would make padded images similar to each other.
 
     Args:
         grey: (height, width) grey image.
 
     Returns:
-        The part inside; all of it where the image is even everywhere.
+        The image without its borders; the whole image if it has one colour only.
     """
     corner = int(grey[0, 0])
-    inside = find_inside(np.abs(grey.astype(np.int16) - corner) > BAR_TOLERANCE)
-    if inside is None:
+    box = find_content_box(np.abs(grey.astype(np.int16) - corner) > BAR_TOLERANCE)
+    if box is None:
         return grey
-    left, top, right, bottom = inside
+    left, top, right, bottom = box
     return np.ascontiguousarray(grey[top:bottom, left:right])

@@ -1,4 +1,4 @@
-"""Where a user's files come from: a folder or a `.zip`, read in place and never written."""
+"""Read-only access to the user's files in a folder or a `.zip` archive."""
 
 import lzma
 import re
@@ -19,43 +19,43 @@ _BROKEN_ARCHIVE = (
     lzma.LZMAError,
     struct.error,
     EOFError,
-    NotImplementedError,  # a way of packing that Python lacks
+    NotImplementedError,  # a compression method that Python does not support
     OSError,
     OverflowError,
     RuntimeError,
     ValueError,
 )
-"""What `zipfile` raises, depending on where the bytes are wrong."""
+"""All errors that `zipfile` raises on broken archives."""
 
 _ENCRYPTED = 0x1
-"""The bit of a member's flags that says so."""
+"""Bit of a member's flags."""
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
 class Source(Protocol):
-    """A read-only collection of named files; it can be sent to another process."""
+    """A read-only collection of named files; it can be pickled for another process."""
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is a file of that name."""
+        """Whether a file with this name exists."""
 
     def size(self, name: str) -> int:
         """Returns the number of bytes of a file.
 
         Raises:
-            SourceError: If there is none.
+            SourceError: If it does not exist.
         """
 
     def read(self, name: str) -> bytes:
         """Returns the bytes of a file.
 
         Raises:
-            SourceError: If they cannot be read.
+            SourceError: If it cannot be read.
         """
 
 
 class FolderSource:
-    """The files below a folder; links that lead out of it are not followed."""
+    """The files in a folder and its subfolders; links to files outside are ignored."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
@@ -64,7 +64,7 @@ class FolderSource:
         try:
             path = (self._root / str(name)).resolve()
             return path.is_relative_to(self._root) and path.is_file()
-        except (OSError, ValueError, RuntimeError):  # too long, a null byte, a circle of links
+        except (OSError, ValueError, RuntimeError):  # too long, a null byte, circular links
             return False
 
     def size(self, name: str) -> int:
@@ -81,24 +81,25 @@ class FolderSource:
 
 
 class ZipSource:
-    """The members of a zip archive, below its one top folder where it has one.
+    """The members of a zip archive; a single top folder is removed from their names.
 
-    They are read in memory, one at a time: nothing is unpacked onto the disk.
+    Members are decompressed in memory, one at a time. Nothing is written to the disk.
     """
 
     def __init__(self, path: Path, limits: LimitsParams) -> None:
         """Opens the archive and checks the list of its members.
 
         Raises:
-            SourceError: If it is no archive, or if it names, links, encrypts or claims what it
-                should not; make it anew, or raise the limit.
+            SourceError: If it is not a zip archive, if a member is encrypted, a link, a duplicate
+                or outside the archive, or if a limit is exceeded. Create the archive again, or
+                raise the limit.
         """
         self._path, self._limits = path, limits
         try:
             self._archive = zipfile.ZipFile(path)
         except _BROKEN_ARCHIVE as error:
             raise SourceError(
-                f"{path}: not a readable zip archive: {error}. Make the archive anew."
+                f"{path}: not a readable zip archive: {error}. Create the archive again."
             ) from None
         members = [info for info in self._archive.infolist() if not _is_ignored(info)]
         _check_members(path, members, limits)
@@ -126,21 +127,21 @@ class ZipSource:
         info = self._members[_normalize(name)]
         try:
             with self._archive.open(info) as file:
-                # Bounded: where the archive claims too little, no more than that is unpacked.
+                # Bounded, because a malicious archive may declare too small a size.
                 return file.read(info.file_size + 1)
         except _BROKEN_ARCHIVE as error:
-            raise SourceError(f"{name}: cannot be unpacked: {error}") from None
+            raise SourceError(f"{name}: cannot be decompressed: {error}") from None
 
 
 def _normalize(name: str) -> str:
-    """Takes out what means nothing in a path: `a//./b` is `a/b`."""
+    """Normalizes a path: `a//./b` becomes `a/b`."""
     return "/".join(PurePosixPath(name).parts)
 
 
 def _is_ignored(info: zipfile.ZipInfo) -> bool:
-    """Leaves out folders and what macOS puts beside the files."""
+    """Whether a member is a folder or metadata of macOS."""
     parts = PurePosixPath(info.filename).parts
-    is_folder = info.filename.endswith("/")  # `is_dir` fails on a member without a name
+    is_folder = info.filename.endswith("/")  # `is_dir` fails if the name is empty
     return is_folder or not parts or parts[0] == "__MACOSX" or parts[-1] == ".DS_Store"
 
 
@@ -148,28 +149,30 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo], limits: LimitsPar
     if len(members) > limits.members:
         raise SourceError(
             f"{path}: {len(members)} members. Expected at most {limits.members}. "
-            "Raise data.limits.members in params.yaml if that is right."
+            "Raise data.limits.members in params.yaml if the archive is correct."
         )
     gigabytes = sum(info.file_size for info in members) / 1e9
     if gigabytes > limits.unpacked_gigabytes:
         raise SourceError(
-            f"{path}: {gigabytes:.1f} GB when unpacked. Expected at most "
+            f"{path}: {gigabytes:.1f} GB when decompressed. Expected at most "
             f"{limits.unpacked_gigabytes}. "
-            "Raise data.limits.unpacked_gigabytes in params.yaml if that is right."
+            "Raise data.limits.unpacked_gigabytes in params.yaml if the archive is correct."
         )
     counts = Counter(_normalize(info.filename) for info in members)
     for info in members:
         name = _normalize(info.filename)
-        if fault := _find_fault(info) or ("is there twice" if counts[name] > 1 else ""):
-            raise SourceError(f"{path}: member {name!r} {fault}. Make the archive anew without it.")
+        if fault := _find_fault(info) or ("appears twice" if counts[name] > 1 else ""):
+            raise SourceError(
+                f"{path}: member {name!r} {fault}. Create the archive again without it."
+            )
 
 
 def _find_fault(info: zipfile.ZipInfo) -> str:
-    """Says what is wrong with a member, or nothing."""
+    """Describes what is wrong with a member; empty if nothing is."""
     if info.filename.startswith(("/", "\\")) or _DRIVE.match(info.filename):
         return "has an absolute path"
     if ".." in re.split(r"[/\\]", info.filename):
-        return "leads out of the archive by '..'"
+        return "is outside the archive because of '..'"
     if stat.S_ISLNK(info.external_attr >> 16):
         return "is a link"
     if info.flag_bits & _ENCRYPTED:
@@ -182,20 +185,20 @@ def open_source(path: Path, limits: LimitsParams) -> Source:
 
     Args:
         path: A folder, or a file that ends in `.zip`.
-        limits: How many members an archive may have, and how large they may be.
+        limits: Limits on the number and the size of an archive's members.
 
     Returns:
-        The files in it, named by their path relative to the folder or the archive's top folder.
+        The files, named by their path relative to the folder or to the archive's top folder.
 
     Raises:
-        SourceError: If there is nothing at that path, or it is neither; correct `data.source`. If
-            it is an archive that cannot be trusted; the message names the member.
+        SourceError: If the path does not exist or is neither a folder nor a `.zip`; correct
+            `data.source`. Also if the archive is unsafe; the message names the member.
     """
     if path.is_dir():
         return FolderSource(path)
     if path.is_file() and path.suffix.lower() == ".zip":
         return ZipSource(path, limits)
-    received = "a file of another kind" if path.exists() else "nothing there"
+    received = "another type of file" if path.exists() else "no such path"
     raise SourceError(
         f"{path}: expected a folder or a .zip file. Received: {received}. "
         "Correct data.source in params.yaml."

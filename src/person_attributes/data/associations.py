@@ -1,4 +1,4 @@
-"""How labels go together, and where they contradict themselves."""
+"""Co-occurrence of labels, and agreement of labels between near-duplicates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,26 +9,26 @@ import pandas as pd
 
 from person_attributes.labels import LabelMap
 
-_SELDOM = 0.5
-"""As often as by chance; what is less than that is seldom."""
+_MAX_LIFT = 0.5
+"""A pair is unusual if its count is below this share of the expected count."""
 
-_LEAST_RESIDUAL = -2.0
-"""About the 2 % that chance alone would bring."""
+_MAX_RESIDUAL = -2.0
+"""A pair is unusual if its Pearson residual is lower; about 2 % of residuals are, by chance."""
 
 OneHot = Mapping[str, npt.NDArray[np.float32]]
-"""`{head: (n, classes)}` of zeros and ones."""
+"""`{head: (n, classes)}` of 0 and 1."""
 
 
 @dataclass(frozen=True)
 class UnusualPair:
-    """Two classes that go together far less often than chance would have it.
+    """Two classes that occur together far less often than expected.
 
     Attributes:
         first: Head and class.
         second: Head and class.
-        count: Rows with both.
-        expected: Rows with both, if the heads had nothing to do with each other.
-        positions: The records with both.
+        count: Number of rows with both.
+        expected: Expected number of rows with both, if the heads were independent.
+        positions: Positions of the records with both.
     """
 
     first: tuple[str, str]
@@ -41,14 +41,16 @@ class UnusualPair:
 def count_pairs(
     targets: OneHot,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Counts the rows that have each two classes of different heads, among those with both labels.
+    """Counts the rows with each pair of classes of different heads.
+
+    Rows that lack one of the two labels are ignored.
 
     Args:
         targets: One-hot labels.
 
     Returns:
-        The counts and what chance would give, (classes, classes) over all heads end to end; not a
-        number within a head.
+        The counts, and the expected counts if heads were independent. Both have shape (classes,
+        classes), over all classes of all heads, and NaN for two classes of the same head.
     """
     one_hot = np.concatenate(list(targets.values()), axis=1).astype(np.float64)
     is_labelled = np.concatenate(
@@ -67,17 +69,19 @@ def count_pairs(
 
 
 def find_unusual_pairs(targets: OneHot, label_map: LabelMap, count: int) -> list[UnusualPair]:
-    """Finds the classes that are seldom together, but are: label errors gather there.
+    """Finds pairs of classes that occur together far less often than expected.
+
+    Label errors are frequent among their rows.
 
     Args:
         targets: One-hot labels.
-        label_map: Names their columns.
-        count: How many pairs to give.
+        label_map: The heads and classes of the targets.
+        count: Maximum number of pairs.
 
     Returns:
-        The pairs with the smallest count for what chance would give, of those that have less than
-        half of it and are rarer than chance explains: whose Pearson residual, (count - expected) /
-        sqrt(expected), is below -2.
+        Pairs with a count above 0 and below half of the expected count, and with a Pearson
+        residual, (count - expected) / sqrt(expected), below -2. The pair with the lowest ratio of
+        count to expected count comes first.
     """
     names = [(head, name) for head in label_map.heads for name in label_map.classes[head]]
     one_hot = np.concatenate([targets[head] for head in label_map.heads], axis=1)
@@ -85,7 +89,7 @@ def find_unusual_pairs(targets: OneHot, label_map: LabelMap, count: int) -> list
     with np.errstate(divide="ignore", invalid="ignore"):
         lift = counts / expected
         residuals = (counts - expected) / np.sqrt(expected)
-    is_unusual = (counts > 0) & (lift < _SELDOM) & (residuals < _LEAST_RESIDUAL)
+    is_unusual = (counts > 0) & (lift < _MAX_LIFT) & (residuals < _MAX_RESIDUAL)
     lift[~is_unusual | np.tri(len(lift), dtype=bool)] = np.inf
     order = np.argsort(lift, axis=None, kind="stable")[: min(count, np.isfinite(lift).sum())]
     pairs = []
@@ -104,7 +108,7 @@ def find_unusual_pairs(targets: OneHot, label_map: LabelMap, count: int) -> list
 
 
 def compare_labels(records: pd.DataFrame, pairs: pd.DataFrame, heads: list[str]) -> pd.DataFrame:
-    """Compares the labels of near-duplicates: where people disagree on what is nearly one picture.
+    """Compares the labels of near-duplicates, as a measure of label noise.
 
     Args:
         records: Checked records.
@@ -112,8 +116,8 @@ def compare_labels(records: pd.DataFrame, pairs: pd.DataFrame, heads: list[str])
         heads: The label columns.
 
     Returns:
-        A row for each head: `pairs` with both labels, `agree`, and `share`, which tells how noisy
-        the labels are.
+        A row for each head: `pairs` (pairs in which both images have a label), `agree` (pairs with
+        equal labels) and `share` (`agree` / `pairs`).
     """
     first = records.loc[pairs["first"], heads].reset_index(drop=True)
     second = records.loc[pairs["second"], heads].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Random changes to training images, by imgaug on `uint8`, reproducible from a seed."""
+"""Augmentation of training images with imgaug, reproducible from a seed."""
 
 import inspect
 import warnings
@@ -14,26 +14,25 @@ from person_attributes.errors import ParamsError, suggest
 from person_attributes.framing import height_and_width
 
 _TRIES = 4
-"""How often a policy is tried where it is checked: parts of it may be left to chance."""
+"""Number of seeds with which a policy is checked, because augmenters may act at random."""
 
 _CHOICE = "choice"
-"""Key of a list to choose from, where a list of two numbers would be a range."""
+"""Key of a list of choices, to distinguish it from a list of two numbers, which is a range."""
 
 
 class Augmenter:
-    """Applies one policy to batches.
+    """Applies one augmentation policy to batches.
 
-    What is drawn depends on the seed of a call alone, never on earlier calls.
+    The result depends only on the images and the seed of a call, not on earlier calls.
     """
 
     def __init__(self, policy: AugmentationParams) -> None:
         """Builds the augmenters.
 
         Raises:
-            ParamsError: If imgaug has none of that name, or not with those arguments; correct
-                params.yaml.
+            ParamsError: If an augmenter or one of its arguments is unknown; correct `params.yaml`.
         """
-        # A pool of threads would not outlive the fork of a worker process, and images are small.
+        # OpenCV's threads do not survive a fork, and images are too small to need them.
         cv2.setNumThreads(0)
         self._pipeline = _import_imgaug().augmenters.Sequential(_build_all(policy.augmenters))
 
@@ -41,28 +40,29 @@ class Augmenter:
         """Augments a batch.
 
         Args:
-            images: (n, size, size, 3) uint8; left as they are.
-            seed: Decides everything that is drawn.
+            images: (n, height, width, 3) uint8; not modified.
+            seed: Seed of all random choices.
 
         Returns:
             New images of the same shape and dtype.
         """
         self._pipeline.seed_(seed)
-        # A list: imgaug copies an array several times on its way.
+        # A list, because imgaug copies an array several times.
         return np.stack(self._pipeline.augment_images(list(images)))
 
 
 def check_policies(
     policies: Mapping[str, AugmentationParams], image_sizes: Sequence[int | str]
 ) -> None:
-    """Builds every policy and tries its augmenters on some noise, several times.
+    """Builds every policy and applies its augmenters to random images, with several seeds.
 
     Args:
-        policies: By name.
-        image_sizes: Of images that they are meant for, in pixels.
+        policies: `{name: policy}`.
+        image_sizes: The sizes of the training images, as in `params.yaml`.
 
     Raises:
-        ParamsError: If one cannot be built, fails, or changes the shape of an image; says where.
+        ParamsError: If an augmenter cannot be built, fails, or changes the shape of an image. The
+            message names it; correct its arguments.
     """
     random = np.random.default_rng(0)
     shapes = [(8, *height_and_width(image_size), 3) for image_size in image_sizes]
@@ -74,24 +74,24 @@ def check_policies(
                 augmenter = Augmenter(policy.model_copy(update={"augmenters": (entry,)}))
                 for images in noise:
                     for seed in range(_TRIES):
-                        _refuse_unless_alike(images, augmenter(images, seed))
+                        _check_shape(images, augmenter(images, seed))
             except ParamsError as error:
                 raise ParamsError(f"{where}: {error}") from None
-            except Exception as error:  # imgaug asserts, and raises whatever NumPy does
+            except Exception as error:  # imgaug raises AssertionError and any error of NumPy
                 reason = str(error).partition("\n")[0] or type(error).__name__
                 raise ParamsError(f"{where}: {reason[:200]}. Correct its arguments.") from None
 
 
-def _refuse_unless_alike(images: Images, augmented: Images) -> None:
+def _check_shape(images: Images, augmented: Images) -> None:
     if augmented.shape != images.shape or augmented.dtype != np.uint8:
         raise ParamsError(
-            f"changes images to {augmented.shape[1:]} {augmented.dtype}. Expected augmenters that "
-            "keep their size and type. Remove it."
+            f"changes images to {augmented.shape[1:]} {augmented.dtype}. Expected an augmenter "
+            "that keeps their shape and dtype. Remove it."
         )
 
 
 def _import_imgaug() -> Any:
-    """Imports imgaug 0.4.0, which still uses names that NumPy 1.24 and 2 took away."""
+    """Imports imgaug 0.4.0, which uses names that NumPy removed in versions 1.24 and 2."""
     kinds = {
         "float": [np.float16, np.float32, np.float64],
         "int": [np.int8, np.int16, np.int32, np.int64],
@@ -113,12 +113,12 @@ def _build_all(entries: Sequence[AugmenterParams]) -> list[Any]:
 
 
 def _build(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Builds one augmenter from its name and arguments; augmenters may stand in arguments."""
+    """Builds one augmenter from its name and arguments; arguments may contain augmenters."""
     known = _known_augmenters()
     if name not in known:
         raise ParamsError(
-            f"imgaug has no augmenter of that name.{suggest(name, list(known))} See "
-            "https://imgaug.readthedocs.io for its list."
+            f"imgaug has no augmenter of this name.{suggest(name, list(known))} See "
+            "https://imgaug.readthedocs.io for the list."
         )
     accepted = [key for key in inspect.signature(known[name]).parameters if key != "self"]
     for key in arguments:
@@ -133,10 +133,10 @@ def _build(name: str, arguments: Mapping[str, Any]) -> Any:
 
 
 def _convert(value: Any) -> Any:
-    """Turns what YAML can say into what imgaug takes.
+    """Converts a value of `params.yaml` to an argument of imgaug.
 
-    A list of two numbers becomes a range, `{choice: [...]}` a list to choose from, and a list of
-    augmenters those augmenters.
+    A list of two numbers becomes a range (a tuple), `{choice: [...]}` becomes a list of choices,
+    and a list of augmenters is built.
     """
     if isinstance(value, Mapping):
         if set(value) == {_CHOICE}:
@@ -161,7 +161,7 @@ def _is_augmenter(value: Any) -> bool:
 
 
 def _known_augmenters() -> dict[str, Any]:
-    """Lists imgaug's augmenters by name, and the one that is ours."""
+    """Returns the augmenters of imgaug and `RandomErasing` by name."""
     augmenters = _import_imgaug().augmenters
     known = {
         name: value
@@ -172,25 +172,28 @@ def _known_augmenters() -> dict[str, Any]:
 
 
 def _make_random_erasing(p: float, area: tuple[float, float], aspect: tuple[float, float]) -> Any:
-    """Makes an augmenter that fills rectangles with noise (Zhong et al. 2017).
+    """Builds an augmenter that fills a random rectangle with noise (Zhong et al. 2017).
 
-    imgaug's `Cutout` knows no aspect and no noise of single pixels.
+    `Cutout` of imgaug supports neither an aspect ratio nor noise per pixel.
 
     Args:
-        p: Share of the images that are changed.
-        area: Least and largest area of the rectangle, as a share of the image.
-        aspect: Least and largest height over width.
+        p: Share of images that are changed, 0 to 1.
+        area: Smallest and largest area of the rectangle, as a share of the image.
+        aspect: Smallest and largest ratio of height to width.
+
+    Raises:
+        ParamsError: If a value is out of range; correct it in `params.yaml`.
     """
-    is_right = (
+    is_valid = (
         0 <= p <= 1
         and len(area) == len(aspect) == 2
         and 0 < area[0] <= area[1] <= 1
         and 0 < aspect[0] <= aspect[1]
     )
-    if not is_right:
+    if not is_valid:
         raise ParamsError(
-            "expected p from 0 to 1, area from 0 to 1 and aspect above 0, each from the lower to "
-            f"the higher. Received: p {p}, area {list(area)}, aspect {list(aspect)}"
+            "expected p from 0 to 1, area as [low, high] from 0 to 1, and aspect as [low, high] "
+            f"above 0. Received: p {p}, area {list(area)}, aspect {list(aspect)}"
         )
 
     class RandomErasing(_import_imgaug().augmenters.Augmenter):  # type: ignore[misc]
@@ -218,7 +221,7 @@ def _erase(image: Any, area: float, aspect: float, random: np.random.Generator) 
 
 
 def _fit_box(area: float, aspect: float, height: int, width: int) -> tuple[int, int]:
-    """Gives the height and width in pixels of a box, no larger than the image."""
+    """Returns the height and width of a box in pixels, limited to the size of the image."""
     box_height = min(height, max(1, round(np.sqrt(area * aspect))))
     box_width = min(width, max(1, round(np.sqrt(area / aspect))))
     return box_height, box_width

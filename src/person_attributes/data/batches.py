@@ -1,4 +1,4 @@
-"""Batches for Keras, drawn as a pure function of (seed, epoch, batch)."""
+"""Batches for Keras; each is a pure function of seed, epoch and batch number."""
 
 import copy
 import math
@@ -14,25 +14,25 @@ from person_attributes.data.augment import Augmenter
 from person_attributes.data.mixing import ByHead, Mixer
 
 Batch = tuple[npt.NDArray[Any], ByHead, ByHead]
-"""Images, one-hot targets and weights: 0 where a row has no label of a head."""
+"""Images, one-hot targets, and sample weights, which are 0 where a label is missing."""
 
 
 class ImageBatches(keras.utils.PyDataset):
     """A `PyDataset` over rows of a pack.
 
-    Rows are shuffled here and not by `fit`: Keras shuffles by a counter that starts at zero after a
-    resume, and peeks at two batches before the first epoch. Use with `shuffle=False` and set
-    `epoch` before each epoch.
+    This class shuffles rows instead of `fit`, because Keras shuffles by a counter that restarts at
+    0 after a resume, and reads two batches before the first epoch. Call `fit` with `shuffle=False`
+    and set `epoch` before each epoch.
 
-    A row whose target of a head is all zeros has no label there and weighs nothing. The others of
-    that head weigh so much more that its loss, averaged over batches, is the mean over labels.
+    A target of all zeros is a missing label, with weight 0. The other rows of that head get a
+    higher weight, so that the loss of the head is the mean over its labels.
 
     Attributes:
-        images: (n, ...), aligned with the pack: its images, or features in their place.
+        images: (n, ...) images or features, aligned with the pack.
         targets: `{head: (n, classes)}`, aligned with `images`.
-        positions: The rows to serve.
-        batch_size: Images per batch; the last batch is smaller where rows do not divide.
-        first_batch: Where the epoch begins: set above 0 to go on inside an epoch.
+        positions: Positions of the rows to serve.
+        batch_size: Images per batch; the last batch may be smaller.
+        first_batch: The first batch of the epoch; above 0 to resume within an epoch.
     """
 
     def __init__(
@@ -47,21 +47,21 @@ class ImageBatches(keras.utils.PyDataset):
         seed: int | None,
         workers: int = 0,
     ) -> None:
-        """Describes the batches; reads no image yet.
+        """Defines the batches without reading images.
 
         Args:
-            images: (n, size, size, 3) uint8, usually mapped from disk.
-            targets: `{head: (n, classes) float32}`, aligned with `images`; zeros: no label.
-            positions: The rows to serve.
+            images: (n, height, width, 3) uint8, usually mapped from the disk.
+            targets: `{head: (n, classes) float32}`, aligned with `images`; a missing label is all
+                zeros.
+            positions: Positions of the rows to serve.
             batch_size: Images per batch.
-            augmenter: Changes the images, or None to leave them.
-            mixer: Mixes images of a batch with each other, and their targets, or None.
-            seed: Shuffles and augments, or None to keep the order of `positions`.
-            workers: Processes that make batches ahead; 0 makes them in a thread of this one. It
-                changes nothing in the batches.
+            augmenter: Augments images; None for no augmentation.
+            mixer: Mixes images and targets within a batch; None for no mixing.
+            seed: Seed of shuffling and augmentation; None keeps the order of `positions`.
+            workers: Processes that prepare batches; 0 uses a thread. The batches are the same.
         """
         if multiprocessing.get_start_method() != "fork":
-            workers = 0  # macOS: a process that is not forked would need a copy of all images
+            workers = 0  # a spawned process, as on macOS, would need a copy of all images
         super().__init__(workers=max(workers, 1), use_multiprocessing=workers > 0)
         self.images = images
         self.targets = targets
@@ -76,7 +76,7 @@ class ImageBatches(keras.utils.PyDataset):
 
     @property
     def epoch(self) -> int:
-        """The epoch to serve; setting it draws the order of its rows."""
+        """The epoch to serve; setting it shuffles the rows."""
         return self._epoch
 
     @epoch.setter
@@ -98,11 +98,11 @@ class ImageBatches(keras.utils.PyDataset):
 
     @property
     def is_augmented(self) -> bool:
-        """Whether an image differs from epoch to epoch."""
+        """Whether images differ between epochs."""
         return self._augmenter is not None or self._mixer is not None
 
     def with_images(self, images: npt.NDArray[Any]) -> Self:
-        """Gives the same batches of other images, or of features, as they are."""
+        """Returns the same batches of other images or of features, without augmentation."""
         batches = copy.copy(self)
         batches.images, batches._augmenter, batches._mixer = images, None, None
         batches.workers, batches.use_multiprocessing = 1, False
@@ -131,7 +131,7 @@ class ImageBatches(keras.utils.PyDataset):
 def _weigh(
     target: npt.NDArray[np.float32], positions: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.float32]:
-    """Weighs rows: 0 without a label, 1 where all of `positions` have one, else more."""
+    """Returns sample weights: 0 without a label, else rows divided by labels of `positions`."""
     is_labelled = target.max(axis=1) > 0
     labels = max(int(is_labelled[positions].sum()), 1)
     weights: npt.NDArray[np.float32] = (is_labelled * (len(positions) / labels)).astype(np.float32)

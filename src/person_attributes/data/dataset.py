@@ -1,4 +1,4 @@
-"""Records, targets, split and images of one project, aligned."""
+"""The dataset of a project: aligned records, targets, split and images."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,9 +20,9 @@ class Part:
     """The rows of one part of the split.
 
     Attributes:
-        rows: Their numbers.
-        positions: Where they lie in the records, and so in targets and images.
-        targets: `{head: (n, classes)}`, those rows alone.
+        rows: Row numbers.
+        positions: Positions of the rows in records, targets and images.
+        targets: `{head: (n, classes)}` of these rows.
     """
 
     rows: tuple[int, ...]
@@ -32,11 +32,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the stages after `pack` read; each file is read when it is first asked for.
+    """The data that stages after `pack` read; each file is read on first access.
 
     Attributes:
         workspace: The project.
-        image_size: Of its images, as `params.yaml` has it.
+        image_size: Size of the images, as in `params.yaml`.
     """
 
     workspace: Workspace
@@ -54,7 +54,10 @@ class Dataset:
 
     @cached_property
     def targets(self) -> dict[str, npt.NDArray[np.float32]]:
-        """One-hot labels, `{head: (n, classes)}` in the order of the records; zeros: no label."""
+        """One-hot labels, `{head: (n, classes)}`, in the order of the records.
+
+        A missing label is all zeros.
+        """
         one_hot = pd.read_csv(self.workspace.one_hot, index_col="row").to_numpy(np.float32)
         class_counts = self.label_map.class_counts
         parts = np.split(one_hot, np.cumsum(list(class_counts.values()))[:-1], axis=1)
@@ -62,28 +65,28 @@ class Dataset:
 
     @cached_property
     def split(self) -> Split:
-        """The rows of each part."""
+        """The row numbers of each part."""
         return Split.read(self.workspace.split)
 
     @cached_property
     def images(self) -> Images:
-        """The pack of this size, in the order of the records."""
+        """The images of this size, in the order of the records."""
         return open_pack(self.workspace.pack(self.image_size))
 
     def find(self, rows: tuple[int, ...]) -> npt.NDArray[np.intp]:
-        """Finds where rows lie.
+        """Returns the positions of rows in the records.
 
         Raises:
-            SplitError: If a row is no record; the split is older than the records: run it again.
+            SplitError: If a row is not among the records; run the stage `split` again.
         """
         return find_positions(self.records, rows)
 
     def part(self, name: str) -> Part:
-        """Gives a part of the split; one without rows where nothing was held back for it."""
+        """Returns a part of the split; without rows if the split has no such part."""
         return self.select(self.split.parts.get(name, ()))
 
     def select(self, rows: tuple[int, ...]) -> Part:
-        """Gives some rows, in their order."""
+        """Returns the given rows, in their order."""
         positions = self.find(rows)
         targets = {head: target[positions] for head, target in self.targets.items()}
         return Part(rows, positions, targets)

@@ -1,4 +1,4 @@
-"""Decodes images of a source on all processor cores, in order."""
+"""Decodes images of a source on all CPU cores, in order."""
 
 import math
 import multiprocessing
@@ -24,15 +24,15 @@ from person_attributes.errors import ImageError, SourceError
 _Result = TypeVar("_Result")
 
 _IMAGES_PER_PROCESS = 512
-"""Fewer are decoded sooner than a process starts."""
+"""Decoding fewer images takes less time than starting a process."""
 
 _IMAGES_PER_TASK = 32
 
 _TASKS_AHEAD = 4
-"""Of each process: what is decoded and not yet asked for is held in memory."""
+"""Tasks submitted per process; limits the decoded images that wait in memory."""
 
 _source: Source
-"""What a worker process reads from; each opens its own."""
+"""The source of a worker process."""
 
 
 def map_images(
@@ -42,22 +42,23 @@ def map_images(
     limits: LimitsParams,
     title: str,
 ) -> Iterator[_Result | ImageError]:
-    """Reads and decodes images and gives what a function makes of each.
+    """Decodes images and applies a function to each.
+
+    Only a few images are decoded ahead, so a slow consumer does not fill the memory.
 
     Args:
-        function: Takes the bytes of a file and its image; a function of a module, since it is sent
-            to other processes.
-        source: Where the images lie.
-        names: Their names.
-        limits: How large a file and an image may be.
-        title: Of the progress bar.
+        function: Takes the bytes of a file and the decoded image. It must be picklable.
+        source: The source of the images.
+        names: Names of the images in the source.
+        limits: Limits on the size of a file and of an image.
+        title: Title of the progress bar.
 
     Yields:
-        In the order of `names`: the function's result, or why there is none. Few are made ahead, so
-        that whoever takes them slowly does not have them all in memory.
+        The result of the function, or the error if the image cannot be decoded; in the order of
+        `names`.
 
     Raises:
-        SourceError: If a process is ended from outside, mostly for its memory: lower
+        SourceError: If a worker process is killed, usually for lack of memory. Lower
             `data.limits.image_megapixels`.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -80,7 +81,7 @@ def _map_in_processes(
     limits: LimitsParams,
     processes: int,
 ) -> Iterator[_Result | ImageError]:
-    # Spawned: MLflow and others have threads here, which a fork would cut in half.
+    # Spawned, because forking a process with threads, such as those of MLflow, is unsafe.
     pool = ProcessPoolExecutor(
         processes, multiprocessing.get_context("spawn"), _start_worker, (source,)
     )
@@ -96,7 +97,7 @@ def _map_in_processes(
             yield from results
     except BrokenProcessPool:
         raise SourceError(
-            "a process that decodes images was ended from outside. Expected room for images of "
+            "a process that decodes images was killed. Expected enough memory for images of "
             f"{limits.image_megapixels:g} megapixels in {processes} processes. "
             "Lower data.limits.image_megapixels in params.yaml, or free some memory."
         ) from None
@@ -129,7 +130,7 @@ def _apply_in_worker(
 
 
 def _start_worker(source: Source) -> None:
-    """Prepares a worker: silent, deaf to Ctrl-C, and gone when its parent is killed."""
+    """Prepares a worker: no warnings, Ctrl-C ignored, and an exit when the parent is killed."""
     global _source
     _source = source
     warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""The one decoder and the one resize, for training and serving alike."""
+"""Decoding and resizing of images, used by both training and serving."""
 
 import io
 
@@ -13,31 +13,32 @@ Images = npt.NDArray[np.uint8]
 """(n, height, width, 3) RGB."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
-"""Pillow reads many more; some of them run other programs, or are no pictures of people."""
+"""Accepted formats. Pillow supports more, but some of them run external programs."""
 
 _BACKGROUND = (255, 255, 255)
-"""Shows through transparent pixels, whose own colours nobody ever saw."""
+"""Colour behind transparent pixels."""
 
 BAR_TOLERANCE = 24
-"""Grey levels of 255: a JPEG leaves bars not quite even, and black not quite black."""
+"""Grey levels, 0 to 255, by which a pixel of a bar may differ because of JPEG compression."""
 
 _SPECKS = 0.02
-"""Share of a bar's row or column that may be brighter: ringing beside the picture."""
+"""Share of a bar's row or column that may be brighter because of JPEG compression."""
 
 
 def decode_image(content: bytes, max_megapixels: float) -> Image.Image:
-    """Decodes a whole image.
+    """Decodes an image completely.
 
     Args:
         content: A JPEG, PNG, WebP or BMP file.
-        max_megapixels: Width times height that is accepted, in millions.
+        max_megapixels: Largest accepted width times height, in millions of pixels.
 
     Returns:
-        The image as RGB, turned as its EXIF orientation says. Grey, CMYK and palettes are
-        converted, 16 bits scaled to 8, transparent pixels laid on white.
+        The image as RGB, rotated by its EXIF orientation. Grey, CMYK and palette images are
+        converted, 16 bits are scaled to 8, and transparent pixels become white.
 
     Raises:
-        ImageError: If the bytes are no image, a truncated one, animated, or too large.
+        ImageError: If the content is not an image, or is truncated, animated or too large. Replace
+            the file.
     """
     if not content:
         raise ImageError("an empty file")
@@ -47,7 +48,7 @@ def decode_image(content: bytes, max_megapixels: float) -> Image.Image:
                 raise ImageError(
                     f"{image.width} x {image.height} pixels, more than {max_megapixels:g} million"
                 )
-            # A JPEG of several pictures (MPO) begins with the one that viewers show.
+            # In a JPEG of several images (MPO), viewers show the first one.
             if getattr(image, "is_animated", False) and image.format != "MPO":
                 raise ImageError("animated")
             image.load()
@@ -58,12 +59,12 @@ def decode_image(content: bytes, max_megapixels: float) -> Image.Image:
         raise ImageError("not a JPEG, PNG, WebP or BMP image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"more than {max_megapixels:g} million pixels") from None
-    except Exception as error:  # Pillow's decoders raise whatever the bytes drive them to
+    except Exception as error:  # Pillow's decoders raise many types of errors
         raise ImageError(f"cannot be decoded: {one_line(error, 300)}") from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip
+    if image.mode.startswith("I"):  # Pillow would clip 16 bits instead of scaling them
         scaled = np.clip(np.asarray(image) // 257, 0, 255).astype(np.uint8)
         return Image.fromarray(scaled).convert("RGB")
     if image.has_transparency_data:
@@ -75,36 +76,36 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def resize_image(
     image: Image.Image, image_size: int | str, black_bars: BlackBars
 ) -> npt.NDArray[np.uint8]:
-    """Resizes to the network's size whatever the shape was, smoothing where it shrinks.
+    """Resizes an image without keeping its aspect ratio, with antialiasing.
 
     Args:
         image: An RGB image.
-        image_size: Height and width in pixels, as `params.yaml` has it.
-        black_bars: Whether those around the image are cut off first.
+        image_size: Height and width in pixels, as in `params.yaml`.
+        black_bars: Whether black bars around the image are cut off first.
 
     Returns:
         (height, width, 3) RGB.
     """
     height, width = height_and_width(image_size)
     if black_bars == "cut":
-        image = image.crop(_find_picture(image))
+        image = image.crop(_find_picture_box(image))
     resized = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.uint8)
 
 
-def _find_picture(image: Image.Image) -> tuple[int, int, int, int] | None:
-    """Finds what lies between black bars: left, top, right and bottom; None where all is black."""
-    return find_inside(np.asarray(image).max(axis=2) > BAR_TOLERANCE)
+def _find_picture_box(image: Image.Image) -> tuple[int, int, int, int] | None:
+    """Returns left, top, right and bottom of the content between black bars; None if all black."""
+    return find_content_box(np.asarray(image).max(axis=2) > BAR_TOLERANCE)
 
 
-def find_inside(is_content: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """Finds what lies between the bars of an image.
+def find_content_box(is_content: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+    """Returns the bounding box of the content between the bars of an image.
 
     Args:
-        is_content: (height, width) whether a pixel stands out from the bars.
+        is_content: (height, width), whether a pixel differs from the bars.
 
     Returns:
-        Left, top, right and bottom; None where nothing stands out.
+        Left, top, right and bottom in pixels; None if there is no content.
     """
     columns = np.flatnonzero(is_content.mean(axis=0) > _SPECKS)
     rows = np.flatnonzero(is_content.mean(axis=1) > _SPECKS)

@@ -1,4 +1,4 @@
-"""From a source to checked records, a quarantine list, and what each image looks like."""
+"""Validates a source: records, quarantined rows, and measurements of images."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -18,19 +18,20 @@ from person_attributes.data.packs import create_array
 from person_attributes.errors import AnnotationsError, ImageError
 
 _EXAMPLES = 5
-"""Kinds of faults that a message lists."""
+"""Number of kinds of faults in a message."""
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """What came of a source.
+    """The result of validating a source.
 
     Attributes:
-        records: The good rows: index `row` (0 for the first below the header), `image` (name in
-            the source), the kept columns, then a column of class names for each head, empty where
-            there is no label.
-        quarantine: The bad rows: columns `row`, `line`, `image`, `kind` and `reason`.
-        appearances: A row for each record: `width`, `height`, `brightness`, `sharpness`, `hash`.
+        records: The good rows. Index: `row` (0 is the first row below the header). Columns: `image`
+            (name in the source), the kept columns, then one column of class names for each head;
+            an empty cell is a missing label.
+        quarantine: The bad rows. Columns: `row`, `line`, `image`, `kind` and `reason`.
+        appearances: Measurements of each record's image. Columns: `width`, `height`, `brightness`,
+            `sharpness` and `hash`.
         thumbnails: (n, 64, 64) uint8 grey, aligned with the records.
     """
 
@@ -40,13 +41,13 @@ class Ingested:
     thumbnails: npt.NDArray[np.uint8]
 
 
-def make_room_in_memory(count: int) -> npt.NDArray[np.uint8]:
-    """Makes an array for so many thumbnails; nothing is written anywhere."""
+def allocate_in_memory(count: int) -> npt.NDArray[np.uint8]:
+    """Allocates an array for thumbnails in memory."""
     return np.empty((count, THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
 
 
-def make_room_on_disk(count: int) -> npt.NDArray[np.uint8]:
-    """Makes an array for so many thumbnails in a file that has no name and ends with it."""
+def allocate_on_disk(count: int) -> npt.NDArray[np.uint8]:
+    """Allocates an array for thumbnails in a temporary file, deleted together with the array."""
     shape = (count, THUMBNAIL_SIZE, THUMBNAIL_SIZE)
     with tempfile.TemporaryDirectory() as folder:
         return np.asarray(create_array(Path(folder) / "thumbnails.npy", np.uint8, shape))
@@ -56,73 +57,74 @@ def ingest(
     source: Source,
     data: DataParams,
     heads: Mapping[str, HeadParams],
-    make_room: Callable[[int], npt.NDArray[np.uint8]] = make_room_in_memory,
+    allocate: Callable[[int], npt.NDArray[np.uint8]] = allocate_in_memory,
 ) -> Ingested:
     """Reads annotations, checks every label and decodes every image once.
 
     Args:
         source: The folder or archive.
-        data: Which file and columns to read, and how large an image may be.
+        data: The file and the columns to read, and the limits of images.
         heads: The label columns and their known classes.
-        make_room: Makes the arrays of thumbnails, of 4 KB each.
+        allocate: Allocates an array for a number of thumbnails, of 4 KB each.
 
     Returns:
-        Good and bad rows; see `check_quarantine`.
+        Good and bad rows. Call `check_quarantine` to refuse data with too many bad rows.
 
     Raises:
-        AnnotationsError: If the file or a column is missing, or it is no CSV file.
+        AnnotationsError: If the annotations file or a column is missing, or if the file is not
+            CSV. Correct the file or `data` in `params.yaml`.
     """
     annotations = read_annotations(source, data, heads)
     table = annotations.table
-    seen, bad_images = _look_at_images(source, table, data, make_room)
+    measured, bad_images = _measure_images(source, table, data, allocate)
     faults = pd.concat([annotations.faults, bad_images], ignore_index=True)
     good = table["image"].drop(index=list(faults["row"].unique()))
-    digests = good.map({name: look.digest for name, look in seen.items()})
+    digests = good.map({name: appearance.digest for name, appearance in measured.items()})
     faults = pd.concat([faults, find_copies(table, digests, heads)], ignore_index=True)
     quarantine = _merge(faults)
     records = table.drop(index=list(quarantine["row"])).drop(columns="line")
-    kept = [seen[name] for name in records["image"]]
+    kept = [measured[name] for name in records["image"]]
     appearances = _tabulate(kept).set_index(records.index)
-    thumbnails = make_room(len(kept))
-    for room, look in zip(thumbnails, kept, strict=True):
-        room[:] = look.thumbnail
+    thumbnails = allocate(len(kept))
+    for thumbnail, appearance in zip(thumbnails, kept, strict=True):
+        thumbnail[:] = appearance.thumbnail
     return Ingested(records, quarantine, appearances, thumbnails)
 
 
-def _look_at_images(
+def _measure_images(
     source: Source,
     table: pd.DataFrame,
     data: DataParams,
-    make_room: Callable[[int], npt.NDArray[np.uint8]],
+    allocate: Callable[[int], npt.NDArray[np.uint8]],
 ) -> tuple[dict[str, Appearance], pd.DataFrame]:
-    """Decodes every image that a row names, once, and says which are missing or broken."""
+    """Decodes every image in the table once; returns the measurements and the faults."""
     images = table["image"]
     names = [name for name in images.unique() if name]
     present = [name for name in names if name in source]
-    thumbnails = make_room(len(present))
-    seen: dict[str, Appearance] = {}
+    thumbnails = allocate(len(present))
+    measured: dict[str, Appearance] = {}
     broken: dict[str, str] = {}
-    looks = map_images(describe_image, source, present, data.limits, "checking images")
-    for name, look, room in zip(present, looks, thumbnails, strict=True):
-        if isinstance(look, ImageError):
-            broken[name] = str(look)
+    results = map_images(describe_image, source, present, data.limits, "checking images")
+    for name, result, thumbnail in zip(present, results, thumbnails, strict=True):
+        if isinstance(result, ImageError):
+            broken[name] = str(result)
         else:
-            room[:] = look.thumbnail
-            seen[name] = replace(look, thumbnail=room)
+            thumbnail[:] = result.thumbnail
+            measured[name] = replace(result, thumbnail=thumbnail)
     missing = dict.fromkeys(images.index[images.isin(set(names) - set(present))], "no such image")
     is_broken = images.isin(broken.keys())
     reasons = dict(zip(images.index[is_broken], images[is_broken].map(broken), strict=True))
-    bad = [
+    faults = [
         make_faults(table, "missing image", missing),
         make_faults(table, "bad image", reasons),
     ]
-    return seen, pd.concat(bad, ignore_index=True)
+    return measured, pd.concat(faults, ignore_index=True)
 
 
 def _merge(faults: pd.DataFrame) -> pd.DataFrame:
-    """Puts all faults of a row into one line, in the order of the file; no fault is told twice."""
-    told = faults.drop_duplicates(["row", "kind", "reason"]).sort_values("row", kind="stable")
-    return told.groupby("row", as_index=False).agg(
+    """Merges the faults of each row into one row, without duplicates, in the order of the file."""
+    unique = faults.drop_duplicates(["row", "kind", "reason"]).sort_values("row", kind="stable")
+    return unique.groupby("row", as_index=False).agg(
         {"line": "first", "image": "first", "kind": "first", "reason": "; ".join}
     )
 
@@ -130,14 +132,14 @@ def _merge(faults: pd.DataFrame) -> pd.DataFrame:
 def _tabulate(appearances: Sequence[Appearance]) -> pd.DataFrame:
     columns = ["width", "height", "brightness", "sharpness", "hash"]
     table = pd.DataFrame(
-        [[getattr(look, column) for column in columns] for look in appearances],
+        [[getattr(appearance, column) for column in columns] for appearance in appearances],
         columns=columns,
     )
     return table.round({"brightness": 4, "sharpness": 2})
 
 
 def describe_quarantine(quarantine: pd.DataFrame) -> list[str]:
-    """Says in a line for each kind of fault how many rows have it, with the first as an example."""
+    """Returns one line for each kind of fault: its number of rows and the first one."""
     counts = quarantine["kind"].value_counts()
     lines = []
     for kind, count in counts.head(_EXAMPLES).items():
@@ -149,27 +151,27 @@ def describe_quarantine(quarantine: pd.DataFrame) -> list[str]:
 
 
 def check_quarantine(ingested: Ingested, data: DataParams, listed_in: str) -> None:
-    """Refuses data of which too much is bad.
+    """Refuses data with too many bad rows.
 
     Args:
-        ingested: What came of the source.
-        data: The share of bad rows to accept.
-        listed_in: The file that the quarantine was written to.
+        ingested: The result of `ingest`.
+        data: `max_quarantined_share` is the largest accepted share of bad rows.
+        listed_in: The file with the bad rows, for the message.
 
     Raises:
-        AnnotationsError: If there are more, or no good rows at all; says what is wrong and where
-            all of it is listed.
+        AnnotationsError: If the share is exceeded, or if no row is good. The message summarizes
+            the faults; fix the rows in `listed_in`.
     """
     bad = len(ingested.quarantine)
     rows = bad + len(ingested.records)
     if bad == rows:
-        told = f"{data.annotations}: all {rows} rows are bad. Mend what {listed_in} lists."
+        message = f"{data.annotations}: all {rows} rows are bad. Fix the rows in {listed_in}."
     elif bad / rows > data.max_quarantined_share:
-        told = (
+        message = (
             f"{data.annotations}: {bad} of {rows} rows are bad, a share of {bad / rows:.4f}. "
-            f"Expected at most {data.max_quarantined_share:g}. Mend what {listed_in} lists, or "
-            "raise data.max_quarantined_share in params.yaml to go on without these rows."
+            f"Expected at most {data.max_quarantined_share:g}. Fix the rows in {listed_in}, or "
+            "raise data.max_quarantined_share in params.yaml to continue without them."
         )
     else:
         return
-    raise AnnotationsError("\n  ".join([told, *describe_quarantine(ingested.quarantine)]))
+    raise AnnotationsError("\n  ".join([message, *describe_quarantine(ingested.quarantine)]))

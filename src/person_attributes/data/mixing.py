@@ -1,4 +1,4 @@
-"""Batches mixed with themselves in another order: images, and the labels of all heads with them."""
+"""MixUp and CutMix: mixes the images of a batch, and the labels of all heads."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,13 +7,13 @@ from person_attributes.config import AugmentationParams
 from person_attributes.data.images import Images
 
 ByHead = dict[str, npt.NDArray[np.float32]]
-"""An array of each head, a row for each image."""
+"""`{head: array}` with a row for each image."""
 
 
 class Mixer:
-    """MixUp (Zhang et al. 2018) and CutMix (Yun et al. 2019), one weight a batch as in both.
+    """MixUp (Zhang et al. 2018) and CutMix (Yun et al. 2019), with one weight per batch.
 
-    What is drawn depends on the seed of a call alone, never on earlier calls.
+    The result depends only on the batch and the seed of a call, not on earlier calls.
     """
 
     def __init__(self, policy: AugmentationParams) -> None:
@@ -22,17 +22,17 @@ class Mixer:
     def __call__(
         self, images: Images, targets: ByHead, weights: ByHead, seed: int
     ) -> tuple[Images, ByHead, ByHead]:
-        """Mixes a batch, or leaves it as it is: the policy's `mix_share` says how often.
+        """Mixes the batch with probability `mix_share`; otherwise returns it unchanged.
 
         Args:
-            images: (n, size, size, 3) uint8; left as they are.
-            targets: `{head: (n, classes)}` of shares; zeros: no label.
-            weights: `{head: (n,)}`; 0 where a row has no label.
-            seed: Decides everything that is drawn.
+            images: (n, height, width, 3) uint8; not modified.
+            targets: `{head: (n, classes)}` of probabilities; a missing label is all zeros.
+            weights: `{head: (n,)}` sample weights; 0 where a label is missing.
+            seed: Seed of all random choices.
 
         Returns:
-            New images, shares of classes, and weights. A row that is mixed with one that has no
-            label of a head keeps its own label there, and weighs less.
+            Images, targets and weights. If one of two mixed rows has no label of a head, the result
+            has the label of the other row with a lower weight.
         """
         random = np.random.default_rng((seed, 1))
         if random.random() >= self._policy.mix_share:
@@ -60,7 +60,7 @@ def _blend(images: Images, others: Images, share: float) -> Images:
 def _paste(
     images: Images, others: Images, share: float, random: np.random.Generator
 ) -> tuple[Images, float]:
-    """Pastes a box of the others around a random point; gives the share that is left for real."""
+    """Pastes a box of other images around a random point; returns the remaining share."""
     height, width = images.shape[1:3]
     side = np.sqrt(1 - share)
     top, bottom = _cut(int(random.integers(height)), side * height, height)
@@ -78,7 +78,7 @@ def _cut(centre: int, length: float, size: int) -> tuple[int, int]:
 def _mix_labels(
     targets: ByHead, weights: ByHead, order: npt.NDArray[np.intp], share: float
 ) -> tuple[ByHead, ByHead]:
-    """Weighs both labels of each row by their share of the image."""
+    """Weights both labels of each row by their share of the image."""
     mixed_targets, mixed_weights = {}, {}
     for head, target in targets.items():
         own, other = share * weights[head], (1 - share) * weights[head][order]

@@ -1,4 +1,4 @@
-"""Decodes all images once, into a pack."""
+"""Decodes and resizes all images into a pack."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -25,18 +25,18 @@ def pack_images(
     limits: LimitsParams,
     path: Path,
 ) -> None:
-    """Decodes images once into a `.npy` file that training maps into memory.
+    """Decodes and resizes images into a `.npy` file.
 
     Args:
-        source: Where the images lie.
-        names: Their names, in the order of the rows.
-        image_size: Height and width in pixels, as `params.yaml` has it.
-        black_bars: Whether those around images are cut off first.
-        limits: How large a file and an image may be.
+        source: The source of the images.
+        names: Names of the images, in the order of the records.
+        image_size: Height and width in pixels, as in `params.yaml`.
+        black_bars: Whether black bars around images are cut off first.
+        limits: Limits on the size of a file and of an image.
         path: The file to write: (n, height, width, 3) uint8 RGB.
 
     Raises:
-        ImageError: If an image cannot be decoded any more; run ingest again.
+        ImageError: If an image changed since `ingest` and cannot be decoded; run `ingest` again.
     """
     shape = (len(names), *height_and_width(image_size), 3)
     pack = create_array(path, np.uint8, shape)

@@ -1,4 +1,4 @@
-"""Images of one size in a row-aligned array, mapped into memory by training."""
+"""Packs: memory-mapped arrays of all images in one size, aligned with the records."""
 
 import os
 from pathlib import Path
@@ -13,10 +13,11 @@ from person_attributes.data.images import Images
 def create_array(
     path: Path, dtype: type[np.generic], shape: tuple[int, ...]
 ) -> "np.memmap[Any, np.dtype[Any]]":
-    """Makes an `.npy` file that is mapped into memory, with its room on the disk.
+    """Creates a memory-mapped `.npy` file and allocates its space on the disk.
 
     Raises:
-        OSError: If the disk has no room; written page by page, a full disk would end the process.
+        OSError: If the disk is full. Without the allocation, a write to the array would kill the
+            process.
     """
     array: np.memmap[Any, np.dtype[Any]] = np.lib.format.open_memmap(
         path, mode="w+", dtype=dtype, shape=shape
@@ -28,7 +29,7 @@ def create_array(
 
 
 def open_pack(path: Path) -> Images:
-    """Maps a pack into memory without reading it."""
+    """Opens a pack as a memory-mapped array."""
     pack: Images = np.load(path, mmap_mode="r")
     return pack
 
@@ -39,11 +40,11 @@ def channel_statistics(
     """Computes mean and standard deviation of each channel over some rows of a pack.
 
     Args:
-        images: (n, size, size, 3) uint8.
-        positions: The rows to look at: training rows only.
+        images: (n, height, width, 3) uint8.
+        positions: Positions of the rows to include; training rows only.
 
     Returns:
-        The means and the standard deviations of red, green and blue, in 0 to 255.
+        The means and the standard deviations of red, green and blue, on the scale of 0 to 255.
     """
     total, squares, pixels = np.zeros(3), np.zeros(3), 0
     for position in positions:
@@ -53,5 +54,5 @@ def channel_statistics(
         pixels += len(image)
     mean = total / pixels
     deviation = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
-    # A channel without any variation would divide by zero; it then carries no signal either way.
+    # At least 1, so that normalization does not divide by zero for a constant channel.
     return mean.tolist(), np.maximum(deviation, 1.0).tolist()

@@ -1,4 +1,4 @@
-"""Checked records as a file: written by the stage `ingest`, read by all after it."""
+"""Reads and writes the file of checked records."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def write_records(records: pd.DataFrame, path: Path) -> None:
 
 
 def read_records(path: Path) -> pd.DataFrame:
-    """Reads records that `write_records` wrote; every cell is text."""
+    """Reads records written by `write_records`; every cell is text."""
     records = pd.read_csv(path, dtype=str, keep_default_na=False)
     records.index = pd.Index(records.pop("row").astype(int), name="row")
     return records

@@ -1,7 +1,7 @@
-"""Draws the embedded sample: people whose eight attributes are all visible, none of them real.
+"""Draws the embedded sample: synthetic people with eight visible attributes.
 
-The columns, class names and class shares are those of the article's data set. The same seed gives
-the same bytes; every image has a random stream of its own, so a larger sample begins with the
+Columns, class names and class shares are taken from the article's data set. The same seed gives the
+same bytes. Each image has its own random generator, so a larger sample starts with the images of a
 smaller one.
 """
 
@@ -73,7 +73,7 @@ _SUPERSAMPLING = 2
 
 @dataclass(frozen=True)
 class _Figure:
-    """One person on a canvas whose height is 1; x runs from the person's middle axis."""
+    """One person on a canvas of height 1; x is measured from the vertical axis of the person."""
 
     labels: dict[str, str]
     random: np.random.Generator
@@ -91,7 +91,7 @@ class _Figure:
         return _WIDTH[self.labels["weight"]] * side
 
     def at(self, x: float, y: float) -> Point:
-        """Maps figure units to pixels; the stoop pushes the upper body forward."""
+        """Converts figure units to pixels; the stoop moves the upper body forward."""
         lean = _STOOP[self.labels["age"]] * max(0.0, 0.55 - y) / 0.4
         return (self.axis + (x + lean) * self.scale, self.top + y * self.scale)
 
@@ -100,7 +100,7 @@ class _Figure:
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour) -> None:
         (left, upper), (right, lower) = self.at(x - rx, y - ry), self.at(x + rx, y + ry)
-        # The lean differs between the two corners, so the width is taken from the centre.
+        # The lean differs between the corners, so x is computed from the centre.
         centre = self.at(x, y)[0]
         left, right = centre - rx * self.scale, centre + rx * self.scale
         self.draw.ellipse((left, upper, right, lower), fill=colour)
@@ -116,7 +116,7 @@ def draw_sample(folder: Path, images: int, image_size: int, seed: int) -> None:
 
     Args:
         folder: An existing folder.
-        images: How many images to draw.
+        images: Number of images.
         image_size: Height and width of an image in pixels.
         seed: The same seed gives the same bytes.
     """
@@ -139,13 +139,13 @@ def _draw_labels(random: np.random.Generator) -> dict[str, str]:
         column: str(random.choice(list(shares), p=list(shares.values())))
         for column, shares in SHARES.items()
     }
-    if labels["bodypose"] == "Back":  # no face to read an emotion from
+    if labels["bodypose"] == "Back":  # the face is not visible
         labels["emotion"] = "Neutral"
     return labels
 
 
 def _draw_person(labels: dict[str, str], image_size: int, random: np.random.Generator) -> bytes:
-    """Draws one person with black side padding as JPEG bytes."""
+    """Draws one person with black bars at the sides, as JPEG."""
     height = image_size * _SUPERSAMPLING
     share = random.uniform(0.5, 0.62) + 0.11 * max(0.0, _WIDTH[labels["weight"]] - 1)
     width = round(height * share)
@@ -163,7 +163,7 @@ def _draw_person(labels: dict[str, str], image_size: int, random: np.random.Gene
 
 
 def _draw_background(width: int, height: int, random: np.random.Generator) -> Image.Image:
-    """Draws a wall, a floor and a few things that stand about."""
+    """Draws a wall, a floor and a few objects."""
     wall, floor = (_pick_colour(random, 90, 215) for _ in range(2))
     canvas = Image.new("RGB", (width, height), wall)
     draw = ImageDraw.Draw(canvas)
@@ -176,7 +176,7 @@ def _draw_background(width: int, height: int, random: np.random.Generator) -> Im
 
 
 def _pose(labels: dict[str, str], canvas: Image.Image, random: np.random.Generator) -> _Figure:
-    """Places the person: feet that cannot be seen are below the canvas."""
+    """Places the person; if the feet are not visible, they are below the canvas."""
     zoom = (
         random.uniform(1.16, 1.32) if labels["footwear"] == "CantSee" else random.uniform(0.93, 1)
     )
@@ -204,7 +204,7 @@ def _draw_long_hair(figure: _Figure) -> None:
 
 
 def _draw_legs(figure: _Figure) -> None:
-    """Draws trousers, or a skirt on half of the women, and shoes."""
+    """Draws trousers and shoes; half of the women wear a skirt instead of trousers."""
     female = figure.labels["gender"] == "female"
     half = 0.075 * figure.width
     skirt = female and figure.random.random() < 0.5
@@ -264,7 +264,7 @@ def _draw_torso(figure: _Figure) -> None:
 
 
 def _draw_bag(figure: _Figure) -> None:
-    """Draws a shoulder bag with its strap, or a light carrier bag in the hand."""
+    """Draws a shoulder bag with a strap, or a bright plastic bag in the hand."""
     bag, side = figure.labels["carryingbag"], figure.random.choice((-1, 1))
     reach = 0.11 * figure.width + 0.035
     if bag == "Daily/Office/Work Bag":
@@ -285,7 +285,7 @@ def _draw_bag(figure: _Figure) -> None:
 
 
 def _draw_head(figure: _Figure) -> None:
-    """Draws skull and hair: a cap from the front, half a head from the side, all from behind."""
+    """Draws the head; hair covers all of it from behind, and half of it from the side."""
     hair, pose = _HAIR[figure.labels["age"]], figure.labels["bodypose"]
     figure.ellipse(0, 0.125, 0.078, 0.098, hair)
     if pose == "Back":
@@ -297,7 +297,7 @@ def _draw_head(figure: _Figure) -> None:
 
 
 def _face_colour(figure: _Figure) -> Colour:
-    """Anger flushes a face, grief pales it."""
+    """Returns the skin colour, redder for anger and paler for sadness."""
     red, green, blue = figure.skin
     if figure.labels["emotion"] == "Angry/Serious":
         return (min(255, red + 35), int(green * 0.68), int(blue * 0.68))
@@ -307,7 +307,7 @@ def _face_colour(figure: _Figure) -> Colour:
 
 
 def _draw_face(figure: _Figure) -> None:
-    """Draws eyes, brows and a mouth that tell the emotion."""
+    """Draws eyes, brows and a mouth that show the emotion."""
     pose, emotion = figure.labels["bodypose"], figure.labels["emotion"]
     if pose == "Back":
         return
@@ -336,7 +336,7 @@ def _draw_mouth(figure: _Figure, x: float, emotion: str, half: float) -> None:
 
 
 def _degrade(crop: Image.Image, quality: str, random: np.random.Generator) -> Image.Image:
-    """Blurs and darkens the picture and adds sensor noise, next to nothing on good images."""
+    """Blurs and darkens the image and adds noise, depending on the image quality."""
     scale = crop.height / 224
     blur = _BLUR[quality] * random.uniform(0.75, 1.25) * scale
     pixels = np.asarray(crop.filter(ImageFilter.GaussianBlur(blur)), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Which rows train, validate and test: drawn once, written with a digest, never drawn anew."""
+"""The split into training, validation and test rows, drawn once and stored with a digest."""
 
 import hashlib
 import json
@@ -19,12 +19,12 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of each part; they do not overlap.
+    """Row numbers of each part, without overlap.
 
     Attributes:
-        train: Rows that training may read.
-        validation: Rows that choose epochs and models, and that no training reads.
-        test: Rows that choose nothing and that no training reads; empty unless asked for.
+        train: Training rows.
+        validation: Validation rows, used to select epochs and models but not for training.
+        test: Test rows, used for the final evaluation only; empty if `test_share` is 0.
     """
 
     train: tuple[int, ...]
@@ -37,27 +37,27 @@ class Split:
         if len(leaked):
             raise SplitError(
                 f"split: row {leaked.min()} is in two parts ({len(leaked)} such rows). Expected "
-                "every row in one. Run the stage split again."
+                "every row in one part. Run the stage split again."
             )
 
     @property
     def parts(self) -> dict[str, tuple[int, ...]]:
-        """The rows of each part that is there, by its name."""
+        """`{name: rows}` of the parts that have rows."""
         parts = {TRAIN: self.train, VALIDATION: self.validation, TEST: self.test}
         return {name: rows for name, rows in parts.items() if rows}
 
     @property
     def digest(self) -> str:
-        """Names this split: the same rows in the same order give the same digest."""
+        """Digest of all parts; equal for the same rows in the same order."""
         return "".join(digest_rows(rows) for rows in self.parts.values())
 
     @property
     def validation_digest(self) -> str:
-        """Names the validation rows alone: scores are comparable where it is equal."""
+        """Digest of the validation rows; metrics are comparable if it is equal."""
         return digest_rows(self.validation)
 
     def move(self, rows: Sequence[int]) -> "Split":
-        """Gives this split with some rows in training; all keep their order, moved ones last."""
+        """Returns a split with rows moved to the end of training; other rows keep their order."""
         moved = set(rows) - set(self.train)
         kept = {
             name: tuple(row for row in part if row not in moved)
@@ -78,7 +78,7 @@ class Split:
         """Reads a split.
 
         Raises:
-            SplitError: If the file was changed since `write` wrote it; run the stage split again.
+            SplitError: If the file was changed since it was written; run the stage `split` again.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -96,14 +96,14 @@ class Split:
             ) from None
         if split.digest != digest:
             raise SplitError(
-                f"{path.name}: its rows do not fit its digest. Expected {digest}. "
+                f"{path.name}: the digest does not match the rows. Expected {digest}. "
                 f"Received: {split.digest}. The file was edited: run the stage split again."
             )
         return split
 
 
 def digest_rows(rows: Sequence[int]) -> str:
-    """Digests row numbers, in their order, as 16 hexadecimal digits."""
+    """Digests row numbers, including their order, as 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()[:16]
 
 
@@ -115,35 +115,45 @@ def draw_split(
 ) -> Split:
     """Draws the rows of each part.
 
-    `random` draws from all annotated rows and leaves out those without a record afterwards, so that
-    a quarantined row moves no other one: seed 42 and a share of .15 give, of 13,573 annotated rows,
-    those of the article's 11,537 and 2,036 that have an image.
+    `random` draws from all annotated rows and removes those without a record afterwards. So a
+    quarantined row does not change the part of another row. On the article's 13,573 annotated rows,
+    seed 42 and a share of 0.15 give the article's split (11,537 and 2,036 rows), less the
+    quarantined rows.
 
     Args:
         records: Checked records, indexed by row number.
-        annotated: The numbers of all annotated rows, quarantined ones too, in order.
+        annotated: All annotated row numbers in order, including quarantined rows.
         targets: `{head: (n, classes)}` one-hot, aligned with the records.
-        params: The method, the seed, and the shares, each of all rows, or of all groups where rows
-            are grouped.
+        params: Method, seed and shares. Shares count groups if the method is `grouped`, otherwise
+            rows.
 
     Returns:
-        The rows of each part, disjoint.
+        The split.
 
     Raises:
-        SplitError: If there are too few rows or groups for a part: add some, or change the shares.
+        SplitError: If a part has too few rows or groups; add images, or change the shares.
     """
     units = _find_units(records, annotated, params)
+    labels = None
+    if params.method == "stratified":
+        one_hot = [targets[head] for head in params.stratify_by or targets]
+        labels = np.concatenate(one_hot, axis=1)
     rest, parts = np.arange(len(units)), {}
     for name, share in ((TEST, params.test_share), (VALIDATION, params.validation_share)):
         if share:
             size = int(np.ceil(round(share * len(units), 6)))
-            labels = None
-            if params.method == "stratified":
-                one_hot = [targets[head] for head in params.stratify_by or targets]
-                labels = np.concatenate(one_hot, axis=1)[rest]
-            rest, drawn = _draw(rest, size, labels, params.seed, name)
-            parts[name] = drawn
+            of_rest = None if labels is None else labels[rest]
+            rest, parts[name] = _draw(rest, size, of_rest, params.seed, name)
     parts[TRAIN] = rest
+    return _build_split(units, parts, records)
+
+
+def _build_split(
+    units: Sequence[Sequence[int]],
+    parts: Mapping[str, npt.NDArray[np.intp]],
+    records: pd.DataFrame,
+) -> Split:
+    """Converts drawn units to rows, without rows that have no record."""
     is_record = set(records.index)
     split = Split(
         **{
@@ -154,8 +164,8 @@ def draw_split(
     for name in parts:
         if name not in split.parts:
             raise SplitError(
-                f"split: no record is left for the part {name!r} of {len(records)} records. "
-                "Add images, or change the shares of split in params.yaml."
+                f"split: the part {name!r} has none of the {len(records)} records. Expected at "
+                "least one. Add images, or change the shares of split in params.yaml."
             )
     return split
 
@@ -163,7 +173,7 @@ def draw_split(
 def _find_units(
     records: pd.DataFrame, annotated: Sequence[int], params: SplitParams
 ) -> list[list[int]]:
-    """Lists what is drawn as one: rows, or the rows of a group."""
+    """Lists the units of the draw: single rows, or the rows of each group."""
     if params.method == "random":
         return [[row] for row in annotated]
     if params.method == "stratified":
@@ -173,16 +183,17 @@ def _find_units(
 
 
 def find_groups(records: pd.DataFrame, group_by: GroupParams) -> pd.Series:
-    """Names the group of each record.
+    """Returns the group of each record.
 
     Args:
         records: Checked records.
-        group_by: A column and a pattern to search in it; equal groups of the pattern, or equal
-            matches where it has none, go together. Without a pattern, equal values do.
+        group_by: A column and a regular expression to search in it. Rows belong together if the
+            capture groups are equal; if the pattern has none, if the whole matches are equal; if
+            the pattern is empty, if the values are equal.
 
     Returns:
-        A name for each row; a row that is empty there, or in which the pattern is not found, is a
-        group of its own.
+        A group name for each row. A row with an empty value or without a match is a group of its
+        own.
     """
     column = "image" if group_by.column not in records else group_by.column
     pattern = re.compile(group_by.pattern)
@@ -205,7 +216,7 @@ def _draw(
     seed: int,
     part: str,
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Draws units for a part: the rest, and what was drawn."""
+    """Draws units for a part; returns the rest and the drawn units."""
     from sklearn.model_selection import train_test_split
 
     if not 0 < size < len(units):
@@ -224,7 +235,7 @@ def _draw(
 
 
 def check_labels(split: Split, records: pd.DataFrame, heads: Sequence[str]) -> None:
-    """Refuses a split in which a head cannot be learned or scored.
+    """Refuses a split in which a head cannot be trained or evaluated.
 
     Raises:
         SplitError: If a part has no label of a head; label some rows, or remove the head.
@@ -239,10 +250,10 @@ def check_labels(split: Split, records: pd.DataFrame, heads: Sequence[str]) -> N
 
 
 def find_positions(records: pd.DataFrame, rows: Sequence[int]) -> npt.NDArray[np.intp]:
-    """Finds where rows lie in the records, and so in every pack.
+    """Returns the positions of rows in the records, and so in every pack.
 
     Raises:
-        SplitError: If a row is no record; the split is older than the records: run it again.
+        SplitError: If a row is not among the records; run the stage `split` again.
     """
     positions: npt.NDArray[np.intp] = records.index.get_indexer(pd.Index(rows))
     if (positions < 0).any():

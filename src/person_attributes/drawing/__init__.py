@@ -1,1 +1,1 @@
-"""What pictures and pages have in common."""
+"""Shared code for figures and pages."""

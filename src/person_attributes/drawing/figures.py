@@ -1,4 +1,4 @@
-"""Pictures from arrays; every function returns the same bytes for the same input."""
+"""Figures with matplotlib; the same input always gives the same bytes."""
 
 import io
 import math
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 GREY = "#8d99ae"
 
 INK = "#010203"
-"""Of text and lines; in pages it becomes the page's own, light or dark."""
+"""Colour of text and lines; `to_svg` replaces it with the text colour of the page."""
 
 _STYLE: Any = {
-    "text.parse_math": False,  # class names may hold dollars
+    "text.parse_math": False,  # class names may contain dollar signs
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -28,16 +28,16 @@ _STYLE: Any = {
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Makes an empty figure of a size in inches."""
+    """Creates an empty figure; width and height are in inches."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    style.use(["default", _STYLE])  # whatever this machine's matplotlibrc says
+    style.use(["default", _STYLE])  # ignores the matplotlibrc of this machine
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 
 def add_panels(figure: "Figure", count: int, columns: int) -> list[Any]:
-    """Adds a grid of `count` axes; what is left of the last row stays empty."""
+    """Adds a grid of `count` axes; the rest of the last row stays empty."""
     axes = np.atleast_1d(figure.subplots(math.ceil(count / columns), columns)).ravel()
     for axis in axes[count:]:
         axis.set_visible(False)
@@ -45,14 +45,14 @@ def add_panels(figure: "Figure", count: int, columns: int) -> list[Any]:
 
 
 def to_png(figure: "Figure") -> bytes:
-    """Encodes a figure, the same bytes for the same figure."""
+    """Encodes a figure as PNG; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def to_svg(figure: "Figure") -> str:
-    """Writes a figure for pages, the same text for the same figure; it takes on their ink."""
+    """Encodes a figure as SVG in the text colour of its page; the output is reproducible."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = re.sub("<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)

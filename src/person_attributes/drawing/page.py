@@ -1,4 +1,4 @@
-"""Pages that open offline and ask for nothing outside themselves, and Markdown."""
+"""Renders self-contained HTML pages and Markdown."""
 
 import base64
 import io
@@ -13,12 +13,12 @@ from PIL import Image
 
 
 def render_page(template: Path, **content: Any) -> str:
-    """Renders a page on the common base.
+    """Renders an HTML page that needs no other file.
 
     Args:
-        template: Extends `page.html.jinja`; its filter `picture` gives an address for an RGB
-            array.
-        content: What the template names; `colour` is the accent, `#rrggbb`.
+        template: A template that extends `page.html.jinja`. Its filter `picture` converts an RGB
+            array to a data URL.
+        content: Variables of the template; `colour` is the accent colour, `#rrggbb`.
 
     Returns:
         HTML.
@@ -29,7 +29,7 @@ def render_page(template: Path, **content: Any) -> str:
 
 
 def render_text(template: Path, **content: Any) -> str:
-    """Renders Markdown; bars and line breaks in what users wrote do not end a cell of a table."""
+    """Renders Markdown; bars and line breaks in values are escaped for cells of tables."""
     environment = _make_environment(template.parent, autoescape=False)
     environment.finalize = lambda value: (
         re.sub(r"\s*\n\s*", " ", value).replace("|", r"\|") if isinstance(value, str) else value
@@ -49,5 +49,5 @@ def _make_environment(folder: Path, *, autoescape: bool) -> jinja2.Environment:
 
 def _to_data_url(image: npt.NDArray[np.uint8]) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=88)  # a tenth of a PNG's size
+    Image.fromarray(image).save(buffer, "JPEG", quality=88)  # a tenth of the size of a PNG
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,1 +1,1 @@
-"""Numbers on predictions: metrics, intervals, calibration, comparisons, the gate's conditions."""
+"""Computes metrics, intervals, calibration, comparisons and the gate's conditions."""

@@ -1,7 +1,7 @@
 """Temperature scaling: Guo et al., On Calibration of Modern Neural Networks, 2017.
 
-One number a head divides its logits, so that what it says with .8 is right in 8 of 10 cases. It
-moves no answer: accuracies stay as they are.
+Each head's logits are divided by one temperature. A class predicted with probability 0.8 is then
+correct in about 80 % of cases. The predicted classes and the accuracy do not change.
 """
 
 import numpy as np
@@ -10,11 +10,11 @@ import numpy.typing as npt
 from person_attributes.evaluation.metrics import SMALLEST_PROBABILITY, OneHot, cross_entropy
 
 _LOG_BOUNDS = (-3.0, 3.0)
-"""Temperatures from .05 to 20; the best one lies at an end only where there is nothing to fit."""
+"""Natural logarithms of the lowest and the highest temperature, about 0.05 and 20."""
 
 
 def fit_temperatures(y_true: OneHot, y_prob: OneHot) -> dict[str, float]:
-    """Finds the temperature of each head that makes its labels likeliest; 1 where it has none."""
+    """Fits the maximum-likelihood temperature of each head; 1 for a head without labels."""
     return {head: _fit(truth, y_prob[head]) for head, truth in y_true.items()}
 
 
@@ -32,7 +32,7 @@ def _fit(y_true: npt.NDArray[np.float32], y_prob: npt.NDArray[np.float32]) -> fl
 
 
 def scale(y_prob: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float32]:
-    """Gives the probabilities of one head, (n, classes), as they are at a temperature."""
+    """Scales the probabilities of one head, (n, classes), with a temperature."""
     logits = np.log(np.maximum(y_prob.astype(np.float64), SMALLEST_PROBABILITY)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     scaled: npt.NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(
@@ -44,20 +44,20 @@ def scale(y_prob: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np
 def scale_heads(
     y_prob: OneHot, temperatures: dict[str, float]
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Gives the probabilities of all heads, each at its temperature."""
+    """Scales the probabilities of every head with its temperature."""
     return {head: scale(answers, temperatures[head]) for head, answers in y_prob.items()}
 
 
 def cross_fit(
     y_true: OneHot, y_prob: OneHot, folds: int, seed: int
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Scales every row at temperatures that were fitted without it.
+    """Scales every row with temperatures fitted on the other folds.
 
     Args:
-        y_true: True classes of rows that no weights were trained on.
-        y_prob: What the network said of them.
-        folds: In how many parts the rows are put; each is scaled by what fits the others.
-        seed: Of the parts.
+        y_true: One-hot labels of rows that were not used for training.
+        y_prob: Predicted probabilities of the same rows.
+        folds: Number of folds.
+        seed: Random seed of the assignment to folds.
 
     Returns:
         The scaled probabilities, in the order of the rows.

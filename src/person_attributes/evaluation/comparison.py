@@ -1,7 +1,8 @@
-"""Two networks on the same rows: what differs, and whether it is more than chance."""
+"""Compares two networks on the same rows and tests whether they differ significantly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,20 +17,21 @@ from person_attributes.evaluation.predictions import Predictions
 from person_attributes.evaluation.scores import estimate
 
 Estimate = tuple[float, float, float]
-"""A figure, and the low and the high end of its interval."""
+"""A metric and the lower and upper end of its interval."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the second network does better or worse than the first.
+    """Differences between two networks: metrics of the second minus metrics of the first.
 
     Attributes:
-        heads: One row a head: `rows` with a label, accuracies `first` and `second`, `gain` with
-            `gain_low` and `gain_high`, `only_first` and `only_second` (rows that one alone has
-            right), and `p_value` of McNemar's test, corrected for the number of heads.
-        mean_accuracy: The gain over heads.
-        loss: The gain in the sum of cross-entropies; below zero the second is better.
-        rows: How many were compared.
+        heads: One row per head: `rows` with a label, accuracies `first` and `second`, `gain` with
+            `gain_low` and `gain_high`, `only_first` and `only_second` (rows that only one network
+            classifies correctly), and `p_value` of McNemar's test, corrected for the number of
+            heads.
+        mean_accuracy: Gain in mean accuracy over the heads.
+        loss: Difference in the sum of cross-entropies; the second is better below zero.
+        rows: Number of compared rows.
     """
 
     heads: pd.DataFrame
@@ -38,8 +40,8 @@ class Comparison:
     rows: int
 
     @property
-    def is_more_than_chance(self) -> bool:
-        """Whether the interval of the gain in mean accuracy leaves out zero."""
+    def is_significant(self) -> bool:
+        """Whether the interval of the gain in mean accuracy excludes zero."""
         _, low, high = self.mean_accuracy
         return low > 0 or high < 0
 
@@ -47,39 +49,22 @@ class Comparison:
 def compare_predictions(
     first: Predictions, second: Predictions, params: EvaluationParams, seed: int
 ) -> Comparison:
-    """Compares two networks row by row.
+    """Compares two networks on the same rows.
 
-    Intervals are of paired differences, bootstrapped over rows. They tell whether other rows would
-    turn the verdict, not whether the same recipe with another seed would.
+    Intervals of the paired differences are bootstrapped over rows. They show the variation between
+    samples of rows, not the variation between training runs with other seeds.
 
     Args:
-        first: Of the one to beat.
-        second: Of the other.
-        params: Confidence and number of bootstrap samples.
-        seed: Of the bootstrap.
+        first: Predictions of the baseline network.
+        second: Predictions of the other network.
+        params: Confidence level and number of bootstrap samples.
+        seed: Random seed of the bootstrap.
 
     Raises:
-        OtherRowsError: If rows, labels or heads differ: score both on the same split and data.
+        OtherRowsError: If rows, labels or heads differ. Score both on the same split and data.
     """
     refuse_other_rows(first, second)
-
-    def compute(weights: Floats) -> dict[tuple[str, str], Floats]:
-        gains: dict[tuple[str, str], Floats] = {}
-        for head, y_true in first.y_true.items():
-            before, after = first.y_prob[head], second.y_prob[head]
-            gains[head, "accuracy"] = metrics.accuracy(
-                metrics.count_confusions(y_true, after, weights)
-            ) - metrics.accuracy(metrics.count_confusions(y_true, before, weights))
-            gains[head, "loss"] = metrics.cross_entropy(
-                y_true, after, weights
-            ) - metrics.cross_entropy(y_true, before, weights)
-        accuracies = np.stack([gains[head, "accuracy"] for head in first.y_true])
-        known = ~np.isnan(accuracies)
-        gains["", "accuracy"] = np.nansum(accuracies, axis=0) / np.maximum(known.sum(axis=0), 1)
-        gains["", "loss"] = np.nansum([gains[head, "loss"] for head in first.y_true], axis=0)
-        return gains
-
-    gains = estimate(compute, len(first.rows), params, seed)
+    gains = estimate(partial(_compute_gains, first, second), len(first.rows), params, seed)
     table = pd.DataFrame(
         [
             _compare_head(
@@ -93,31 +78,52 @@ def compare_predictions(
     return Comparison(table, gains["", "accuracy"], gains["", "loss"], len(first.rows))
 
 
+def _compute_gains(
+    first: Predictions, second: Predictions, weights: Floats
+) -> dict[tuple[str, str], Floats]:
+    """Computes differences by `(head, metric)`; differences over all heads have the head `""`."""
+    gains: dict[tuple[str, str], Floats] = {}
+    for head, y_true in first.y_true.items():
+        before, after = (
+            {
+                "accuracy": metrics.accuracy(metrics.count_confusions(y_true, y_prob, weights)),
+                "loss": metrics.cross_entropy(y_true, y_prob, weights),
+            }
+            for y_prob in (first.y_prob[head], second.y_prob[head])
+        )
+        gains |= {(head, name): after[name] - before[name] for name in after}
+    accuracies = np.stack([gains[head, "accuracy"] for head in first.y_true])
+    known = ~np.isnan(accuracies)
+    gains["", "accuracy"] = np.nansum(accuracies, axis=0) / np.maximum(known.sum(axis=0), 1)
+    gains["", "loss"] = np.nansum([gains[head, "loss"] for head in first.y_true], axis=0)
+    return gains
+
+
 def refuse_other_rows(first: Predictions, second: Predictions) -> None:
-    """Holds rows, heads and labels of two networks against each other.
+    """Raises an error unless two networks were scored on the same heads, rows and labels.
 
     Raises:
-        OtherRowsError: If they differ: score both on the same split and data.
+        OtherRowsError: If they differ. Score both on the same split and data.
     """
     if list(first.y_true) != list(second.y_true):
         raise OtherRowsError(
-            f"the heads differ: {', '.join(first.y_true)} against {', '.join(second.y_true)}. "
-            "Compare two networks of the same heads."
+            f"the heads differ: {', '.join(first.y_true)} and {', '.join(second.y_true)}. "
+            "Compare two networks with the same heads."
         )
     common = np.intersect1d(first.rows, second.rows)
     if not np.array_equal(np.sort(first.rows), np.sort(second.rows)):
         raise OtherRowsError(
-            f"the rows differ: {len(first.rows)} against {len(second.rows)}, "
-            f"{len(common)} of them the same. Figures on other rows cannot be compared, and rows "
-            "of one may have trained the other: give both the same data and the same split."
+            f"the rows differ: {len(first.rows)} and {len(second.rows)} rows, {len(common)} in "
+            "common. Metrics on different rows are not comparable, and one network may have been "
+            "trained on rows of the other. Evaluate both on the same data and split."
         )
     for head in first.y_true:
         if not np.array_equal(first.rows, second.rows) or not np.array_equal(
             first.y_true[head], second.y_true[head]
         ):
             raise OtherRowsError(
-                f"the labels of {head} differ on the same rows: the two were scored on other data, "
-                "or in another order. Give both the same data and the same split."
+                f"the labels of {head} differ on the same rows: the data or the order of the rows "
+                "is not the same. Evaluate both on the same data and split."
             )
 
 
@@ -134,7 +140,7 @@ def _compare_head(
     was_right = before[labelled].argmax(axis=1) == truth
     is_right = after[labelled].argmax(axis=1) == truth
     only_first, only_second = int((was_right & ~is_right).sum()), int((is_right & ~was_right).sum())
-    apart = only_first + only_second
+    discordant = only_first + only_second
     return {
         "rows": int(labelled.sum()),
         "first": was_right.mean(),
@@ -143,12 +149,12 @@ def _compare_head(
         "only_first": only_first,
         "only_second": only_second,
         # McNemar 1947, exact.
-        "p_value": float(binomtest(only_first, apart).pvalue) if apart else 1.0,
+        "p_value": float(binomtest(only_first, discordant).pvalue) if discordant else 1.0,
     }
 
 
 def _correct(p_values: Floats) -> Floats:
-    """Corrects for looking at several heads at once (Holm 1979)."""
+    """Corrects p-values for multiple comparisons (Holm 1979)."""
     order = np.argsort(p_values, kind="stable")
     scaled = p_values[order] * np.arange(len(order), 0, -1)
     corrected = np.empty_like(scaled)
@@ -162,13 +168,13 @@ def format_comparison(
     differing: Mapping[str, tuple[str, str]],
     confidence: float,
 ) -> str:
-    """Words a comparison for a terminal: a table, the parameters that differ, one sentence.
+    """Formats a comparison for a terminal: a table, the differing parameters and the verdict.
 
     Args:
-        comparison: What was found.
-        names: Of the two.
-        differing: Values of the parameters that are not the same, by their dotted names.
-        confidence: Of the intervals.
+        comparison: The comparison to format.
+        names: Names of the two networks.
+        differing: Both values of each parameter that differs, by its dotted name.
+        confidence: Confidence level of the intervals.
     """
     first, second = names
     lines = [f"first   {first}", f"second  {second}", ""]
@@ -183,20 +189,23 @@ def format_comparison(
             f"{interval:>21}{row['only_first']:>8.0f}{row['only_second']:>8.0f}"
             f"{row['p_value']:>8.3f}{mark}"
         )
-    lines.append("p: McNemar's test, corrected for the number of heads; * more than chance.")
+    lines += [
+        "only 1, only 2: rows that only one network classifies correctly",
+        f"p: McNemar's test, corrected for the number of heads; *: p < {1 - confidence:g}",
+    ]
     lines += ["", "parameters that differ" if differing else "no parameter differs"]
     lines += [f"  {key}: {one} -> {other}" for key, (one, other) in differing.items()]
     return "\n".join([*lines, "", word_verdict(comparison)])
 
 
 def word_verdict(comparison: Comparison) -> str:
-    """Says in one sentence whether the difference is more than chance."""
+    """Returns one sentence that reports whether the difference is significant."""
     gain, low, high = comparison.mean_accuracy
     loss, loss_low, loss_high = comparison.loss
     verdict = (
-        f"The second is {'better' if gain > 0 else 'worse'} by more than chance"
-        if comparison.is_more_than_chance
-        else "No more than chance"
+        f"The second is significantly {'better' if gain > 0 else 'worse'}"
+        if comparison.is_significant
+        else "No significant difference"
     )
     return (
         f"{verdict}: mean accuracy {gain:+.4f} ({low:+.4f} to {high:+.4f}), loss {loss:+.3f} "

@@ -1,4 +1,4 @@
-"""Rules that a network has to pass: its figures are what they are said to be, and no step back."""
+"""Conditions for promotion: the metrics are correct and the network is no regression."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from person_attributes.config import EvaluationParams, GateParams
 from person_attributes.evaluation import metrics
 from person_attributes.evaluation.calibration import cross_fit
-from person_attributes.evaluation.comparison import compare_predictions
+from person_attributes.evaluation.comparison import Estimate, compare_predictions
 from person_attributes.evaluation.predictions import Predictions
 
 _TOLERANCE = 1e-6
@@ -17,13 +17,13 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Condition:
-    """One rule of the gate.
+    """One condition of the gate.
 
     Attributes:
-        name: What is looked at.
-        expected: What the rule asks for.
-        received: What was found.
-        holds: Whether that is enough.
+        name: Name of the condition.
+        expected: Required value, in words.
+        received: Actual value, in words.
+        holds: Whether the condition is met.
     """
 
     name: str
@@ -41,62 +41,61 @@ def check_claims(
     trained_rows: Sequence[int],
     gate: GateParams,
 ) -> list[Condition]:
-    """Holds figures against the predictions that they were computed from.
+    """Compares claimed metrics with the predictions that they were computed from.
 
-    These are the ways in which numbers of this data set have been wrong: accuracies of single
-    one-hot columns, rows that had trained, and losses that only rows which had trained could have.
+    The conditions catch errors in published results on this data set: accuracies of single one-hot
+    columns, training rows among the scored rows, and losses that only training rows can reach.
 
     Args:
-        predictions: Of the validation rows.
-        claimed: Figures as `Scores.to_metrics` names them, with `train_loss`.
-        trained_rows: The numbers of all rows that training read.
+        predictions: Predictions on the validation rows.
+        claimed: Metrics by the names of `Scores.to_metrics`, and `train_loss`.
+        trained_rows: Numbers of all training rows.
         gate: The section `registry.gate`.
     """
-    trained = np.intersect1d(predictions.rows, trained_rows)
+    leaked = np.intersect1d(predictions.rows, trained_rows)
     lead = 1 - claimed["loss"] / claimed["train_loss"]
     return [
         Condition(
-            "rows that trained, among the scored",
+            "training rows among the scored rows",
             "none",
-            str(len(trained) or "none"),
-            not len(trained),
+            str(len(leaked) or "none"),
+            not len(leaked),
         ),
         _check_accuracies(predictions, claimed),
         _check_loss(predictions, claimed),
         Condition(
-            "validation loss below that of training rows",
+            "validation loss below the training loss",
             f"by at most {gate.max_validation_lead:.0%}",
-            f"{claimed['loss']:.3f} against {claimed['train_loss']:.3f}",
+            f"{claimed['loss']:.3f}, training loss {claimed['train_loss']:.3f}",
             lead <= gate.max_validation_lead,
         ),
     ]
 
 
 def _check_accuracies(predictions: Predictions, claimed: Mapping[str, float]) -> Condition:
-    name, expected = "accuracies", "shares of rows whose class is right"
+    name, expected = "accuracies", "fractions of rows with the correct class"
     for head, y_true in predictions.y_true.items():
         counts = metrics.count_confusions(y_true, predictions.y_prob[head])
-        accuracy, said = float(metrics.accuracy(counts)), claimed[f"{head}_accuracy"]
-        if abs(said - accuracy) > _TOLERANCE:
-            columns = _binary_accuracy(y_true, predictions, head)
-            what = " (of single one-hot columns)" if abs(said - columns) < 1e-3 else ""
-            received = f"{head} {said:.4f}{what}, which is {accuracy:.4f}"
+        recomputed, value = float(metrics.accuracy(counts)), claimed[f"{head}_accuracy"]
+        if abs(value - recomputed) > _TOLERANCE:
+            binary = _binary_accuracy(y_true, predictions.y_prob[head])
+            what = " (accuracy of single one-hot columns)" if abs(value - binary) < 1e-3 else ""
+            received = f"{head} {value:.4f}{what}, recomputed {recomputed:.4f}"
             return Condition(name, expected, received, holds=False)
-    return Condition(name, expected, "recomputed, and the same", holds=True)
+    return Condition(name, expected, "equal to the recomputed values", holds=True)
 
 
-def _binary_accuracy(y_true: npt.NDArray[np.float32], predictions: Predictions, head: str) -> float:
-    """The figure that Keras' `binary_accuracy` would give: right zeros count as well."""
+def _binary_accuracy(y_true: npt.NDArray[np.float32], y_prob: npt.NDArray[np.float32]) -> float:
+    """Computes Keras' `binary_accuracy`, which counts every one-hot column, zeros included."""
     labelled = y_true.any(axis=1)
-    said = predictions.y_prob[head][labelled] > 0.5
-    return float((said == (y_true[labelled] > 0.5)).mean())
+    return float(((y_prob[labelled] > 0.5) == (y_true[labelled] > 0.5)).mean())
 
 
 def _check_loss(predictions: Predictions, claimed: Mapping[str, float]) -> Condition:
     loss = metrics.sum_up(predictions.y_true, predictions.y_prob)["loss"]
     return Condition(
         "loss",
-        "the plain sum of the heads' cross-entropies",
+        "the unweighted sum of the heads' cross-entropies",
         f"{claimed['loss']:.4f}, recomputed {loss:.4f}",
         abs(claimed["loss"] - loss) <= max(_TOLERANCE * loss, _TOLERANCE),
     )
@@ -109,27 +108,19 @@ def check_progress(
     evaluation: EvaluationParams,
     seed: int,
 ) -> list[Condition]:
-    """Holds a challenger against the champion on the same rows.
+    """Compares a challenger with the champion on the same rows.
 
     Raises:
-        OtherRowsError: If they were not scored on the same rows.
+        OtherRowsError: If rows, labels or heads differ. Score both on the same split and data.
     """
     found = compare_predictions(champion, challenger, evaluation, seed)
-    gain, low, high = found.mean_accuracy
     worst = found.heads["gain"].idxmin()
     drop = -float(found.heads["gain"].min())
     before, after = (
         _mean_calibrated_error(one, evaluation, seed) for one in (champion, challenger)
     )
-    least = low if gate.require_significance else gain
-    what = "the low end of its interval at" if gate.require_significance else "at"
     return [
-        Condition(
-            "gain in mean accuracy",
-            f"{what} least {gate.min_gain:+.3f}",
-            f"{gain:+.4f} ({low:+.4f} to {high:+.4f})",
-            least >= gate.min_gain - _TOLERANCE,
-        ),
+        _check_gain(found.mean_accuracy, gate),
         Condition(
             "largest drop of a head",
             f"at most {gate.max_head_drop:.3f}",
@@ -138,11 +129,23 @@ def check_progress(
         ),
         Condition(
             "mean calibration error",
-            f"at most {gate.max_calibration_increase:.3f} more",
-            f"{after:.4f} after {before:.4f}",
+            f"increase of at most {gate.max_calibration_increase:.3f}",
+            f"{before:.4f} -> {after:.4f}",
             after - before <= gate.max_calibration_increase + _TOLERANCE,
         ),
     ]
+
+
+def _check_gain(estimate: Estimate, gate: GateParams) -> Condition:
+    gain, low, high = estimate
+    compared = low if gate.require_significance else gain
+    what = "the lower end of the interval at" if gate.require_significance else "at"
+    return Condition(
+        "gain in mean accuracy",
+        f"{what} least {gate.min_gain:+.3f}",
+        f"{gain:+.4f} ({low:+.4f} to {high:+.4f})",
+        compared >= gate.min_gain - _TOLERANCE,
+    )
 
 
 def _mean_calibrated_error(
@@ -159,7 +162,7 @@ def _mean_calibrated_error(
 
 
 def format_conditions(conditions: Sequence[Condition]) -> str:
-    """Writes conditions as a table in Markdown."""
+    """Formats conditions as a Markdown table."""
     lines = ["| condition | expected | received | holds |", "| --- | --- | --- | --- |"]
     lines += [
         f"| {one.name} | {one.expected} | {one.received} | {'yes' if one.holds else '**no**'} |"

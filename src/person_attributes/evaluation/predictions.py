@@ -1,4 +1,4 @@
-"""What a network says of rows, beside what their labels say."""
+"""Predictions of a network and the labels of the same rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from person_attributes.evaluation.metrics import OneHot
 
-if TYPE_CHECKING:  # what only reads predictions needs no Keras
+if TYPE_CHECKING:  # reading predictions does not need Keras
     import keras
 
     from person_attributes.data.batches import ImageBatches
@@ -20,12 +20,12 @@ _ROWS, _TRUE, _PROBABILITY = "rows", "true.", "probability."
 
 @dataclass(frozen=True)
 class Predictions:
-    """Rows, their labels and their answers, in one order.
+    """Labels and predicted probabilities of rows, in the same order.
 
     Attributes:
         rows: Row numbers, (n,).
-        y_true: One-hot labels, `{head: (n, classes)}`; a row of zeros has no label.
-        y_prob: Probabilities; rows sum to 1.
+        y_true: One-hot labels, `{head: (n, classes)}`; a row of zeros is unlabelled.
+        y_prob: Probabilities, `{head: (n, classes)}`; rows sum to 1.
     """
 
     rows: npt.NDArray[np.int64]
@@ -33,7 +33,7 @@ class Predictions:
     y_prob: OneHot
 
     def write(self, path: Path) -> None:
-        """Writes them as `.npz`, the same bytes for the same content."""
+        """Writes an `.npz` file; equal predictions give equal bytes."""
         arrays: dict[str, npt.NDArray[Any]] = {_ROWS: self.rows}
         arrays |= {f"{_TRUE}{head}": truth.astype(np.uint8) for head, truth in self.y_true.items()}
         arrays |= {f"{_PROBABILITY}{head}": answers for head, answers in self.y_prob.items()}
@@ -42,7 +42,7 @@ class Predictions:
 
     @classmethod
     def read(cls, path: Path) -> "Predictions":
-        """Reads what `write` wrote."""
+        """Reads a file written by `write`."""
         arrays = np.load(path)
         return cls(
             arrays[_ROWS],
@@ -52,7 +52,7 @@ class Predictions:
 
 
 def predict_batches(classifier: "keras.Model", batches: "ImageBatches") -> OneHot:
-    """Predicts every row of the batches, in their order, the last partial batch included."""
+    """Predicts all rows of the batches in order, including the last partial batch."""
     y_prob: OneHot = classifier.predict(batches, verbose=0)
     return y_prob
 

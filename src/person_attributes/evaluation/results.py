@@ -1,4 +1,4 @@
-"""All that is computed of a network's predictions, before anything is shown of it."""
+"""Scores a trained network on the validation, test and training rows."""
 
 from dataclasses import dataclass
 
@@ -20,19 +20,21 @@ from person_attributes.labels import LabelMap
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that is computed of the rows.
+    """Predictions and metrics of one network.
 
     Attributes:
         label_map: Heads and classes.
         images: The pack.
-        positions: Of the validation rows in it.
-        validation: Their labels and probabilities, as the network gives them.
-        calibrated: Their probabilities at temperatures that were fitted on other rows.
-        temperatures: Fitted on all validation rows; test rows, and whoever is served, get these.
-        scores: Of the validation rows.
-        test: Of the test rows, as the network gives them; empty where there are none.
-        test_scores: Of those.
-        train_metrics: Of training rows, scored as the others are.
+        positions: Positions of the validation rows in the pack.
+        validation: Labels and uncalibrated probabilities of the validation rows.
+        calibrated: Probabilities of the validation rows, each scaled with temperatures fitted on
+            other validation rows.
+        temperatures: Temperatures fitted on all validation rows, used for test rows and serving.
+        scores: Metrics of the validation rows.
+        test: Labels and uncalibrated probabilities of the test rows; empty without test rows.
+        test_scores: Metrics of the test rows; None without test rows.
+        train_metrics: `train_loss`, `train_mean_accuracy` and `train_rows` of a random sample of
+            the training rows, without augmentation and dropout.
     """
 
     label_map: LabelMap
@@ -47,7 +49,7 @@ class Evaluation:
     train_metrics: dict[str, float]
 
     def to_metrics(self) -> dict[str, float]:
-        """Names all figures; those of the test rows have `test_` in front."""
+        """Returns all metrics by name; metrics of test rows start with `test_`."""
         named = self.scores.to_metrics() | self.train_metrics
         if self.test_scores:
             test = self.test_scores.to_metrics()
@@ -56,54 +58,59 @@ class Evaluation:
 
 
 def evaluate_network(dataset: Dataset, params: Params, network: keras.Model) -> Evaluation:
-    """Scores the validation and the test rows, and some of the training rows.
+    """Scores the validation rows, the test rows and a sample of the training rows.
 
     Args:
-        dataset: Of the image size that the network takes.
+        dataset: The dataset at the input size of the network.
         params: All parameters.
-        network: Answers with probabilities.
+        network: Outputs probabilities for each head.
     """
-    section = params.evaluation
-    split, y_train = dataset.split, dataset.part(TRAIN).targets
-
-    def predict(rows: tuple[int, ...]) -> Predictions:
-        part = dataset.select(rows)
-        if not rows:
-            return Predictions(part.positions, part.targets, part.targets)
-        batches = ImageBatches(
-            dataset.images,
-            dataset.targets,
-            part.positions,
-            section.batch_size,
-            augmenter=None,
-            seed=None,
-        )
-        return Predictions(np.array(rows), part.targets, predict_batches(network, batches))
-
-    found = predict(split.validation)
+    section, seed = params.evaluation, params.seed
+    y_train = dataset.part(TRAIN).targets
+    validation = _predict(dataset, dataset.split.validation, network, section.batch_size)
     calibrated = calibration.cross_fit(
-        found.y_true, found.y_prob, section.calibration_folds, params.seed
+        validation.y_true, validation.y_prob, section.calibration_folds, seed
     )
-    temperatures = calibration.fit_temperatures(found.y_true, found.y_prob)
-    test, test_scores = predict(split.parts.get(TEST, ())), None
+    temperatures = calibration.fit_temperatures(validation.y_true, validation.y_prob)
+    test = _predict(dataset, dataset.split.parts.get(TEST, ()), network, section.batch_size)
+    test_scores = None
     if len(test.rows):
         scaled = calibration.scale_heads(test.y_prob, temperatures)
-        test_scores = scores.score(test.y_true, test.y_prob, scaled, y_train, section, params.seed)
-    random = np.random.default_rng(params.seed)
-    count = min(section.training_rows, len(split.train))
-    train = predict(tuple(np.sort(random.choice(split.train, count, replace=False)).tolist()))
+        test_scores = scores.score(test, scaled, y_train, section, seed)
     return Evaluation(
         label_map=dataset.label_map,
         images=dataset.images,
         positions=dataset.part(VALIDATION).positions,
-        validation=found,
+        validation=validation,
         calibrated=calibrated,
         temperatures=temperatures,
-        scores=scores.score(found.y_true, found.y_prob, calibrated, y_train, section, params.seed),
+        scores=scores.score(validation, calibrated, y_train, section, seed),
         test=test,
         test_scores=test_scores,
-        train_metrics={
-            f"train_{name}": value
-            for name, value in metrics.sum_up(train.y_true, train.y_prob).items()
-        },
+        train_metrics=_score_training_rows(dataset, params, network),
     )
+
+
+def _predict(
+    dataset: Dataset, rows: tuple[int, ...], network: keras.Model, batch_size: int
+) -> Predictions:
+    part = dataset.select(rows)
+    if not rows:
+        return Predictions(part.positions, part.targets, part.targets)
+    batches = ImageBatches(
+        dataset.images, dataset.targets, part.positions, batch_size, augmenter=None, seed=None
+    )
+    return Predictions(np.array(rows), part.targets, predict_batches(network, batches))
+
+
+def _score_training_rows(
+    dataset: Dataset, params: Params, network: keras.Model
+) -> dict[str, float]:
+    """Scores `evaluation.training_rows` random training rows, for the overfitting check."""
+    rows, section = dataset.split.train, params.evaluation
+    random = np.random.default_rng(params.seed)
+    count = min(section.training_rows, len(rows))
+    drawn = random.choice(rows, count, replace=False)
+    sample = _predict(dataset, tuple(np.sort(drawn).tolist()), network, section.batch_size)
+    summed = metrics.sum_up(sample.y_true, sample.y_prob)
+    return {f"train_{name}": value for name, value in summed.items()}

@@ -1,7 +1,8 @@
-"""Every figure with its interval: of heads, of classes, of slices, over heads."""
+"""Metrics with confidence intervals: per head, per class, per slice and over all heads."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -11,13 +12,14 @@ import pandas as pd
 from person_attributes.config import EvaluationParams
 from person_attributes.evaluation import metrics
 from person_attributes.evaluation.metrics import Floats, OneHot
+from person_attributes.evaluation.predictions import Predictions
 
-HEAD_FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "loss", "ece")
-"""What is told of a head with its interval; `ece` is the expected calibration error."""
+HEAD_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "loss", "ece")
+"""Metrics of a head that are reported with an interval; `ece` is the expected calibration error."""
 
-_CALIBRATED_FIGURES = ("calibrated_loss", "calibrated_ece")
+_CALIBRATED_METRICS = ("calibrated_loss", "calibrated_ece")
 
-_OVERALL_FIGURES = (
+_OVERALL_METRICS = (
     "mean_accuracy",
     "loss",
     "calibrated_loss",
@@ -31,37 +33,36 @@ _OVERALL_FIGURES = (
 
 Key = TypeVar("Key")
 
-_NOISES = 3.0
-"""Standard errors from which a bias of the draws is no noise."""
+_SIGNIFICANT_BIAS = 3.0
+"""Standard errors above which the bias of the bootstrap samples is corrected."""
 
 _CELLS_AT_ONCE = 20_000_000
-"""Draws times rows that are held in memory."""
+"""Maximum number of samples times rows in memory at once."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How good predictions are.
+    """Metrics of predictions, with intervals.
 
     Attributes:
-        heads: One row a head: `rows` with a label; `HEAD_FIGURES`, `calibrated_loss` and
-            `calibrated_ece`, each with `_low` and `_high`; `majority`, the accuracy of always
-            saying the commonest training class; `prior_loss`, the cross-entropy of always saying
-            the training class shares.
-        overall: One row a figure over heads, with columns `value`, `low` and `high`. `loss` is the
-            plain sum of the heads' cross-entropies.
-        rows: How many were scored.
+        heads: One row per head: `rows` with a label; `HEAD_METRICS`, `calibrated_loss` and
+            `calibrated_ece`, each with `_low` and `_high`; `majority`, the accuracy of the
+            majority-class baseline; `prior_loss`, the cross-entropy of predicting the class prior.
+        overall: One row per metric over all heads, with columns `value`, `low` and `high`. `loss`
+            is the unweighted sum of the heads' cross-entropies.
+        rows: Number of scored rows.
     """
 
     heads: pd.DataFrame
     overall: pd.DataFrame
     rows: int
 
-    def __getitem__(self, figure: str) -> float:
-        """Gives a figure over heads."""
-        return float(self.overall["value"][figure])
+    def __getitem__(self, metric: str) -> float:
+        """Returns a metric over all heads."""
+        return float(self.overall["value"][metric])
 
     def to_metrics(self) -> dict[str, float]:
-        """Names the figures as MLflow and `dvc metrics` show them."""
+        """Returns all metrics by the names that MLflow and `dvc metrics` show."""
         named = {str(name): self[str(name)] for name in self.overall.index}
         for end in ("low", "high"):
             named[f"mean_accuracy_{end}"] = float(self.overall[end]["mean_accuracy"])
@@ -69,65 +70,67 @@ class Scores:
         named["prior_loss"] = float(self.heads["prior_loss"].sum())
         named["rows"] = self.rows
         for head, row in self.heads.iterrows():
-            for name in (*HEAD_FIGURES, *_CALIBRATED_FIGURES, "majority"):
+            for name in (*HEAD_METRICS, *_CALIBRATED_METRICS, "majority"):
                 named[f"{head}_{name}"] = float(row[name])
         return named
 
 
 def score(
-    y_true: OneHot,
-    y_prob: OneHot,
+    predictions: Predictions,
     calibrated: OneHot,
     y_train: OneHot,
     params: EvaluationParams,
     seed: int,
 ) -> Scores:
-    """Scores predictions of all heads on the same rows.
+    """Scores all heads on the same rows.
 
     Args:
-        y_true: True classes of the scored rows, one-hot.
-        y_prob: Predicted probabilities of the scored rows.
-        calibrated: The same after temperature scaling.
-        y_train: True classes of the training rows, for the floors.
-        params: Confidence and number of bootstrap samples of the intervals, and calibration bins.
-        seed: Of the bootstrap.
-
-    Returns:
-        The scores of each head and over heads.
+        predictions: Labels and predicted probabilities of the scored rows.
+        calibrated: The probabilities after temperature scaling.
+        y_train: One-hot labels of the training rows, for the baselines.
+        params: Confidence level, number of bootstrap samples and number of calibration bins.
+        seed: Random seed of the bootstrap.
     """
-    rows = len(next(iter(y_true.values())))
-
-    def compute(weights: Floats) -> dict[tuple[str, str], Floats]:
-        found: dict[tuple[str, str], Floats] = {}
-        confusions = {}
-        for head, truth in y_true.items():
-            confusions[head] = metrics.count_confusions(truth, y_prob[head], weights)
-            figures = _score_head(truth, y_prob[head], weights, params.calibration_bins)
-            after = _score_head(truth, calibrated[head], weights, params.calibration_bins)
-            figures |= {f"calibrated_{name}": after[name] for name in ("loss", "ece")}
-            found |= {(head, name): values for name, values in figures.items()}
-        found |= {("", name): values for name, values in _sum_up(y_true, found).items()}
-        found["", "mA"] = metrics.mean_attribute_accuracy(confusions)
-        instance = metrics.instance_scores(y_true, y_prob, weights)
-        return found | {("", name): values for name, values in instance.items()}
-
+    y_true, rows = predictions.y_true, len(predictions.rows)
+    compute = partial(_score_heads, predictions, calibrated, params.calibration_bins)
     estimates = estimate(compute, rows, params, seed)
-    names = (*HEAD_FIGURES, *_CALIBRATED_FIGURES)
+    names = (*HEAD_METRICS, *_CALIBRATED_METRICS)
     heads = _tabulate(
         {head: {name: estimates[head, name] for name in names} for head in y_true}, names
     )
     heads.index.name = "head"
     heads.insert(0, "rows", [int(truth.any(axis=1).sum()) for truth in y_true.values()])
-    for name, floor in (
+    for name, baseline in (
         ("majority", metrics.majority_accuracy),
         ("prior_loss", metrics.prior_loss),
     ):
-        heads[name] = [floor(truth, y_train[head]) for head, truth in y_true.items()]
+        heads[name] = [baseline(truth, y_train[head]) for head, truth in y_true.items()]
     overall = pd.DataFrame(
-        {name: estimates["", name] for name in _OVERALL_FIGURES}, ["value", "low", "high"]
+        {name: estimates["", name] for name in _OVERALL_METRICS}, ["value", "low", "high"]
     ).T
-    overall.index.name = "figure"
+    overall.index.name = "metric"
     return Scores(heads, overall, rows)
+
+
+def _score_heads(
+    predictions: Predictions, calibrated: OneHot, bins: int, weights: Floats
+) -> dict[tuple[str, str], Floats]:
+    """Computes metrics by `(head, metric)`; metrics over all heads have the head `""`."""
+    y_true, y_prob = predictions.y_true, predictions.y_prob
+    found: dict[tuple[str, str], Floats] = {}
+    for head, truth in y_true.items():
+        values = _score_head(truth, y_prob[head], weights, bins)
+        after = _score_head(truth, calibrated[head], weights, bins)
+        values |= {f"calibrated_{name}": after[name] for name in ("loss", "ece")}
+        found |= {(head, name): value for name, value in values.items()}
+    confusions = {
+        head: metrics.count_confusions(truth, y_prob[head], weights)
+        for head, truth in y_true.items()
+    }
+    overall = _aggregate_heads(list(y_true), found)
+    overall["mA"] = metrics.mean_attribute_accuracy(confusions)
+    overall |= metrics.instance_scores(y_true, y_prob, weights)
+    return found | {("", name): value for name, value in overall.items()}
 
 
 def _score_head(
@@ -143,17 +146,19 @@ def _score_head(
     }
 
 
-def _sum_up(y_true: OneHot, figures: Mapping[tuple[str, str], Floats]) -> dict[str, Floats]:
-    """Means and sums over the heads that a draw has labels of."""
+def _aggregate_heads(
+    heads: Sequence[str], values_of: Mapping[tuple[str, str], Floats]
+) -> dict[str, Floats]:
+    """Computes means and sums over the heads, ignoring heads without labels in a sample."""
     found = {}
-    for name, figure, is_mean in (
+    for name, metric, is_mean in (
         ("mean_accuracy", "accuracy", True),
         ("loss", "loss", False),
         ("calibrated_loss", "calibrated_loss", False),
         ("mean_ece", "ece", True),
         ("mean_calibrated_ece", "calibrated_ece", True),
     ):
-        values = np.stack([figures[head, figure] for head in y_true])
+        values = np.stack([values_of[head, metric] for head in heads])
         total = np.nansum(values, axis=0)
         found[name] = total / (~np.isnan(values)).sum(axis=0) if is_mean else total
     return found
@@ -169,32 +174,84 @@ def score_classes(
     """Scores each class of each head.
 
     Returns:
-        One row a class: `head`, `class`, `rows`, and `recall`, `precision` and `f1` with intervals.
+        One row per class: `head`, `class`, `rows`, and `recall`, `precision` and `f1` with
+        intervals.
     """
 
     def compute(weights: Floats) -> dict[tuple[str, str, str], Floats]:
         found: dict[tuple[str, str, str], Floats] = {}
         for head, names in classes.items():
             confusions = metrics.count_confusions(y_true[head], y_prob[head], weights)
-            for figure, formula in (
+            for metric, formula in (
                 ("recall", metrics.recalls),
                 ("precision", metrics.precisions),
                 ("f1", metrics.f1_scores),
             ):
                 values = formula(confusions)
-                found |= {(head, name, figure): values[..., i] for i, name in enumerate(names)}
+                found |= {(head, name, metric): values[..., i] for i, name in enumerate(names)}
         return found
 
     estimates = estimate(compute, len(next(iter(y_true.values()))), params, seed)
     keys = [(head, name) for head, names in classes.items() for name in names]
-    figures = ("recall", "precision", "f1")
+    columns = ("recall", "precision", "f1")
     table = _tabulate(
-        {key: {name: estimates[*key, name] for name in figures} for key in keys}, figures
+        {key: {name: estimates[*key, name] for name in columns} for key in keys}, columns
     )
     table.index = pd.MultiIndex.from_tuples(keys, names=["head", "class"])
     counts = [y_true[head].sum(axis=0).astype(int) for head in classes]
     table.insert(0, "rows", np.concatenate(counts))
     return table.reset_index()
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """One head, on the rows of one class of another head.
+
+    Attributes:
+        y_true: One-hot labels of the scored head, all rows.
+        y_prob: Predicted probabilities of the scored head, all rows.
+        inside: Positions of the rows of the class.
+        outside: Positions of the rows with another class of the same head.
+    """
+
+    y_true: npt.NDArray[np.float32]
+    y_prob: npt.NDArray[np.float32]
+    inside: npt.NDArray[np.intp]
+    outside: npt.NDArray[np.intp]
+
+    def count_labels(self) -> tuple[int, int]:
+        """Counts the rows inside and outside that have a label of the scored head."""
+        inside, outside = (
+            int(self.y_true[rows].any(axis=1).sum()) for rows in (self.inside, self.outside)
+        )
+        return inside, outside
+
+    def score(self, weights: Floats, bins: int) -> dict[str, Floats]:
+        """Computes the metrics inside, and the difference in accuracy to the rows outside."""
+        inside, outside = self.inside, self.outside
+        found = _score_head(self.y_true[inside], self.y_prob[inside], weights[..., inside], bins)
+        elsewhere = metrics.count_confusions(
+            self.y_true[outside], self.y_prob[outside], weights[..., outside]
+        )
+        return found | {"apart": found["accuracy"] - metrics.accuracy(elsewhere)}
+
+
+def _find_slices(
+    y_true: OneHot, y_prob: OneHot, classes: Mapping[str, Sequence[str]]
+) -> dict[tuple[str, str, str], _Slice]:
+    """Returns slices by `(scored head, other head, class of the other head)`."""
+    return {
+        (head, other, name): _Slice(
+            y_true[head],
+            y_prob[head],
+            np.flatnonzero(y_true[other][:, number]),
+            np.flatnonzero(y_true[other].any(axis=1) & (y_true[other][:, number] == 0)),
+        )
+        for head in y_true
+        for other, names in classes.items()
+        for number, name in enumerate(names)
+        if other != head
+    }
 
 
 def score_slices(
@@ -207,62 +264,42 @@ def score_slices(
     """Scores each head on the rows of each class of every other head.
 
     Returns:
-        One row a slice: `head`, `by` (the other head), `class` (of the other head), `rows` with
-        both labels, `too_small` (here or elsewhere, to tell anything), `HEAD_FIGURES` with
-        intervals, and `apart`: the accuracy less that on the other rows, with its interval.
+        One row per slice: `head`, `by` (the other head), `class` (of the other head), `rows` with
+        both labels, `too_small` (too few rows inside or outside the slice), `HEAD_METRICS` with
+        intervals, and `apart`: accuracy minus the accuracy on the other rows, with its interval.
     """
-    slices = {
-        (head, other, name): y_true[other][:, number]
-        for head in y_true
-        for other, names in classes.items()
-        for number, name in enumerate(names)
-        if other != head
-    }
+    slices = _find_slices(y_true, y_prob, classes)
 
     def compute(weights: Floats) -> dict[tuple[str, str, str, str], Floats]:
-        found: dict[tuple[str, str, str, str], Floats] = {}
-        for key, members in slices.items():
-            truth, answer = y_true[key[0]], y_prob[key[0]]
-            is_in = np.flatnonzero(members)
-            is_out = np.flatnonzero(y_true[key[1]].any(axis=1) & (members == 0))
-            inside = _score_head(
-                truth[is_in], answer[is_in], weights[..., is_in], params.calibration_bins
-            )
-            outside = metrics.accuracy(
-                metrics.count_confusions(truth[is_out], answer[is_out], weights[..., is_out])
-            )
-            inside["apart"] = inside["accuracy"] - outside
-            found |= {(*key, name): values for name, values in inside.items()}
-        return found
+        return {
+            (*key, name): values
+            for key, one in slices.items()
+            for name, values in one.score(weights, params.calibration_bins).items()
+        }
 
     estimates = estimate(compute, len(next(iter(y_true.values()))), params, seed)
-    figures = (*HEAD_FIGURES, "apart")
+    columns = (*HEAD_METRICS, "apart")
     table = _tabulate(
-        {key: {name: estimates[*key, name] for name in figures} for key in slices}, figures
+        {key: {name: estimates[*key, name] for name in columns} for key in slices}, columns
     )
     table.index = pd.MultiIndex.from_tuples(list(slices), names=["head", "by", "class"])
-    inside, outside = (
-        [
-            int((y_true[head].any(axis=1) & y_true[other].any(axis=1) & (members == is_in)).sum())
-            for (head, other, _), members in slices.items()
-        ]
-        for is_in in (1, 0)
-    )
-    table.insert(0, "rows", inside)
-    # As little is known of how a head does elsewhere, where hardly anything is elsewhere.
-    fewest = np.minimum(inside, outside)
-    table.insert(1, "too_small", fewest < params.min_slice_rows)
+    counts = [one.count_labels() for one in slices.values()]
+    table.insert(0, "rows", [inside for inside, _ in counts])
+    # The difference is uncertain if either side has few rows.
+    table.insert(1, "too_small", np.array([min(pair) for pair in counts]) < params.min_slice_rows)
     return table.reset_index()
 
 
 def find_unlike_slices(slices: pd.DataFrame) -> pd.DataFrame:
-    """Picks the slices, large enough to tell, on which a head is surely better or worse.
+    """Selects the slices, large enough, whose accuracy differs significantly from other rows.
 
     Returns:
-        Rows of `score_slices` whose interval of `apart` leaves out zero, the worst first.
+        Rows of `score_slices` whose interval of `apart` excludes zero, in ascending order of
+        `apart`.
     """
-    is_sure = (slices["apart_low"] > 0) | (slices["apart_high"] < 0)
-    return slices[is_sure & ~slices["too_small"].astype(bool)].sort_values("apart", kind="stable")
+    is_significant = (slices["apart_low"] > 0) | (slices["apart_high"] < 0)
+    found = slices[is_significant & ~slices["too_small"].astype(bool)]
+    return found.sort_values("apart", kind="stable")
 
 
 def estimate(
@@ -271,50 +308,57 @@ def estimate(
     params: EvaluationParams,
     seed: int,
 ) -> dict[Key, tuple[float, float, float]]:
-    """Gives figures and their intervals, bootstrapped over rows.
+    """Computes metrics and their bootstrap intervals.
 
-    Rows are drawn for everything together, since mistakes on one image go together. A draw without
-    any label of a figure says nothing of it. Draws are moved by their bias, where it is more than
-    the noise of drawing, so that the interval lies around the figure: calibration errors grow when
-    rows repeat.
+    Each bootstrap sample draws the same rows for all metrics, because errors on one image are
+    correlated. A sample without labels for a metric is ignored for that metric. A significant bias
+    of the samples is subtracted: calibration errors, for example, increase when rows repeat.
+
+    Args:
+        compute: Returns metrics for weights of shape (..., rows).
+        rows: Number of rows.
+        params: Confidence level and number of bootstrap samples.
+        seed: Random seed of the bootstrap.
+
+    Returns:
+        `{key: (value, low, high)}`.
     """
     random = np.random.default_rng(seed)
     values = compute(np.ones(rows))
-    draws: dict[Key, list[Floats]] = {key: [] for key in values}
+    samples: dict[Key, list[Floats]] = {key: [] for key in values}
     size = max(1, _CELLS_AT_ONCE // rows)
     for begin in range(0, params.bootstrap_samples, size):
         count = min(size, params.bootstrap_samples - begin)
         weights = random.multinomial(rows, np.full(rows, 1 / rows), count).astype(np.float64)
-        for key, drawn in compute(weights).items():
-            draws[key].append(drawn)
+        for key, sampled in compute(weights).items():
+            samples[key].append(sampled)
     tails = [(1 - params.confidence) / 2, (1 + params.confidence) / 2]
     return {
-        key: (float(values[key]), *_interval(float(values[key]), np.concatenate(drawn), tails))
-        for key, drawn in draws.items()
+        key: (float(values[key]), *_interval(float(values[key]), np.concatenate(sampled), tails))
+        for key, sampled in samples.items()
     }
 
 
-def _interval(value: float, drawn: Floats, tails: Sequence[float]) -> tuple[float, float]:
-    known = drawn[~np.isnan(drawn)]
+def _interval(value: float, samples: Floats, tails: Sequence[float]) -> tuple[float, float]:
+    known = samples[~np.isnan(samples)]
     if not len(known):
         return np.nan, np.nan
     bias = known.mean() - value
-    noise = known.std() / np.sqrt(len(known))
-    moved = known - bias if abs(bias) > _NOISES * noise else known
-    low, high = np.clip(np.quantile(moved, tails), min(known.min(), value), max(known.max(), value))
+    standard_error = known.std() / np.sqrt(len(known))
+    corrected = known - bias if abs(bias) > _SIGNIFICANT_BIAS * standard_error else known
+    low, high = np.clip(
+        np.quantile(corrected, tails), min(known.min(), value), max(known.max(), value)
+    )
     return float(low), float(high)
 
 
 def _tabulate(
-    estimates: Mapping[Key, Mapping[str, tuple[float, float, float]]], figures: Sequence[str]
+    estimates: Mapping[Key, Mapping[str, tuple[float, float, float]]], names: Sequence[str]
 ) -> pd.DataFrame:
-    """Puts each figure beside its interval: columns `name`, `name_low`, `name_high`."""
+    """Builds a table with the columns `NAME`, `NAME_low` and `NAME_high` for each metric."""
     return pd.DataFrame(
-        [
-            [number for name in figures for number in numbers[name]]
-            for numbers in estimates.values()
-        ],
+        [[number for name in names for number in row[name]] for row in estimates.values()],
         index=pd.Index(list(estimates), tupleize_cols=False),
-        columns=[f"{name}{end}" for name in figures for end in ("", "_low", "_high")],
+        columns=[f"{name}{end}" for name in names for end in ("", "_low", "_high")],
         dtype=float,
     )

@@ -1,1 +1,1 @@
-"""The network: backbones and the classifier on top of them."""
+"""The network: backbones, necks and the classifier."""

@@ -1,4 +1,4 @@
-"""Convolutional trunks, built without a top and with random weights."""
+"""Convolutional backbones without a top and with random weights."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import keras
 from keras import applications
 
-# Keras exports DenseNet121, 169 and 201 alone; other blocks need the function below them.
+# Keras exports only DenseNet121, 169 and 201; other block counts need this internal function.
 from keras.src.applications.densenet import DenseNet
 
 from person_attributes.config import ModelParams
@@ -15,28 +15,28 @@ from person_attributes.modeling.residual import build_residual
 from person_attributes.modeling.resnext import build_resnext50
 
 _BUILT_IN_PREPROCESSING = (keras.layers.Rescaling, keras.layers.Normalization)
-"""What some networks of Keras begin with; here the classifier normalises."""
+"""First layers of some Keras networks; they are removed, since the classifier normalises."""
 
 
 def build_backbone(model: ModelParams) -> keras.Model:
-    """Builds a trunk with random weights.
+    """Builds a backbone with random weights.
 
     Args:
-        model: Which trunk, its blocks, its initializer and the momentum of its batch norms.
+        model: The kind of backbone, its blocks and the momentum of its batch norms.
 
     Returns:
         A model named `backbone`, from normalised images (n, height, width, 3) float32 to features
-        (n, height / 32, width / 32, channels) float32, about; height and width are free.
+        of about (n, height / 32, width / 32, channels) float32; height and width are variable.
     """
-    trunk = _start_behind_preprocessing(BACKBONES[model.backbone](model))
+    trunk = _remove_preprocessing(BACKBONES[model.backbone](model))
     for layer in trunk.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = model.batch_norm_momentum
     return trunk
 
 
-def _start_behind_preprocessing(trunk: keras.Model) -> keras.Model:
-    """Leaves out what scales pixels, and names the trunk."""
+def _remove_preprocessing(trunk: keras.Model) -> keras.Model:
+    """Removes the layers that scale pixels, and names the model."""
     image, *layers = trunk.layers
     start = image.output
     for layer in layers:
@@ -83,4 +83,4 @@ BACKBONES: Mapping[str, Callable[[ModelParams], keras.Model]] = {
     "convnext_tiny": _without_preprocessing(applications.ConvNeXtTiny),
     "residual": lambda model: build_residual(model.residual),
 }
-"""Builders by name; `config` has the least size of an image for each."""
+"""Builders by name; `config` has the smallest image size of each."""

@@ -17,12 +17,12 @@ from person_attributes.modeling.necks import NECK, NECKS
 
 @dataclass(frozen=True)
 class Normalization:
-    """What the network does to pixels.
+    """The normalisation of pixels at the start of the network.
 
     Attributes:
-        mean: Subtracted from red, green and blue, in 0 to 255.
-        standard_deviation: What they are divided by.
-        per_image: Whether each image is brought to mean 0 and deviation 1 after that.
+        mean: Mean of red, green and blue, in 0 to 255, that is subtracted.
+        standard_deviation: Divisor of red, green and blue.
+        per_image: Whether each image is then normalised to mean 0 and standard deviation 1.
     """
 
     mean: Sequence[float]
@@ -38,11 +38,11 @@ class Normalization:
 def make_normalization(
     section: NormalizationParams, measure: Callable[[], tuple[list[float], list[float]]]
 ) -> Normalization:
-    """Says what the network does to pixels.
+    """Makes the normalisation that the parameters describe.
 
     Args:
-        section: The method, and the numbers of `fixed`.
-        measure: Gives mean and standard deviation of the channels over training rows.
+        section: The method, and the values of the method `fixed`.
+        measure: Returns mean and standard deviation of the channels over the training rows.
     """
     if section.method == "channels":
         return Normalization(*measure())
@@ -59,15 +59,15 @@ def build_classifier(
 ) -> keras.Model:
     """Builds the multi-head classifier with random weights.
 
-    The graph is `normalisation → backbone → neck → a tower and a softmax per head`. Normalising is
-    part of it: feed raw pixels. Weights do not depend on `image_size`. What is drawn, weights and
-    the seeds of dropout, follows `keras.utils.set_random_seed`.
+    The graph is `normalisation → backbone → neck → a tower and a softmax per head`. It includes the
+    normalisation, so the input is raw pixels. Weights do not depend on `image_size`. Random weights
+    and the seeds of dropout follow `keras.utils.set_random_seed`.
 
     Args:
-        image_size: Height and width of the input in pixels, as `params.yaml` has it.
+        image_size: Height and width of the input in pixels, in the form of `params.yaml`.
         class_counts: Number of classes of each head, in output order.
         model: Backbone, neck, towers and initializer.
-        normalization: What is done to pixels first.
+        normalization: Normalisation of the pixels.
 
     Returns:
         A model from images, (n, height, width, 3) uint8 RGB, to a dict of probabilities,
@@ -84,7 +84,7 @@ def build_classifier(
 
 
 def _normalize(images: keras.KerasTensor, normalization: Normalization) -> keras.KerasTensor:
-    # Rescaling holds no weights, and exports to ONNX where Normalization does not.
+    # Rescaling has no weights and exports to ONNX; Normalization does not.
     rescale = layers.Rescaling(
         scale=[1 / deviation for deviation in normalization.standard_deviation],
         offset=[
@@ -106,25 +106,24 @@ def _normalize(images: keras.KerasTensor, normalization: Normalization) -> keras
 def _add_tower(
     vector: keras.KerasTensor, head: str, classes: int, model: ModelParams
 ) -> keras.KerasTensor:
-    """Puts batch norm, and dropout and dense layers, in front of a head's softmax."""
+    """Adds the tower of a head: batch norm, dropout and dense layers, and a softmax."""
     hidden = layers.BatchNormalization(
         momentum=model.batch_norm_momentum, name=f"{head}_batch_norm"
     )(vector)
     for number, units in enumerate(model.tower_units):
         suffix = f"_{number + 1}" if number else ""
-        # With no seed given, PyTorch's dropout draws from its global generator, which no checkpoint
-        # holds.
+        # Without a seed, PyTorch's dropout uses a global generator that no checkpoint contains.
         seed = random.randint(1, 10**9)
         hidden = layers.Dropout(model.dropout, seed=seed, name=f"{head}_dropout{suffix}")(hidden)
         hidden = layers.Dense(units, "relu", name=f"{head}_dense{suffix}")(hidden)
-    # The softmax stays float32 where a precision policy computes in less.
+    # The softmax stays float32 under every precision policy.
     return layers.Dense(classes, "softmax", dtype="float32", name=head)(hidden)
 
 
 def _draw_kernels(classifier: keras.Model, initializer: str) -> None:
-    """Draws the kernels of convolutions and dense layers anew.
+    """Initialises the kernels of convolutions and dense layers with the given initializer.
 
-    Depthwise and grouped ones keep their own: Keras would count all channels as inputs of each.
+    Depthwise and grouped convolutions keep their own: Keras would overestimate their fan-in.
     """
     for layer in [*classifier.get_layer("backbone").layers, *classifier.layers]:
         if isinstance(layer, layers.Conv2D | layers.Dense):
@@ -133,14 +132,14 @@ def _draw_kernels(classifier: keras.Model, initializer: str) -> None:
 
 
 def freeze(classifier: keras.Model, trainable: str | float) -> None:
-    """Chooses what trains.
+    """Sets which layers train.
 
-    What is frozen runs in inference mode: its batch norms keep their statistics.
+    Frozen layers run in inference mode: their batch norms keep their statistics.
 
     Args:
         classifier: The network.
-        trainable: `all`, the `heads` on a frozen backbone and neck, or the heads, the neck and this
-            share of the backbone's layers that hold weights, the last ones.
+        trainable: `all`; `heads`, with a frozen backbone and neck; or a share in 0 to 1: heads,
+            neck, and the last layers of the backbone, as a share of its layers with weights.
     """
     backbone = classifier.get_layer("backbone")
     backbone.trainable = trainable != "heads"
@@ -155,31 +154,31 @@ def freeze(classifier: keras.Model, trainable: str | float) -> None:
 
 
 def scale_temperatures(network: keras.Model, temperatures: Mapping[str, float]) -> keras.Model:
-    """Gives a network whose answers are at a temperature of their head.
+    """Adds temperature scaling to a network.
 
     Args:
         network: The network; the new one shares its layers.
-        temperatures: What divides the logits of each head.
+        temperatures: Divisor of the logits of each head.
 
     Returns:
-        A model of the same input and output.
+        A model with the same input and output.
     """
     images = keras.Input(network.input.shape[1:], dtype="uint8", name="image")
     outputs = {}
-    for head, answers in network(images).items():
-        logits = ops.log(ops.maximum(answers, keras.config.epsilon())) / temperatures[head]
+    for head, probabilities in network(images).items():
+        logits = ops.log(ops.maximum(probabilities, keras.config.epsilon())) / temperatures[head]
         outputs[head] = layers.Softmax(dtype="float32", name=head)(logits)
     return keras.Model(images, outputs, name="calibrated")
 
 
 def average_flips(classifier: keras.Model) -> keras.Model:
-    """Gives a network that answers with the mean over an image and its mirror image.
+    """Adds test-time augmentation: predictions are means over an image and its mirror image.
 
     Args:
         classifier: The network; the new one shares its layers.
 
     Returns:
-        A model of the same input and output.
+        A model with the same input and output.
     """
     images = keras.Input(classifier.input.shape[1:], dtype="uint8", name="image")
     straight, mirrored = classifier(images), classifier(ops.flip(images, axis=2))

@@ -1,6 +1,6 @@
-"""Inception-v4 (Szegedy et al. 2016, https://arxiv.org/abs/1602.07261); Keras has none.
+"""Inception-v4 (Szegedy et al. 2016, https://arxiv.org/abs/1602.07261), which Keras lacks.
 
-Figures 3 to 9 of the paper, in its order.
+The functions follow figures 3 to 9 of the paper.
 """
 
 import keras
@@ -8,7 +8,7 @@ from keras import layers
 
 
 def build_inception_v4() -> keras.Model:
-    """Builds the trunk: 41,142,816 trainable weights."""
+    """Builds the backbone, with 41,142,816 trainable weights."""
     images = keras.Input((None, None, 3))
     x = _add_stem(images)
     for _ in range(4):
@@ -30,7 +30,7 @@ def _conv(
     strides: int = 1,
     padding: str = "same",
 ) -> keras.KerasTensor:
-    """Adds a convolution, batch norm and ReLU, as every convolution of the paper has them."""
+    """Adds a convolution, batch norm and ReLU, like every convolution of the paper."""
     x = layers.Conv2D(
         channels,
         kernel,

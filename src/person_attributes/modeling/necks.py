@@ -1,4 +1,4 @@
-"""Necks: from features to a vector."""
+"""Necks: pooling layers between the backbone and the towers."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,15 +7,15 @@ import keras
 from keras import layers, ops
 
 NECK = "neck"
-"""Name of the layer that puts out the vector."""
+"""Name of the layer whose output is the feature vector."""
 
 
 @keras.saving.register_keras_serializable("person_attributes")
 class GeneralizedMeanPooling2D(layers.Layer):
     """Generalised mean over height and width (Radenovic et al. 2018).
 
-    The exponent is trained and starts at 3, the paper's value; 1 would be the mean, and large ones
-    come near the maximum. Features below a millionth count as that much.
+    The exponent is trainable and starts at 3, the paper's value. Exponent 1 is the mean, and large
+    exponents approach the maximum. Features are clipped at 1e-6 from below.
     """
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -24,7 +24,7 @@ class GeneralizedMeanPooling2D(layers.Layer):
         )
 
     def call(self, inputs: Any) -> Any:
-        # In float32 where layers compute in less: powers leave the range of float16.
+        # Always float32: powers leave the range of float16.
         features = ops.maximum(ops.cast(inputs, "float32"), 1e-6)
         exponent = ops.cast(self.exponent, "float32")
         mean = ops.mean(ops.power(features, exponent), axis=(1, 2))
@@ -53,4 +53,4 @@ NECKS: Mapping[str, Callable[[keras.KerasTensor], keras.KerasTensor]] = {
     "avg_max": _average_and_maximum,
     "gem": _generalized_mean,
 }
-"""By name in `params.yaml`: from features (n, height, width, channels) to a vector."""
+"""Builders by name; they map features (n, height, width, channels) to (n, channels)."""

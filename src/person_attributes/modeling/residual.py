@@ -1,4 +1,4 @@
-"""A residual network of any widths and depths (He et al. 2016, https://arxiv.org/abs/1512.03385)."""
+"""Residual networks of configurable width and depth (He et al. 2016, arXiv 1512.03385)."""
 
 import random
 from typing import Any
@@ -9,12 +9,12 @@ from keras import layers, ops
 from person_attributes.config import ResidualParams
 
 _STEM_STRIDE = 4
-"""Pixels of a side that the stem makes one position of, as in the paper's ResNets."""
+"""Stride of the whole stem, as in the paper's ResNets."""
 
 
 @keras.saving.register_keras_serializable("person_attributes")
 class SpaceToDepth(layers.Layer):
-    """Moves squares of pixels into channels (Shi et al. 2016), filling up with zeros at the end."""
+    """Moves squares of pixels into channels (Shi et al. 2016); pads bottom and right with zeros."""
 
     def __init__(self, size: int, **options: Any) -> None:
         super().__init__(**options)
@@ -45,17 +45,17 @@ class SpaceToDepth(layers.Layer):
 
 
 def build_residual(residual: ResidualParams) -> keras.Model:
-    """Builds the trunk, of basic blocks: two 3 x 3 convolutions and a shortcut.
+    """Builds the backbone from basic blocks: two 3 x 3 convolutions and a shortcut.
 
-    The widths 64, 128, 256, 512 with two blocks each make a ResNet-18, but for shortcuts that pool
-    before they widen (ResNet-D of He et al. 2019, https://arxiv.org/abs/1812.01187).
+    The widths 64, 128, 256, 512 with two blocks each are a ResNet-18, except that shortcuts pool
+    before their convolution (ResNet-D of He et al. 2019, https://arxiv.org/abs/1812.01187).
 
     Args:
         residual: Widths, blocks, stem and stochastic depth.
 
     Returns:
         A model from images (n, height, width, 3) float32 to features (n, height / s, width / s,
-        channels) float32, where s is 4 for one width and twice that for each further one.
+        channels) float32, where s is 4 for one width and doubles with each further width.
     """
     images = keras.Input((None, None, 3))
     x = _add_stem(images, residual)
@@ -77,7 +77,7 @@ def build_residual(residual: ResidualParams) -> keras.Model:
 
 
 def _add_stem(images: keras.KerasTensor, residual: ResidualParams) -> keras.KerasTensor:
-    """Brings images to a quarter of their height and width."""
+    """Adds the stem, which reduces height and width to a quarter."""
     width = residual.widths[0]
     if residual.stem == "space_to_depth":
         squares = SpaceToDepth(_STEM_STRIDE, name="stem_squares")(images)
@@ -89,12 +89,12 @@ def _add_stem(images: keras.KerasTensor, residual: ResidualParams) -> keras.Kera
 def _add_block(
     x: keras.KerasTensor, width: int, strides: int, *, dropped: float, name: str
 ) -> keras.KerasTensor:
-    """Adds one residual block, which training skips with the probability `dropped`."""
+    """Adds one residual block; training skips its residual with the probability `dropped`."""
     rest = _conv_norm_relu(x, width, strides=strides, name=f"{name}_1")
     rest = _conv(rest, width, name=f"{name}_2_conv")
     rest = layers.BatchNormalization(epsilon=1e-5, name=f"{name}_2_norm")(rest)
     if dropped:
-        # Huang et al. 2016, an image at a time. The seed is drawn as those of the towers' dropout.
+        # Stochastic depth (Huang et al. 2016), per image. The seed is drawn like in the towers.
         rest = layers.Dropout(
             dropped,
             noise_shape=(None, 1, 1, 1),
@@ -108,7 +108,7 @@ def _add_block(
 def _add_shortcut(
     x: keras.KerasTensor, width: int, strides: int, *, name: str
 ) -> keras.KerasTensor:
-    """Brings the input of a block to the size of its output, where that differs."""
+    """Adapts the input of a block to the shape of its output, if the shapes differ."""
     if strides > 1:
         x = layers.AveragePooling2D(strides, padding="same", name=f"{name}_pool")(x)
     if x.shape[-1] == width:

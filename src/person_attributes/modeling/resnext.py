@@ -1,4 +1,4 @@
-"""ResNeXt-50, 32 x 4d (Xie et al. 2017, https://arxiv.org/abs/1611.05431); Keras has none."""
+"""ResNeXt-50, 32 x 4d (Xie et al. 2017, https://arxiv.org/abs/1611.05431), which Keras lacks."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ _STAGES = ((128, 3), (256, 4), (512, 6), (1024, 3))
 """Width of the grouped convolution and number of blocks of each stage."""
 
 _EXPANSION = 2
-"""Channels that a block puts out for each of its width."""
+"""Ratio of the output channels of a block to its width."""
 
 
 @keras.saving.register_keras_serializable("person_attributes")
 class GroupedConv2D(layers.Layer):
-    """A 3 x 3 convolution within groups of channels, padded to `same` and without bias.
+    """A 3 x 3 convolution within groups of channels, with `same` padding and without bias.
 
-    TensorFlow has no gradient for grouped convolutions on CPUs. A depthwise one has: each channel
-    gives its part of every output of its group, and the parts are added up.
+    TensorFlow has no gradient for grouped convolutions on CPUs, but for depthwise ones. So this
+    layer computes the contribution of each channel to every output of its group, and sums them.
     """
 
     def __init__(self, groups: int, strides: int = 1, **options: Any) -> None:
@@ -31,7 +31,7 @@ class GroupedConv2D(layers.Layer):
         assert channels is not None, "the number of channels is known"
         self.kernel = self.add_weight(
             shape=(3, 3, channels, channels // self.groups),
-            # He et al. 2015: an output sums over its group, Keras counts all channels.
+            # He et al. 2015 with the fan-in of one group; Keras counts the channels of all groups.
             initializer=keras.initializers.VarianceScaling(
                 2.0 * self.groups, mode="fan_in", distribution="untruncated_normal"
             ),
@@ -60,7 +60,7 @@ class GroupedConv2D(layers.Layer):
 
 
 def build_resnext50() -> keras.Model:
-    """Builds the trunk: 22,979,904 trainable weights, as without the top in the paper's code."""
+    """Builds the backbone, with 22,979,904 trainable weights, as in the paper's code."""
     images = keras.Input((None, None, 3))
     x = _conv_norm(images, 64, kernel=7, strides=2, name="stem")
     x = layers.ReLU(name="stem_relu")(x)

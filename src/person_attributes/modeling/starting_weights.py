@@ -1,4 +1,4 @@
-"""Weights of a file in place of random ones."""
+"""Loads starting weights from a file."""
 
 import io
 import tempfile
@@ -14,32 +14,33 @@ import numpy.typing as npt
 from person_attributes.errors import ParamsError
 
 _MEMBER = "model.weights.h5"
-"""Where a `.keras` archive holds its weights."""
+"""The file of weights inside a `.keras` archive."""
 
 _BACKBONE = "layers/functional/"
-"""Where the backbone has its place: it is the one network inside the network."""
+"""Path of the backbone in a file of weights: it is the only nested network."""
 
-_NAMED = 5
-"""How many layers a message names."""
+_MAX_NAMED = 5
+"""Maximum number of layers that a message names."""
 
 
 def load_starting_weights(classifier: keras.Model, path: Path, part: str) -> int:
-    """Loads weights that another training left.
+    """Loads the weights of an earlier training into a classifier.
 
     Args:
-        classifier: Holds the weights after.
+        classifier: The network whose weights are replaced.
         path: A `.weights.h5` or a `.keras` file of a classifier of this project.
-        part: `all` of it, or the `backbone` alone, for a classifier with other heads.
+        part: `all`, or `backbone` for a classifier with other heads.
 
     Returns:
-        How many arrays were loaded.
+        The number of arrays that were loaded.
 
     Raises:
-        ParamsError: If the file cannot be read, or layers do not fit; names them.
+        ParamsError: If the file cannot be read or layers do not fit: correct `model` or
+            `model.starting_weights`. The message names the layers.
     """
     given = _read(path, part)
     with tempfile.TemporaryDirectory() as folder:
-        # Keras' own file of these weights says where each layer has its place.
+        # A file that Keras writes for this classifier defines the path of each layer.
         ours = Path(folder) / "ours.weights.h5"
         classifier.save_weights(ours)
         with h5py.File(ours, "r+") as file:
@@ -53,7 +54,7 @@ def load_starting_weights(classifier: keras.Model, path: Path, part: str) -> int
 
 @dataclass(frozen=True)
 class _Array:
-    """One array of a layer, as a file of weights has it."""
+    """One array of a layer in a file of weights."""
 
     layer: str
     values: npt.NDArray[Any]
@@ -81,7 +82,7 @@ def _read(path: Path, part: str) -> dict[str, _Array]:
 
 
 def _list_arrays(file: h5py.File, part: str) -> dict[str, _Array]:
-    """Lists the arrays of a part by their place; what an optimizer left is passed over."""
+    """Lists the arrays of a part by their path, without the state of an optimizer."""
     prefix = "layers/" if part == "all" else _BACKBONE
     arrays: dict[str, _Array] = {}
 
@@ -97,27 +98,27 @@ def _list_arrays(file: h5py.File, part: str) -> dict[str, _Array]:
 def _refuse_unless_fitting(
     wanted: dict[str, _Array], given: dict[str, _Array], path: Path, part: str
 ) -> None:
-    """Refuses arrays of other shapes, and towers of other heads."""
+    """Raises if arrays are missing, have other shapes, or belong to other heads."""
     faults: dict[str, str] = {}
     for place, ours in wanted.items():
         theirs = given.get(place)
         if theirs is None:
             faults.setdefault(ours.layer, f"{ours.layer} is not in the file")
         elif theirs.layer != ours.layer and not place.startswith(_BACKBONE):
-            # Keras keeps layers by kind and order: another head may have the same place and shape.
-            # Those of a backbone may be numbered by how many were built before them.
+            # Keras orders layers by kind: another head may have the same path and shape. Names in
+            # the backbone are not compared: they may contain a counter of the process.
             faults.setdefault(ours.layer, f"{ours.layer} is {theirs.layer} in the file")
         elif theirs.values.shape != ours.values.shape:
             shapes = f"expects {ours.values.shape}, the file has {theirs.values.shape}"
             faults.setdefault(ours.layer, f"{ours.layer} {shapes}")
     for place in given.keys() - wanted.keys():
-        faults.setdefault(given[place].layer, f"{given[place].layer} is in the file alone")
+        faults.setdefault(given[place].layer, f"{given[place].layer} is only in the file")
     if faults:
-        named = "; ".join(list(faults.values())[:_NAMED])
-        more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+        named = "; ".join(list(faults.values())[:_MAX_NAMED])
+        more = f"; and {len(faults) - _MAX_NAMED} more" if len(faults) > _MAX_NAMED else ""
         hint = "set part to backbone for other heads, or " if part == "all" else ""
         raise ParamsError(
             f"params.yaml: model.starting_weights.source: {path}: {len(faults)} layers do not fit: "
-            f"{named}{more}. Make model and heads those that the file was trained with, {hint}"
+            f"{named}{more}. Use the model and heads that the file was trained with, {hint}"
             "leave the source empty."
         )

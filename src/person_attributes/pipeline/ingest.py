@@ -6,9 +6,9 @@ from person_attributes.config import Params
 from person_attributes.data.archive import open_source
 from person_attributes.data.ingest import (
     Ingested,
+    allocate_on_disk,
     check_quarantine,
     describe_quarantine,
-    make_room_on_disk,
 )
 from person_attributes.data.ingest import ingest as ingest_source
 from person_attributes.data.records import write_records
@@ -34,7 +34,7 @@ def ingest(workspace: Workspace, params: Params) -> None:
         "ingest", workspace, params, {"data", "heads"}, [source_path], writes
     ) as run:
         source = open_source(source_path, params.data.limits)
-        ingested = ingest_source(source, params.data, params.heads, make_room_on_disk)
+        ingested = ingest_source(source, params.data, params.heads, allocate_on_disk)
         _refuse_bad_source(workspace, params, ingested, run)
         with writing(workspace.quarantine) as path:
             ingested.quarantine.to_csv(path, index=False, lineterminator="\n")

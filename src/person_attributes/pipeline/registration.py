@@ -22,7 +22,7 @@ from person_attributes.pipeline.content import list_content
 from person_attributes.pipeline.networks import load_scored_network
 from person_attributes.pipeline.provenance import read_starting_weights
 from person_attributes.registry.export import check_export, export_network
-from person_attributes.registry.model import check_served, log_model
+from person_attributes.registry.model import check_served, log_model, read_limits
 from person_attributes.registry.promotion import (
     Registered,
     Registry,
@@ -30,8 +30,7 @@ from person_attributes.registry.promotion import (
     open_registry,
 )
 from person_attributes.registry.quantization import check_quantized, quantize_network
-from person_attributes.reporting.model_card import Facts, render_card, render_card_page
-from person_attributes.serving.requests import Limits
+from person_attributes.reporting.model_card import Facts, render_card, write_card
 from person_attributes.tracking.stages import open_stage_run
 from person_attributes.workspace import Workspace
 
@@ -149,17 +148,15 @@ def _list_inputs(workspace: Workspace, params: Params) -> list[Path]:
 def _log_model(workspace: Workspace, params: Params, challenger: _Challenger) -> str:
     """Logs the servable model with its card; returns its URI."""
     network = challenger.exported.network
-    page, text = network.with_name("model_card.html"), network.with_name("model_card.md")
-    page.write_text(render_card_page(challenger.card, params.report.colour), encoding="utf-8")
-    text.write_text(challenger.card, encoding="utf-8")
+    card = write_card(challenger.card, network.parent, params.report.colour)
     label_map = network.with_name("label_map.json")
     challenger.labels.write(label_map)
     return log_model(
         network,
         label_map,
         workspace.weights(params.evaluation.phase),
-        [text, page, workspace.normalization, workspace.params],
-        _read_limits(params),
+        [*card, workspace.normalization, workspace.params],
+        read_limits(params),
         params.data.black_bars,
     )
 
@@ -236,16 +233,6 @@ def _calibrate(
         predictions,
         y_true={head: predictions.y_true[head] for head in heads},
         y_prob={head: y_prob[head] for head in heads},
-    )
-
-
-def _read_limits(params: Params) -> Limits:
-    section = params.registry.serving
-    return Limits(
-        rows=section.max_rows,
-        request_megabytes=section.max_request_megabytes,
-        image_megabytes=section.max_image_megabytes,
-        image_megapixels=params.data.limits.image_megapixels,
     )
 
 

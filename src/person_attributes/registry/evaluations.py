@@ -69,6 +69,11 @@ def _find_version(workspace: Workspace, reference: str) -> Evaluated:
             f"{reference}: no such model in the registry. Expected models:/NAME/VERSION or "
             "models:/NAME@ALIAS."
         ) from None
+    if not version.run_id:
+        raise ComparisonError(
+            f"{reference}: the published network has no evaluation on rows of this project. "
+            "Name a version that dvc repro registered."
+        )
     run = _get_run(client, str(version.run_id))
     return _download(client, f"{version.name} version {version.version}", run)
 

@@ -19,6 +19,7 @@ from mlflow.types.schema import AnyType, Object, Property
 from PIL import Image
 
 import person_attributes
+from person_attributes.config import Params
 from person_attributes.errors import RegistryError, one_line
 from person_attributes.evaluation.gate import Condition
 from person_attributes.framing import BlackBars
@@ -28,6 +29,17 @@ from person_attributes.serving.requests import DEFAULTS, INPUT_COLUMN, Limits
 
 _SERVING_PACKAGES = ("mlflow-skinny", "numpy", "onnxruntime", "pandas", "pillow")
 """The packages that serving needs; only tracking needs the full MLflow."""
+
+
+def read_limits(params: Params) -> Limits:
+    """Returns the limits of a request to a served version."""
+    section = params.registry.serving
+    return Limits(
+        rows=section.max_rows,
+        request_megabytes=section.max_request_megabytes,
+        image_megabytes=section.max_image_megabytes,
+        image_megapixels=params.data.limits.image_megapixels,
+    )
 
 
 def load_model(uri: str) -> Any:

@@ -11,7 +11,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from person_attributes.config import Params, RegistryParams
+from person_attributes.config import PRETRAINED, Params, RegistryParams
 from person_attributes.errors import ComparisonError, OtherRowsError, RegistryError
 from person_attributes.evaluation.gate import Condition, check_progress, format_conditions
 from person_attributes.evaluation.predictions import Predictions
@@ -29,6 +29,9 @@ _CONTENT, _SETTLED = "content_digest", "gate.settled"
 """Tags of a version: the digest of its content, and whether the gate has decided on it."""
 
 _ROLLED_BACK = "rolled back from"
+
+_PUBLISHED = "published network: not evaluated on rows of this project"
+"""The reason on versions of the published network. The gate does not apply to them."""
 
 _LONGEST_DESCRIPTION = 5000
 """Characters that MLflow's stores accept; the whole card is an artifact of the version."""
@@ -99,11 +102,16 @@ class Registry:
         champion = self.find_servable_champion()
         if champion is not None:
             return champion
-        versions = [version for version in self._versions() if self.has_files(version)]
+        versions = [
+            version
+            for version in self._versions()
+            if self.has_files(version) and self.reason_of(version) != _PUBLISHED
+        ]
         if not versions:
             raise RegistryError(
                 f"{self._name}: no version is registered, or its files are missing in the store. "
-                "Run dvc repro."
+                "Run dvc repro. Or run person-attributes pretrained and name the published "
+                f"network: models:/{self._name}@{PRETRAINED}."
             )
         newest = max(versions, key=lambda version: int(version.version))
         raise RegistryError(
@@ -219,6 +227,26 @@ class Registry:
         now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"
         self._client.set_model_version_tag(self._name, number, f"{_CHAMPION}{now}", reason)
         self._client.set_registered_model_alias(self._name, self._alias, number)
+
+    def set_pretrained(self, version: ModelVersion, card: str) -> bool:
+        """Sets the alias `pretrained` on a version of the published network.
+
+        The alias is set last. Without it, the reason and the card are written again.
+
+        Args:
+            version: The version.
+            card: Its description as Markdown.
+
+        Returns:
+            Whether the alias was missing.
+        """
+        number = str(version.version)
+        if PRETRAINED in self.find(number).aliases:
+            return False
+        self._client.set_model_version_tag(self._name, number, _REASON, _PUBLISHED)
+        self._client.update_model_version(self._name, number, _shorten(card, 0))
+        self._client.set_registered_model_alias(self._name, PRETRAINED, number)
+        return True
 
     def is_sound(self, version: ModelVersion) -> bool:
         """Returns whether the conditions on a version alone held when it was registered."""

@@ -1,1 +1,1 @@
-"""Pages, plots and the model card: shows numbers, and computes none."""
+"""Pages, plots and the model card; computes no metrics."""

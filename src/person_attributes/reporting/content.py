@@ -1,4 +1,4 @@
-"""What the report of an evaluation shows: figures, examples with heat maps, label issues."""
+"""Collects the content of the evaluation report: plots, examples with heat maps, label issues."""
 
 from collections.abc import Mapping
 
@@ -14,24 +14,24 @@ from person_attributes.reporting import examples, plots
 from person_attributes.reporting.examples import Example
 from person_attributes.reporting.gradcam import GradCam
 from person_attributes.reporting.plots import overlay_heatmap
-from person_attributes.reporting.report import Report, ShownExample, SuspiciousLabel
+from person_attributes.reporting.report import LabelIssue, Report, ShownExample
 
 
 def fill_report(
     evaluation: Evaluation, classifier: keras.Model, curves: pd.DataFrame, params: Params
 ) -> Report:
-    """Puts everything together that the report shows."""
+    """Collects everything that the report shows."""
     section, found = params.evaluation, evaluation.validation
     classes = evaluation.label_map.classes
     calibrated = Predictions(found.rows, found.y_true, evaluation.calibrated)
-    mistakes, hits = (
+    errors, correct = (
         {head: find(calibrated, head, classes[head], count) for head in classes}
         for find, count in (
             (examples.find_most_confident_errors, section.most_confident_errors_per_head),
             (examples.find_least_confident_correct, section.least_confident_correct_per_head),
         )
     )
-    suspicious = {
+    label_issues = {
         head: examples.find_label_issues(calibrated, head, classes[head]) for head in classes
     }
     return Report(
@@ -41,20 +41,20 @@ def fill_report(
         temperatures=evaluation.temperatures,
         slices=scores.score_slices(found.y_true, found.y_prob, classes, section, params.seed),
         figures=_draw_figures(evaluation, curves, params),
-        mistakes=_show_examples(evaluation, classifier, mistakes),
-        least_confident_correct=_show_examples(evaluation, classifier, hits),
-        suspicious={
-            head: _show_labels(evaluation, table[: section.label_issues_per_head])
-            for head, table in suspicious.items()
+        most_confident_errors=_show_examples(evaluation, classifier, errors),
+        least_confident_correct=_show_examples(evaluation, classifier, correct),
+        shown_label_issues={
+            head: _show_label_issues(evaluation, table[: section.label_issues_per_head])
+            for head, table in label_issues.items()
         },
-        label_issues=pd.concat(suspicious.values()),
+        label_issues=pd.concat(label_issues.values()),
         confidence=section.confidence,
         colour=params.report.colour,
     )
 
 
 def _draw_figures(evaluation: Evaluation, curves: pd.DataFrame, params: Params) -> dict[str, str]:
-    """Draws the figures of the report as SVG by title, in the order to show them."""
+    """Draws the plots of the report: SVG by title, in display order."""
     section, colour, found = params.evaluation, params.report.colour, evaluation.validation
     classes = evaluation.label_map.classes
     matrices = {
@@ -62,11 +62,11 @@ def _draw_figures(evaluation: Evaluation, curves: pd.DataFrame, params: Params) 
     }
     by_class = scores.score_classes(found.y_true, found.y_prob, classes, section, params.seed)
     return {
-        "Accuracy of each head": plots.draw_head_accuracies(evaluation.scores.heads, colour),
+        "Accuracy per head": plots.draw_head_accuracies(evaluation.scores.heads, colour),
         "Learning curves": plots.draw_learning_curves(curves, colour),
-        "Classes": plots.draw_class_recalls(by_class, colour),
-        "Confusions": plots.draw_confusions(matrices, classes, colour),
-        "Reliability": plots.draw_reliability(
+        "Recall and precision per class": plots.draw_class_recalls(by_class, colour),
+        "Confusion matrices": plots.draw_confusions(matrices, classes, colour),
+        "Calibration": plots.draw_reliability(
             found.y_true, found.y_prob, evaluation.calibrated, section.calibration_bins, colour
         ),
     }
@@ -75,8 +75,8 @@ def _draw_figures(evaluation: Evaluation, curves: pd.DataFrame, params: Params) 
 def _show_examples(
     evaluation: Evaluation, classifier: keras.Model, found: Mapping[str, list[Example]]
 ) -> dict[str, list[ShownExample]]:
-    """Puts images and heat maps beside answers."""
-    looker = GradCam(classifier)
+    """Adds images and heat maps to examples."""
+    gradcam = GradCam(classifier)
     shown: dict[str, list[ShownExample]] = {}
     for head, chosen in found.items():
         shown[head] = []
@@ -84,7 +84,7 @@ def _show_examples(
             positions = evaluation.positions[[example.position for example in chosen]]
             images = np.asarray(evaluation.images[positions])
             answers = np.array([example.answer_number for example in chosen])
-            heats = looker.explain(images, head, answers)
+            heats = gradcam.explain(images, head, answers)
             shown[head] = [
                 ShownExample(example, image, overlay_heatmap(image, heat))
                 for example, image, heat in zip(chosen, images, heats, strict=True)
@@ -92,11 +92,11 @@ def _show_examples(
     return shown
 
 
-def _show_labels(evaluation: Evaluation, table: pd.DataFrame) -> list[SuspiciousLabel]:
+def _show_label_issues(evaluation: Evaluation, table: pd.DataFrame) -> list[LabelIssue]:
     position_of_row = dict(
         zip(evaluation.validation.rows.tolist(), evaluation.positions, strict=True)
     )
     return [
-        SuspiciousLabel(label, np.asarray(evaluation.images[position_of_row[label["row"]]]))
-        for label in table.to_dict("records")
+        LabelIssue(issue, np.asarray(evaluation.images[position_of_row[issue["row"]]]))
+        for issue in table.to_dict("records")
     ]

@@ -1,4 +1,4 @@
-"""One self-contained page about the data, for people: what is in it, and what is wrong with it."""
+"""The dataset page: a self-contained HTML page of class shares, examples and data faults."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ from person_attributes.labels import LabelMap
 from person_attributes.reporting import data_plots
 
 _STRIP_HEIGHT = 128
-"""Pixels; larger images are shrunk to it."""
+"""Maximum height of the images in a strip, in pixels."""
 
 _GAP = 3
-"""White pixels between the images of a strip."""
+"""White space between the images of a strip, in pixels."""
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Images side by side: what they share, which rows they are, and the picture."""
+    """Images side by side in one picture, with a title and a note that lists their rows."""
 
     title: str
     note: str
@@ -36,12 +36,12 @@ class Strip:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Two images that show nearly the same, with their labels.
+    """A pair of near-duplicate images with their labels.
 
     Attributes:
-        pair: A row of the near-duplicates' table.
+        pair: A row of the table of near-duplicates.
         labels: `(head, label of the first, label of the second)`.
-        picture: Both images.
+        picture: Both images side by side.
     """
 
     pair: Any
@@ -51,15 +51,15 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class Data:
-    """Everything that the page speaks of.
+    """Data that the page describes.
 
     Attributes:
         records: Checked records.
-        quarantine: Rows left out.
-        appearances: A row for each record.
-        near_duplicates: As `describe_pairs` gives them.
-        split: The parts.
-        images: The pack, aligned with the records.
+        quarantine: Rejected rows with their faults.
+        appearances: Brightness and sharpness of each record.
+        near_duplicates: Table of `describe_pairs`.
+        split: Rows of each part.
+        images: The pack, in the order of the records.
         label_map: Heads and classes.
     """
 
@@ -79,23 +79,21 @@ def render_data_page(
     colour: str,
     seed: int,
 ) -> str:
-    """Renders the page.
+    """Renders the dataset page as HTML without external resources.
 
     Args:
-        data: What it speaks of.
+        data: Data to describe.
         shares: `{part: {head: {class: share}}}`.
-        params: How much of everything to show.
+        params: Number of items to show in each section.
         colour: Accent colour, `#rrggbb`.
-        seed: Chooses the images of each class.
-
-    Returns:
-        HTML that asks for nothing outside itself.
+        seed: Random seed of the choice of example images.
     """
-    heads = list(data.label_map.heads)
+    heads, classes = list(data.label_map.heads), data.label_map.classes
+    names = [(head, name) for head in heads for name in classes[head]]
     targets = data.label_map.encode(data.records)
-    names = [(head, name) for head in heads for name in data.label_map.classes[head]]
     parts = {part: data.appearances.loc[list(rows)] for part, rows in data.split.parts.items()}
     unusual = associations.find_unusual_pairs(targets, data.label_map, params.unusual_pairs)
+    shown_pairs = data.near_duplicates.head(params.near_duplicates)
     return render_page(
         Path(__file__).parent / "data_page.html.jinja",
         colour=colour,
@@ -108,16 +106,13 @@ def render_data_page(
         extremes=_show_extremes(data, params.images),
         classes=_show_classes(data, targets, params.images, seed),
         faults=_list_faults(data.quarantine, params.faults),
-        duplicates=[
-            _show_duplicates(data, pair)
-            for pair in data.near_duplicates.head(params.near_duplicates).itertuples()
-        ],
+        duplicates=[_show_duplicates(data, pair) for pair in shown_pairs.itertuples()],
         agreement=associations.compare_labels(data.records, data.near_duplicates, heads),
     )
 
 
-def _join(images: Images, positions: Sequence[int]) -> npt.NDArray[np.uint8]:
-    """Puts images side by side."""
+def _join_images(images: Images, positions: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """Draws images side by side."""
     size = min(images.shape[1], _STRIP_HEIGHT)
     strip = np.full((size, len(positions) * (size + _GAP) - _GAP, 3), 255, np.uint8)
     for place, position in enumerate(positions):
@@ -135,8 +130,8 @@ def _show_unusual(data: Data, pair: associations.UnusualPair, count: int) -> Str
     shown = pair.positions[:count].tolist()
     return Strip(
         f"{pair.first[0]} {pair.first[1]} with {pair.second[0]} {pair.second[1]}",
-        f"{pair.count} rows, {pair.expected:.0f} by chance; rows {_name_rows(data, shown)}",
-        _join(data.images, shown),
+        f"{pair.count} rows, {pair.expected:.0f} expected; rows {_name_rows(data, shown)}",
+        _join_images(data.images, shown),
     )
 
 
@@ -152,7 +147,9 @@ def _show_extremes(data: Data, count: int) -> list[Strip]:
             note = f"{column} {values.iloc[0]:.3g} to {values.iloc[1]:.3g}; rows "
             positions = chosen.tolist()
             strips.append(
-                Strip(title, note + _name_rows(data, positions), _join(data.images, positions))
+                Strip(
+                    title, note + _name_rows(data, positions), _join_images(data.images, positions)
+                )
             )
     return strips
 
@@ -160,7 +157,7 @@ def _show_extremes(data: Data, count: int) -> list[Strip]:
 def _show_classes(
     data: Data, targets: Mapping[str, npt.NDArray[np.float32]], count: int, seed: int
 ) -> dict[str, list[Strip]]:
-    """Draws some images of each class at random."""
+    """Shows a random sample of the images of each class."""
     random = np.random.default_rng(seed)
     strips: dict[str, list[Strip]] = {}
     for head, target in targets.items():
@@ -170,15 +167,15 @@ def _show_classes(
             if len(members):
                 drawn = random.permutation(members)[:count].tolist()
                 note = f"{len(members)} records; rows {_name_rows(data, drawn)}"
-                strips[head].append(Strip(name, note, _join(data.images, drawn)))
+                strips[head].append(Strip(name, note, _join_images(data.images, drawn)))
             else:
-                nothing = np.full((2, 2, 3), 255, np.uint8)
-                strips[head].append(Strip(name, "no record", nothing))
+                blank = np.full((2, 2, 3), 255, np.uint8)
+                strips[head].append(Strip(name, "no records", blank))
     return strips
 
 
 def _list_faults(quarantine: pd.DataFrame, count: int) -> dict[str, tuple[int, pd.DataFrame]]:
-    """Gives, for each kind, how many rows have it, and the first of them."""
+    """Returns the number of rows and the first rows of each kind of fault."""
     return {
         str(kind): (len(rows), rows.head(count))
         for kind, rows in quarantine.groupby("kind", sort=False)
@@ -189,4 +186,4 @@ def _show_duplicates(data: Data, pair: Any) -> Duplicates:
     positions = find_positions(data.records, (pair.first, pair.second)).tolist()
     first, second = (data.records.loc[row] for row in (pair.first, pair.second))
     labels = [(head, first[head], second[head]) for head in data.label_map.heads]
-    return Duplicates(pair, labels, _join(data.images, positions))
+    return Duplicates(pair, labels, _join_images(data.images, positions))

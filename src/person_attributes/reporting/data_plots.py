@@ -1,4 +1,4 @@
-"""Pictures of the data, as SVG for pages that are light or dark."""
+"""Plots of the dataset, as SVG for light and dark pages."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,24 +10,24 @@ import pandas as pd
 from person_attributes.drawing.figures import GREY, INK, add_panels, new_figure, to_svg
 
 _PART_COLOURS = {"validation": GREY, "test": "#e09f3e"}
-"""Training has the report's own colour."""
+"""Training rows have the accent colour of the report."""
 
 _LARGEST_MAP = 24.0
-"""Inches."""
+"""Maximum side length of the heat map in inches."""
 
 _NUMBERED_CLASSES = 60
-"""In larger maps the numbers could not be read."""
+"""Maximum number of classes for which counts are printed; smaller cells are illegible."""
 
 _LIFT_LIMIT = 3.0
-"""Powers of two at which the heat map is saturated."""
+"""Absolute base-2 logarithm of the lift at which the colour scale saturates."""
 
 
 def draw_part_shares(shares: Mapping[str, Mapping[str, Mapping[str, float]]], colour: str) -> str:
-    """Draws the class shares of the parts beside each other, a panel for each head.
+    """Draws the class shares of each part of the split, one panel per head.
 
     Args:
         shares: `{part: {head: {class: share}}}`.
-        colour: Of the training rows.
+        colour: Colour of the training rows, `#rrggbb`.
     """
     heads = list(next(iter(shares.values())))
     figure = new_figure(12, 2.6 * math.ceil(len(heads) / 4))
@@ -63,11 +63,11 @@ def draw_associations(
     expected: npt.NDArray[np.float64],
     names: Sequence[tuple[str, str]],
 ) -> str:
-    """Draws how much oftener than by chance each two classes go together.
+    """Draws the lift of each pair of classes: observed rows divided by expected rows.
 
     Args:
-        counts: (classes, classes) rows with both.
-        expected: What chance would give.
+        counts: (classes, classes) number of rows with both classes; NaN within a head.
+        expected: (classes, classes) expected number if the heads were independent.
         names: Head and class of each row and column.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -91,21 +91,21 @@ def draw_associations(
             axis.axvline(place - 0.5, color=INK, linewidth=0.8)
     bar = figure.colorbar(image, shrink=0.6)
     bar.set_ticks([-3, -2, -1, 0, 1, 2, 3], labels=["1/8", "1/4", "1/2", "1", "2", "4", "8"])
-    bar.set_label("times as often as by chance", fontsize=8)
+    bar.set_label("lift: observed / expected if independent", fontsize=8)
     return to_svg(figure)
 
 
 def draw_distributions(appearances: Mapping[str, pd.DataFrame], colour: str) -> str:
-    """Draws how bright and how sharp the images of each part are.
+    """Draws histograms of brightness and sharpness for each part of the split.
 
     Args:
-        appearances: `{part: columns brightness and sharpness}`.
-        colour: Of the training rows.
+        appearances: `{part: table}` with the columns `brightness` and `sharpness`.
+        colour: Colour of the training rows, `#rrggbb`.
     """
     figure = new_figure(12, 3)
-    together = pd.concat(appearances.values())
+    combined = pd.concat(appearances.values())
     for axis, column in zip(figure.subplots(1, 2), ("brightness", "sharpness"), strict=True):
-        edges = np.histogram_bin_edges(_scale(together, column), bins=40)
+        edges = np.histogram_bin_edges(_scale(combined, column), bins=40)
         for part, table in appearances.items():
             axis.hist(
                 _scale(table, column),
@@ -120,13 +120,13 @@ def draw_distributions(appearances: Mapping[str, pd.DataFrame], colour: str) -> 
         axis.set_yticks([])
         axis.spines[["top", "right", "left"]].set_visible(False)
     first, second = figure.axes
-    first.set_xlabel("brightness: mean grey")
-    second.set_xlabel("sharpness: variance of the Laplacian, powers of ten")
+    first.set_xlabel("brightness (mean grey level)")
+    second.set_xlabel("sharpness (log10 of the variance of the Laplacian)")
     first.legend(frameon=False, fontsize=8)
     return to_svg(figure)
 
 
 def _scale(appearances: pd.DataFrame, column: str) -> npt.NDArray[np.float64]:
-    """Gives a column as it is drawn: sharpness spans powers of ten."""
+    """Returns the plotted values of a column; sharpness is on a log10 scale."""
     values = appearances[column].to_numpy(np.float64)
     return np.log10(np.maximum(values, 0.01)) if column == "sharpness" else values

@@ -1,4 +1,4 @@
-"""Rows worth a look: sure mistakes, lucky hits, and labels that look wrong."""
+"""Finds confident errors, uncertain correct predictions and label issues."""
 
 import warnings
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from person_attributes.evaluation.predictions import Predictions
 
 @dataclass(frozen=True)
 class Example:
-    """One answer of one head.
+    """One prediction of one head.
 
     Attributes:
-        position: Of the row among the scored ones.
-        row: Its number.
-        label: What the annotation says.
-        answer: What the network says.
-        answer_number: Its class number.
-        probability: How sure the network is.
+        position: Position of the row among the scored rows.
+        row: Row number.
+        label: Annotated class.
+        answer: Predicted class.
+        answer_number: Number of the predicted class.
+        probability: Probability of the predicted class.
     """
 
     position: int
@@ -35,14 +35,14 @@ class Example:
 def find_most_confident_errors(
     predictions: Predictions, head: str, classes: Sequence[str], count: int
 ) -> list[Example]:
-    """Finds the wrong answers of one head that the network is surest of, surest first."""
+    """Finds the most confident errors of one head, most confident first."""
     return _find(predictions, head, classes, count, is_right=False)
 
 
 def find_least_confident_correct(
     predictions: Predictions, head: str, classes: Sequence[str], count: int
 ) -> list[Example]:
-    """Finds the right answers of one head that the network is least sure of, that one first."""
+    """Finds the least confident correct predictions of one head, least confident first."""
     return _find(predictions, head, classes, count, is_right=True)
 
 
@@ -50,9 +50,9 @@ def _find(
     predictions: Predictions, head: str, classes: Sequence[str], count: int, *, is_right: bool
 ) -> list[Example]:
     y_true, y_prob = predictions.y_true[head], predictions.y_prob[head]
-    truth, answer, certainty = y_true.argmax(axis=1), y_prob.argmax(axis=1), y_prob.max(axis=1)
+    truth, answer, confidence = y_true.argmax(axis=1), y_prob.argmax(axis=1), y_prob.max(axis=1)
     found = np.flatnonzero(((truth == answer) == is_right) & y_true.any(axis=1))
-    order = np.argsort(certainty[found] if is_right else -certainty[found], kind="stable")
+    order = np.argsort(confidence[found] if is_right else -confidence[found], kind="stable")
     return [
         Example(
             position=int(position),
@@ -60,21 +60,21 @@ def _find(
             label=classes[truth[position]],
             answer=classes[answer[position]],
             answer_number=int(answer[position]),
-            probability=float(certainty[position]),
+            probability=float(confidence[position]),
         )
         for position in found[order][:count]
     ]
 
 
 def find_label_issues(predictions: Predictions, head: str, classes: Sequence[str]) -> pd.DataFrame:
-    """Finds labels that look wrong, by confident learning: Northcutt et al. 2021, with cleanlab.
+    """Finds label issues with confident learning (Northcutt et al. 2021), using cleanlab.
 
-    A label counts as suspicious where the network, which never saw the row, is surer of another
-    class than it is on average of rows that are labelled so.
+    A label is an issue if the network is at least as confident of another class as it is, on
+    average, for rows with that label. The rows must not have been used for training.
 
     Returns:
-        One row a label, the least credible first: `row`, `head`, `label`, `answer`,
-        `label_probability` and `answer_probability`.
+        One row per issue, lowest probability of the label first: `row`, `head`, `label`, `answer`
+        (the predicted class), `label_probability` and `answer_probability`.
     """
     from cleanlab.filter import find_label_issues
 
@@ -84,7 +84,7 @@ def find_label_issues(predictions: Predictions, head: str, classes: Sequence[str
     found: npt.NDArray[np.intp] = np.empty(0, np.intp)
     if len(np.unique(truth)) > 1:
         with warnings.catch_warnings():
-            # Of classes with few labels it says that it may find less.
+            # cleanlab warns about classes with few labels.
             warnings.simplefilter("ignore", UserWarning)
             found = find_label_issues(
                 truth, y_prob[labelled], return_indices_ranked_by="self_confidence", n_jobs=1

@@ -1,4 +1,4 @@
-"""Where the network looks: Selvaraju et al., Grad-CAM: Visual Explanations, 2017."""
+"""Grad-CAM heat maps: Selvaraju et al., Grad-CAM: Visual Explanations, 2017."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from person_attributes.modeling.necks import NECK
 
 
 class GradCam:
-    """Heat maps of a network of `build_classifier`, on any backend of Keras."""
+    """Computes heat maps for a network of `build_classifier`, on every Keras backend."""
 
     def __init__(self, classifier: keras.Model) -> None:
-        # Layers come in the order of the graph: the first of the neck reads the features.
+        # Layers are in graph order: the first neck layer receives the features.
         neck = next(layer for layer in classifier.layers if layer.name.startswith(NECK))
         self._trunk = keras.Model(classifier.input, neck.input)
         self._towers = {
@@ -27,23 +27,23 @@ class GradCam:
     def explain(
         self, images: Images, head: str, classes: npt.NDArray[np.intp]
     ) -> npt.NDArray[np.float32]:
-        """Says how much each place speaks for a class.
+        """Computes how much each image region contributes to the logit of a class.
 
         Args:
-            images: (n, height, width, 3) uint8 RGB of the network's size.
-            head: Whose class.
-            classes: The number of the class to explain, for each image.
+            images: (n, height, width, 3) uint8 RGB at the input size of the network.
+            head: Name of the head.
+            classes: (n,) number of the class to explain for each image.
 
         Returns:
-            (n, rows, columns) float32 of the features' size; each map reaches 1, or is zero
-            throughout where nothing speaks for the class.
+            (n, rows, columns) float32 in [0, 1] at the resolution of the feature map. The maximum
+            of each map is 1, or 0 if no region has a positive contribution.
         """
         features = self._trunk(images, training=False)
         tower, kernel = self._towers[head], self._layers[head].kernel
         columns = ops.transpose(ops.take(kernel, classes, axis=1))
 
         def logits(values: Any) -> Any:
-            # The bias is constant: it has no part in the gradient.
+            # The bias is constant and has no gradient.
             return ops.sum(tower(values, training=False) * columns)
 
         gradients = ops.convert_to_numpy(_differentiate(logits, features))
@@ -55,7 +55,7 @@ class GradCam:
 
 
 def _differentiate(function: Any, values: Any) -> Any:
-    """Gives the gradient of a sum; Keras has no way of its own that all backends share."""
+    """Computes the gradient of a scalar function; Keras has no API for all backends."""
     backend = keras.backend.backend()
     if backend == "jax":
         import jax

@@ -1,7 +1,4 @@
-"""The card of a model: what it is, what it must not be used for, how good it is and where not.
-
-Mitchell et al., Model Cards for Model Reporting, 2019.
-"""
+"""Model cards: Mitchell et al., Model Cards for Model Reporting, 2019."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,21 +15,21 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card tells of a model.
+    """Facts about a model and its data.
 
     Attributes:
-        name: Of the registered model.
-        backbone: As `params.yaml` has it.
-        starting_weights: Digest of the weights that were given; empty where they were drawn.
-        image_size: In pixels.
-        phases: How many trained it.
-        weights: How many it has.
-        source: The name of the data's folder or archive.
-        records: How many there are.
-        records_digest: Names them.
-        parts: Number of rows of each part of the split.
-        split_digest: Names it.
-        confidence: Of the intervals.
+        name: Name of the registered model.
+        backbone: Value of `model.backbone`.
+        starting_weights: Digest of pretrained weights; empty for random initialization.
+        image_size: Input size in pixels.
+        phases: Number of training phases.
+        weights: Number of weights.
+        source: Name of the folder or archive of the data.
+        records: Number of records.
+        records_digest: Digest of the records.
+        parts: Number of rows in each part of the split.
+        split_digest: Digest of the split.
+        confidence: Confidence level of the intervals.
     """
 
     name: str
@@ -59,13 +56,14 @@ def render_card(
     """Renders the card as Markdown.
 
     Args:
-        facts: On the model and its data.
-        card: What only people can say.
-        metrics: What `evaluate` writes.
+        facts: Facts about the model and its data.
+        card: The section `card`: licence, intended use and contact.
+        metrics: Content of `reports/metrics.json`.
         heads: `Scores.heads`.
-        slices: As `score_slices` gives them.
+        slices: Table of `score_slices`.
     """
-    unlike = find_unlike_slices(slices)
+    differing = find_unlike_slices(slices)
+    too_small = int(slices["too_small"].sum())
     text = render_text(
         _FOLDER / "model_card.md.jinja",
         **asdict(facts),
@@ -74,18 +72,26 @@ def render_card(
         rows=int(metrics["rows"]),
         scores=heads,
         unlearned=list(heads.index[heads["accuracy_low"] <= heads["majority"]]),
-        weak=unlike[unlike["apart"] < 0],
-        slices=len(slices),
-        small=int(slices["too_small"].sum()),
+        weak=differing[differing["apart"] < 0],
+        tested=len(slices) - too_small,
+        too_small=too_small,
     )
     return text.strip() + "\n"
 
 
+def write_card(markdown: str, folder: Path, colour: str) -> tuple[Path, Path]:
+    """Writes `model_card.md` and `model_card.html` into a folder, and returns their paths."""
+    text, page = folder / "model_card.md", folder / "model_card.html"
+    text.write_text(markdown, encoding="utf-8")
+    page.write_text(render_card_page(markdown, colour), encoding="utf-8")
+    return text, page
+
+
 def render_card_page(markdown: str, colour: str) -> str:
-    """Renders a card as a page that opens offline."""
+    """Renders a Markdown card as an HTML page without external resources."""
     from markdown_it import MarkdownIt
 
-    # Names of classes are the user's: what looks like HTML in them stays text.
+    # Class names are user input: HTML in them is escaped.
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     return render_page(
         _FOLDER / "model_card.html.jinja", body=parser.render(markdown), colour=colour

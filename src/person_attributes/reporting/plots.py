@@ -1,4 +1,4 @@
-"""Pictures of how well a network does, as SVG for pages that are light or dark."""
+"""Plots of an evaluation, as SVG for light and dark pages."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,16 @@ from person_attributes.evaluation.metrics import OneHot, find_bins
 
 _RED = "#e5484d"
 _HEAT = 0.55
-"""How much of an image its heat map covers, where that is at its peak."""
+"""Minimum opacity of the heat map over its image."""
 
 
 def draw_learning_curves(curves: pd.DataFrame, colour: str) -> str:
-    """Draws loss and mean accuracy of all phases end to end, with their boundaries.
+    """Draws loss and mean accuracy over the epochs of all phases, with the phase boundaries.
 
     Args:
-        curves: One row an epoch: columns `epoch`, `phase`, `loss`, `val_loss` and so on.
-        colour: Of the validation curve.
+        curves: One row per epoch: `epoch`, `phase`, `loss`, `mean_accuracy`, `val_loss` and
+            `val_mean_accuracy`.
+        colour: Colour of the validation curves, `#rrggbb`.
     """
     figure = new_figure(12, 4)
     epochs = curves["epoch"]
@@ -46,17 +47,17 @@ def _mark_phases(axis: Any, curves: pd.DataFrame) -> None:
 
 
 def draw_head_accuracies(heads: pd.DataFrame, colour: str) -> str:
-    """Draws each head's accuracy with its interval, and the majority class as a mark."""
+    """Draws the accuracy of each head with its interval and its majority-class baseline."""
     figure = new_figure(12, 0.8 + 0.42 * len(heads))
     axis = figure.subplots()
     _draw_bars(axis, list(heads.index), heads, "accuracy", colour)
     axis.plot(heads["majority"], list(heads.index), "|", color=_RED, ms=20, mew=2.5)
-    axis.set_xlabel("accuracy with its interval; red: majority class")
+    axis.set_xlabel("accuracy with interval; red: majority-class baseline")
     return to_svg(figure)
 
 
 def draw_class_recalls(classes: pd.DataFrame, colour: str) -> str:
-    """Draws how much of each class is found, with its interval, and its precision as a mark."""
+    """Draws the recall of each class with its interval, and its precision."""
     heads = list(classes["head"].unique())
     columns = min(4, len(heads))
     tallest = classes.groupby("head").size().max()
@@ -71,15 +72,17 @@ def draw_class_recalls(classes: pd.DataFrame, colour: str) -> str:
         axis.plot(rows["precision"], names, "|", color=_RED, ms=12, mew=2)
         axis.set_title(head, fontsize=10)
         axis.tick_params(labelsize=7)
-    figure.supxlabel("recall with its interval, of so many rows; red: precision", fontsize=8)
+    figure.supxlabel(
+        "recall with interval (number of rows in brackets); red: precision", fontsize=8
+    )
     return to_svg(figure)
 
 
 def _draw_bars(
-    axis: Any, names: Sequence[str], table: pd.DataFrame, figure: str, colour: str
+    axis: Any, names: Sequence[str], table: pd.DataFrame, metric: str, colour: str
 ) -> None:
-    values = table[figure].to_numpy(float)
-    bounds = [values - table[f"{figure}_low"], table[f"{figure}_high"] - values]
+    values = table[metric].to_numpy(float)
+    bounds = [values - table[f"{metric}_low"], table[f"{metric}_high"] - values]
     axis.barh(names, np.nan_to_num(values), color=colour, height=0.6)
     axis.errorbar(
         values, names, xerr=np.maximum(np.nan_to_num(bounds), 0), fmt="none", ecolor=INK, capsize=3
@@ -92,35 +95,17 @@ def _draw_bars(
 def draw_reliability(
     y_true: OneHot, y_prob: OneHot, calibrated: OneHot, bins: int, colour: str
 ) -> str:
-    """Draws accuracy against certainty, a panel for each head, before and after scaling.
+    """Draws a reliability diagram per head, before and after temperature scaling.
 
-    On the diagonal the network is right as often as it says; below it is too sure. Dots grow with
-    the rows in them.
+    Accuracy is plotted against confidence. Below the diagonal the network is overconfident. The
+    area of a dot is proportional to the number of rows in the bin.
     """
     columns = min(4, len(y_true))
     figure = new_figure(12, 2.9 * math.ceil(len(y_true) / columns))
     for axis, head in zip(add_panels(figure, len(y_true), columns), y_true, strict=True):
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-        labelled = y_true[head].any(axis=1)
-        for answers, ink, label in (
-            (y_prob[head], GREY, "as trained"),
-            (calibrated[head], colour, "at its temperature"),
-        ):
-            bin_of_row = find_bins(answers[labelled], bins)
-            is_right = y_true[head][labelled].argmax(axis=1) == answers[labelled].argmax(axis=1)
-            rows = np.bincount(bin_of_row, minlength=bins)
-            filled = rows > 0
-            certainty = np.bincount(bin_of_row, answers[labelled].max(axis=1), bins)[filled]
-            right = np.bincount(bin_of_row, is_right, bins)[filled]
-            axis.plot(
-                certainty / rows[filled], right / rows[filled], color=ink, linewidth=1, label=label
-            )
-            axis.scatter(
-                certainty / rows[filled],
-                right / rows[filled],
-                s=120 * rows[filled] / rows.sum(),
-                color=ink,
-            )
+        _draw_bins(axis, y_true[head], y_prob[head], bins, GREY, "uncalibrated")
+        _draw_bins(axis, y_true[head], calibrated[head], bins, colour, "calibrated")
         axis.set_title(head, fontsize=10)
         axis.set_xlim(0, 1)
         axis.set_ylim(0, 1)
@@ -129,9 +114,30 @@ def draw_reliability(
         axis.spines[["top", "right"]].set_visible(False)
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False, fontsize=8)
-    figure.supxlabel("certainty", fontsize=8)
+    figure.supxlabel("confidence", fontsize=8)
     figure.supylabel("accuracy", fontsize=8)
     return to_svg(figure)
+
+
+def _draw_bins(
+    axis: Any,
+    y_true: npt.NDArray[np.float32],
+    y_prob: npt.NDArray[np.float32],
+    bins: int,
+    colour: str,
+    label: str,
+) -> None:
+    """Draws mean accuracy against mean confidence of each bin that has rows."""
+    labelled = y_true.any(axis=1)
+    truth, answers = y_true[labelled].argmax(axis=1), y_prob[labelled]
+    bin_of_row = find_bins(answers, bins)
+    counts = np.bincount(bin_of_row, minlength=bins)
+    filled = counts > 0
+    rows = counts[filled]
+    confidence = np.bincount(bin_of_row, answers.max(axis=1), bins)[filled] / rows
+    accuracy = np.bincount(bin_of_row, truth == answers.argmax(axis=1), bins)[filled] / rows
+    axis.plot(confidence, accuracy, color=colour, linewidth=1, label=label)
+    axis.scatter(confidence, accuracy, s=120 * rows / rows.sum(), color=colour)
 
 
 def draw_confusions(
@@ -139,7 +145,7 @@ def draw_confusions(
     classes: Mapping[str, Sequence[str]],
     colour: str,
 ) -> str:
-    """Draws a confusion matrix for each head: counts, shaded by the share of the true class."""
+    """Draws a confusion matrix per head: counts, shaded by the fraction of the true class."""
     from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
     shades = LinearSegmentedColormap.from_list("report", [to_rgba(colour, 0), to_rgba(colour, 1)])
@@ -170,7 +176,11 @@ def _shorten(name: str) -> str:
 def overlay_heatmap(
     image: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.uint8]:
-    """Lays a heat map, (rows, columns) from 0 to 1, over a grey image of any size."""
+    """Overlays a heat map, (rows, columns) in [0, 1], on the image in grey.
+
+    Returns:
+        An image of the same size.
+    """
     from matplotlib import colormaps
 
     height, width = image.shape[:2]

@@ -1,4 +1,4 @@
-"""One self-contained page about an evaluation; it opens offline. And the table for a terminal."""
+"""The evaluation report, a self-contained HTML page, and its table for a terminal."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from person_attributes.drawing.page import render_page
-from person_attributes.evaluation.scores import HEAD_FIGURES, Scores, find_unlike_slices
+from person_attributes.evaluation.scores import Scores, find_unlike_slices
 from person_attributes.reporting.examples import Example
 
 
 @dataclass(frozen=True)
 class ShownExample:
-    """An answer with its image, and where the network looked for it."""
+    """A prediction with its image and its heat map."""
 
     example: Example
     image: npt.NDArray[np.uint8]
@@ -24,31 +24,30 @@ class ShownExample:
 
 
 @dataclass(frozen=True)
-class SuspiciousLabel:
+class LabelIssue:
     """A row of `find_label_issues` with its image."""
 
-    found: Mapping[Hashable, Any]
+    issue: Mapping[Hashable, Any]
     image: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that the page speaks of.
+    """Content of the evaluation report.
 
     Attributes:
-        scores: Of the validation rows.
-        test_scores: Of the test rows, where there are any.
-        train_metrics: `train_loss`, `train_mean_accuracy` and `train_rows`: training rows, scored
-            as the others are.
-        temperatures: Of each head.
-        slices: As `score_slices` gives them.
-        figures: SVG by title, in the order to show them.
-        mistakes: The surest ones of each head.
-        least_confident_correct: The least certain ones of each head.
-        suspicious: Labels of each head that look wrong and are shown, the worst first.
-        label_issues: All of them, as `find_label_issues` gives them.
-        confidence: Of the intervals.
-        colour: Accent, `#rrggbb`.
+        scores: Metrics of the validation rows.
+        test_scores: Metrics of the test rows; None without test rows.
+        train_metrics: `train_loss`, `train_mean_accuracy` and `train_rows`.
+        temperatures: Temperature of each head.
+        slices: Table of `score_slices`.
+        figures: Plots as SVG by title, in display order.
+        most_confident_errors: Examples of each head.
+        least_confident_correct: Examples of each head.
+        shown_label_issues: Label issues of each head to show with their images.
+        label_issues: Table of `find_label_issues` of all heads.
+        confidence: Confidence level of the intervals.
+        colour: Accent colour, `#rrggbb`.
     """
 
     scores: Scores
@@ -57,22 +56,22 @@ class Report:
     temperatures: Mapping[str, float]
     slices: pd.DataFrame
     figures: Mapping[str, str]
-    mistakes: Mapping[str, Sequence[ShownExample]]
+    most_confident_errors: Mapping[str, Sequence[ShownExample]]
     least_confident_correct: Mapping[str, Sequence[ShownExample]]
-    suspicious: Mapping[str, Sequence[SuspiciousLabel]]
+    shown_label_issues: Mapping[str, Sequence[LabelIssue]]
     label_issues: pd.DataFrame
     confidence: float
     colour: str
 
 
 def render_report(report: Report) -> str:
-    """Renders the page: HTML that asks for nothing outside itself."""
+    """Renders the report as HTML without external resources."""
     return render_page(
         Path(__file__).parent / "report.html.jinja",
         report=report,
         colour=report.colour,
-        weak=find_unlike_slices(report.slices),
-        head_figures=HEAD_FIGURES,
+        differing=find_unlike_slices(report.slices),
+        tested=len(report.slices) - int(report.slices["too_small"].sum()),
     )
 
 
@@ -81,11 +80,11 @@ def format_table(heads: pd.DataFrame, metrics: Mapping[str, float]) -> str:
 
     Args:
         heads: `Scores.heads`.
-        metrics: What `evaluate` writes.
+        metrics: Content of `reports/metrics.json`.
 
     Returns:
-        Lines of text, a head each, then the mean accuracy and the sum of losses, then those of the
-        test rows where there are any.
+        One line per head, one with mean accuracy and summed loss, and one for the test rows, if
+        there are any.
     """
     totals = {
         "accuracy": metrics["mean_accuracy"],
@@ -105,7 +104,7 @@ def format_table(heads: pd.DataFrame, metrics: Mapping[str, float]) -> str:
         )
     if "test_rows" in metrics:
         lines.append(
-            f"{metrics['test_rows']:.0f} test rows, which nothing saw before: mean accuracy "
+            f"{metrics['test_rows']:.0f} test rows (held out): mean accuracy "
             f"{metrics['test_mean_accuracy']:.3f} ({metrics['test_mean_accuracy_low']:.3f} to "
             f"{metrics['test_mean_accuracy_high']:.3f}), loss {metrics['test_loss']:.3f}"
         )

@@ -1,4 +1,4 @@
-"""Pictures that stages log to their MLflow runs; none of them is an output of a stage."""
+"""Plots that stages log to MLflow runs; they are not DVC outputs."""
 
 import io
 import math
@@ -15,11 +15,11 @@ from person_attributes.data.mixing import Mixer
 from person_attributes.drawing.figures import add_panels, new_figure, to_png
 
 _SHOWN_DRAWS = 7
-"""Columns of the picture of a policy, beside the images as they are."""
+"""Number of augmented columns beside the original images."""
 
 
 def draw_class_shares(shares: Mapping[str, Mapping[str, float]], colour: str) -> bytes:
-    """Draws a bar for each class, a panel for each head."""
+    """Draws the share of each class, one panel per head."""
     figure = new_figure(12, 2.2 * math.ceil(len(shares) / 4))
     axes = add_panels(figure, len(shares), min(4, len(shares)))
     for axis, (head, classes) in zip(axes, shares.items(), strict=True):
@@ -34,7 +34,7 @@ def draw_class_shares(shares: Mapping[str, Mapping[str, float]], colour: str) ->
 
 
 def draw_sample_grid(images: npt.NDArray[np.uint8], captions: Sequence[str], columns: int) -> bytes:
-    """Draws images with a caption under each."""
+    """Draws a grid of images with captions."""
     figure = new_figure(1.9 * columns, 2.5 * math.ceil(len(images) / columns))
     axes = add_panels(figure, len(images), columns)
     for axis, image, caption in zip(axes, images, captions, strict=True):
@@ -45,7 +45,7 @@ def draw_sample_grid(images: npt.NDArray[np.uint8], captions: Sequence[str], col
 
 
 def draw_policy(images: Images, policy: AugmentationParams) -> bytes:
-    """Draws images as they are, then as the policy changes them, draw after draw."""
+    """Draws the original images and several augmentations of each."""
     augment, mix = Augmenter(policy), Mixer(policy)
     columns = [images]
     for seed in range(_SHOWN_DRAWS):
@@ -55,7 +55,7 @@ def draw_policy(images: Images, policy: AugmentationParams) -> bytes:
 
 
 def _draw_mosaic(columns: Sequence[npt.NDArray[np.uint8]]) -> bytes:
-    """Draws columns of images side by side, with white gaps; all images have one size."""
+    """Draws columns of equally sized images side by side, with white gaps."""
     gap = 4
     padded = [
         np.concatenate(

@@ -1,1 +1,1 @@
-"""How the program runs here; nothing in this package changes a result."""
+"""Devices, hosts, checkpoints and signals; nothing in this package changes a result."""

@@ -1,4 +1,4 @@
-"""Checkpoints: a phase that was stopped goes on where it stopped, to the same weights to the bit."""
+"""Checkpoints: a stopped phase resumes where it stopped and ends with bit-identical weights."""
 
 import contextlib
 import errno
@@ -18,22 +18,22 @@ from person_attributes.errors import TrainingError
 from person_attributes.files import writing
 
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None}
-"""None: NumPy gives no number where it could write but a part of an array."""
+"""None: NumPy sets no error number when it can write only a part of an array."""
 
 
 @dataclass
 class Progress:
-    """How far a phase has come.
+    """The training state of a phase.
 
     Attributes:
-        epoch: Epochs that are done.
-        batch: Batches that are done of the epoch after them.
+        epoch: Number of complete epochs.
+        batch: Number of complete batches of the epoch in progress.
         is_complete: Whether the phase has ended, early or not.
-        best_epoch: The epoch of the best weights, or None before the first.
-        history: Figures of the epochs that are done.
-        callbacks: What each schedule remembers, in order.
-        arrays: Variables of the network, of the optimizer and of the metrics, and the best
-            weights, each as a list.
+        best_epoch: The epoch of the best weights, from 0; None before the first epoch ends.
+        history: Metrics of the complete epochs.
+        callbacks: The state of each schedule, in order.
+        arrays: Variables of the network, the optimizer and the metrics, and the best weights,
+            each as a list.
     """
 
     epoch: int = 0
@@ -46,23 +46,23 @@ class Progress:
 
 
 class Checkpoint:
-    """The checkpoint of one phase under one fingerprint, in a folder that DVC does not know.
+    """The checkpoint of one phase under one fingerprint, in a folder that DVC does not track.
 
     Attributes:
-        phase: Whose checkpoint it is.
-        minutes: How often to write it, inside epochs as well.
-        folder: Holds the checkpoint, the journal of its run, and what training writes on the way.
+        phase: Name of the phase.
+        minutes: Interval between writes, also inside an epoch.
+        folder: Contains the checkpoint, the journal of the run, and temporary files of training.
     """
 
     def __init__(self, phases: Path, phase: str, fingerprint: str, minutes: float) -> None:
-        """Names the place; makes nothing yet.
+        """Sets the paths; creates no files.
 
         Args:
             phases: The folder of all checkpoints.
-            phase: The phase.
-            fingerprint: Digest of everything that its result depends on, so that a changed
-                parameter finds no checkpoint.
-            minutes: How often to write it.
+            phase: Name of the phase.
+            fingerprint: Digest of everything that the result depends on. With a changed parameter
+                the phase starts without a checkpoint.
+            minutes: Interval between writes.
         """
         self.phase = phase
         self.minutes = minutes
@@ -79,14 +79,15 @@ class Checkpoint:
 
     @contextlib.contextmanager
     def hold(self, *, waits: bool = False) -> Iterator[None]:
-        """Keeps other processes away from the phase.
+        """Locks the phase: only one process at a time trains it.
 
         Args:
-            waits: Whether to wait for a process that trains it, as experiments of one queue do.
-                It may have finished the phase then.
+            waits: Whether to wait for another process that trains the phase, as experiments of one
+                queue do. That process may complete the phase.
 
         Raises:
-            TrainingError: If another process trains it, and this one does not wait.
+            TrainingError: If another process trains the phase and `waits` is false: wait for that
+                process, or end it.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.folder.with_suffix(".lock"))
@@ -96,16 +97,18 @@ class Checkpoint:
             if not waits:
                 raise TrainingError(
                     f"{self.phase}: another process is training this phase. Wait for it, or end it "
-                    "and run dvc repro, which goes on from its checkpoint."
+                    "and run dvc repro, which resumes from its checkpoint."
                 ) from None
-            print(f"{self.phase}: another process is training this phase; waits for it", flush=True)
+            print(
+                f"{self.phase}: another process is training this phase; waiting for it", flush=True
+            )
             lock.acquire()
         with lock:
             self.folder.mkdir(exist_ok=True)
             yield
 
     def read(self) -> Progress:
-        """Reads how far the phase had come; a checkpoint that is missing or broken is a fresh start."""
+        """Reads the checkpoint; returns an initial `Progress` if it is missing or broken."""
         try:
             with self._state.open("rb") as file:
                 content = json.loads(file.readline())
@@ -117,17 +120,20 @@ class Checkpoint:
         except FileNotFoundError:
             return Progress()
         except (OSError, EOFError, ValueError, KeyError, TypeError):
-            print(f"{self.phase}: the checkpoint {self._state} is broken; starts anew.", flush=True)
+            print(
+                f"{self.phase}: the checkpoint {self._state} is broken; starting from epoch 1.",
+                flush=True,
+            )
             return Progress()
         where = f"after epoch {progress.epoch} and {progress.batch} batches"
-        print(f"{self.phase}: goes on from its checkpoint, {where}", flush=True)
+        print(f"{self.phase}: resuming from checkpoint, {where}", flush=True)
         return progress
 
     def write(self, progress: Progress) -> None:
-        """Replaces the checkpoint in one step.
+        """Replaces the checkpoint atomically.
 
         Raises:
-            TrainingError: If the disk is full; the last checkpoint stays.
+            TrainingError: If the disk is full: free some space. The previous checkpoint is kept.
         """
         content = {name: getattr(progress, name) for name in vars(progress)}
         content["arrays"] = {group: len(arrays) for group, arrays in progress.arrays.items()}
@@ -142,23 +148,23 @@ class Checkpoint:
                 raise
             megabytes = sum(array.nbytes for array in arrays) / 1e6
             raise TrainingError(
-                f"{self.phase}: no room for a checkpoint of {megabytes:.0f} MB in {self.folder} "
-                f"({error.strerror or error}). The one before stays. Free some room and run "
-                "dvc repro, which goes on from there."
+                f"{self.phase}: no space for a checkpoint of {megabytes:.0f} MB in {self.folder} "
+                f"({error.strerror or error}). The previous checkpoint is kept. Free some space "
+                "and run dvc repro, which resumes from it."
             ) from None
 
     def finish(self, outputs: Mapping[str, str]) -> None:
-        """Notes that the phase is done, and clears the checkpoint.
+        """Records that the phase is complete, and deletes the checkpoint.
 
         Args:
-            outputs: Digests of what the stage wrote, by name.
+            outputs: Digests of the files that the stage wrote, by name.
         """
         with writing(self._finished, durable=True) as path:
             path.write_text(json.dumps(dict(outputs)), encoding="utf-8")
         shutil.rmtree(self.folder)
 
     def finished_outputs(self) -> dict[str, str] | None:
-        """Gives what `finish` noted, or None."""
+        """Returns the digests that `finish` recorded, or None."""
         try:
             outputs: dict[str, str] = json.loads(self._finished.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
@@ -167,20 +173,20 @@ class Checkpoint:
 
 
 class WorkerCheckpoint(Checkpoint):
-    """The checkpoint as a process has it that helps the first one: it reads, and writes nothing.
+    """A read-only checkpoint, for the worker processes of a phase that several hosts train.
 
     Attributes:
-        folder: Of its own, for what training writes on the way.
+        folder: A folder of this worker, for temporary files of training.
     """
 
     def __init__(self, phases: Path, phase: str, fingerprint: str, folder: Path) -> None:
-        """Names the place of the first process's checkpoint, on a disk that both see.
+        """Sets the path of the first worker's checkpoint, on a shared disk.
 
         Args:
             phases: The folder of all checkpoints.
-            phase: The phase.
-            fingerprint: Digest of everything that its result depends on.
-            folder: An empty one.
+            phase: Name of the phase.
+            fingerprint: Digest of everything that the result depends on.
+            folder: An empty folder.
         """
         super().__init__(phases, phase, fingerprint, minutes=math.inf)
         self._shared = super()._state
@@ -191,4 +197,4 @@ class WorkerCheckpoint(Checkpoint):
         return self._shared
 
     def write(self, progress: Progress) -> None:
-        """Does nothing: the first process writes."""
+        """Does nothing: only the first worker writes."""

@@ -1,8 +1,8 @@
-"""Several devices, and several hosts, that train one phase together.
+"""Data-parallel training of one phase on several devices or hosts.
 
-Every device computes a share of each batch, and gradients, batch norms and figures are those of
-the whole batch: the number of devices changes the time and not the recipe. The engines are
-`tf.distribute` (mirrored variables) and `keras.distribution` on JAX.
+Every device computes a part of each batch. Gradients, batch norms and metrics cover the whole
+batch, so the number of devices changes the duration but not the recipe. The implementations are
+`tf.distribute` (mirrored variables) and, on JAX, `keras.distribution`.
 """
 
 import contextlib
@@ -23,17 +23,18 @@ _CLUSTER = "TF_CONFIG"
 
 @contextlib.contextmanager
 def gather_devices(devices: Devices) -> Iterator[int]:
-    """Has what is built in the block train on one device, all of this machine, or several hosts.
+    """Distributes the networks that are built in the block over the configured devices.
 
     Args:
-        devices: As `runtime.devices` has it.
+        devices: The value of `runtime.devices`: one device, all devices of this machine, or
+            several hosts.
 
     Yields:
-        How many devices there are, on all hosts.
+        The number of devices on all hosts.
 
     Raises:
-        TrainingError: If the backend cannot, `TF_CONFIG` is missing or wrong, or the other hosts
-            cannot be reached: the message says what to set.
+        TrainingError: If the backend does not support it, `TF_CONFIG` is missing or wrong, or the
+            other hosts are unreachable. The message names the setting to change.
     """
     backend = keras.backend.backend()
     if devices == "one":
@@ -41,9 +42,10 @@ def gather_devices(devices: Devices) -> Iterator[int]:
     elif backend == "tensorflow":
         import tensorflow
 
-        is_alone = devices == "all"
         strategy = (
-            tensorflow.distribute.MirroredStrategy(_list_devices()) if is_alone else _join_hosts()
+            tensorflow.distribute.MirroredStrategy(_list_devices())
+            if devices == "all"
+            else _join_hosts()
         )
         with strategy.scope():
             yield strategy.num_replicas_in_sync
@@ -55,20 +57,20 @@ def gather_devices(devices: Devices) -> Iterator[int]:
             keras.distribution.set_distribution(None)
     else:
         raise TrainingError(
-            f"runtime.devices: Keras' backend {backend} trains on one device here. Set it to one, "
-            "or KERAS_BACKEND to tensorflow."
+            f"runtime.devices: the Keras backend {backend} does not support {devices}. Set it to "
+            "one, or set KERAS_BACKEND to tensorflow."
         )
 
 
 def require_agreement(phase: str, fingerprint: str) -> None:
-    """Holds what the hosts are about to train against each other.
+    """Checks that all hosts are about to train the same phase.
 
     Args:
-        phase: The phase, as this host has it.
-        fingerprint: Digest of everything that its result depends on.
+        phase: The phase on this host.
+        fingerprint: Digest of everything that the result depends on.
 
     Raises:
-        TrainingError: If they differ: have all hosts see one folder, with one `params.yaml`.
+        TrainingError: If the fingerprints differ: use one shared folder with one `params.yaml`.
     """
     if not is_across_hosts():
         return
@@ -83,17 +85,16 @@ def require_agreement(phase: str, fingerprint: str) -> None:
     devices = strategy.num_replicas_in_sync
     if (total, squares) != (devices * own, devices * own**2):
         raise TrainingError(
-            f"{phase}: the hosts are about to train something else than each other. Expected the "
-            "same params.yaml, inputs and code on all of them. Have them see one folder, end "
-            "them, and start them again."
+            f"{phase}: the hosts have different params.yaml, inputs or code. Expected the same on "
+            "all hosts. Stop them, use one shared folder, and start them again."
         )
 
 
 def read_cluster() -> tuple[int, int]:
-    """Reads the number of this process, and how many there are, off `TF_CONFIG`.
+    """Reads the index of this worker and the number of workers from `TF_CONFIG`.
 
     Raises:
-        TrainingError: If it is missing, or does not name this process.
+        TrainingError: If `TF_CONFIG` is missing or invalid. The message shows a valid value.
     """
     text = os.environ.get(_CLUSTER, "")
     try:
@@ -107,8 +108,8 @@ def read_cluster() -> tuple[int, int]:
         raise TrainingError(
             f"{_CLUSTER}: expected "
             '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}, '
-            f"workers alone, the same on every host but for index. Received: {text[:200]!r}. Set "
-            "it, or runtime.devices to one or all."
+            "workers only, the same on every host except for index. "
+            f"Received: {text[:200]!r}. Set it, or set runtime.devices to one or all."
         ) from None
     return number, len(workers)
 
@@ -129,12 +130,12 @@ def _join_hosts() -> Any:
     except tensorflow.errors.OpError as error:
         raise TrainingError(
             f"{_CLUSTER}: worker {number} cannot join the others: {error.message.splitlines()[0]} "
-            "Start all workers, and see that their ports can be reached."
+            "Start all workers, and check that their ports are reachable."
         ) from None
 
 
 def _find_strategy() -> Any:
-    """Gives TensorFlow's strategy of what is built now; None on backends that need no help."""
+    """Returns the active strategy of TensorFlow; None on other backends."""
     if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow
@@ -143,13 +144,13 @@ def _find_strategy() -> Any:
 
 
 def count_devices() -> int:
-    """Says how many devices share a batch of what is built now; 1 on backends that need no help."""
+    """Returns how many devices share a batch; 1 on backends that distribute by themselves."""
     strategy = _find_strategy()
     return int(strategy.num_replicas_in_sync) if strategy else 1
 
 
 def is_across_hosts() -> bool:
-    """Says whether what is built now trains on several hosts."""
+    """Returns whether the active strategy trains on several hosts."""
     strategy = _find_strategy()
     if strategy is None:
         return False
@@ -159,7 +160,7 @@ def is_across_hosts() -> bool:
 
 
 def sum_over_devices(values: Sequence[Any]) -> list[Any]:
-    """Adds tensors of this device to those of the others; inside a training step."""
+    """Sums each tensor over all devices; call it inside a training step."""
     if count_devices() == 1:
         return list(values)
     import tensorflow
@@ -169,7 +170,7 @@ def sum_over_devices(values: Sequence[Any]) -> list[Any]:
 
 
 def share_batch_norms(network: keras.Model) -> None:
-    """Has batch norms take mean and variance of the whole batch, of all devices."""
+    """Makes batch norms use the mean and variance of the whole batch on all devices."""
     for layer in network._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
@@ -177,27 +178,27 @@ def share_batch_norms(network: keras.Model) -> None:
 
 @contextlib.contextmanager
 def translate_lost_hosts(phase: str) -> Iterator[None]:
-    """Words what TensorFlow raises in the block where another host does not answer any more.
+    """Translates TensorFlow's errors in the block when another host no longer responds.
 
     Raises:
-        TrainingError: If one is lost. The last checkpoint stays, for as many hosts as there will be.
+        TrainingError: If a host is lost: restart it, or remove it from `TF_CONFIG`. The last
+            checkpoint is kept and works with any number of hosts.
     """
     if not is_across_hosts():
         yield
         return
     import tensorflow
 
-    # Else Keras leaves TensorFlow's own frames out, and what they hold could not be cleared.
+    # Otherwise Keras removes TensorFlow's frames, and their references could not be cleared.
     keras.config.disable_traceback_filtering()
     try:
         yield
     except tensorflow.errors.OpError as error:
-        # A pool of threads that TensorFlow leaves there would complain when Python ends.
+        # A thread pool that these frames reference would print an error when Python exits.
         traceback.clear_frames(error.__traceback__)
         gc.collect()
         reason = one_line(error.message, 160)
         raise TrainingError(
-            f"{phase}: a host was lost ({reason}). Start its person-attributes join again, or take "
-            "it out of TF_CONFIG, and run dvc repro, which goes on from the last epoch that was "
-            "backed up."
+            f"{phase}: a host was lost ({reason}). Restart person-attributes join there, or remove "
+            "the host from TF_CONFIG, and run dvc repro, which resumes from the last checkpoint."
         ) from None

@@ -1,6 +1,6 @@
-"""Several hosts that train a phase: the first one announces it, the others join.
+"""Training on several hosts: the first host announces a phase, the others join it.
 
-All hosts see one folder. The first one runs the pipeline as ever, and is the only one that writes.
+All hosts share one folder. The first host runs the pipeline and is the only one that writes.
 """
 
 import contextlib
@@ -17,19 +17,19 @@ from person_attributes.errors import TrainingError
 from person_attributes.runtime.devices import read_cluster
 from person_attributes.workspace import Workspace
 
-_LOOK_SECONDS = 1.0
-"""How often the others look whether something is announced."""
+_POLL_SECONDS = 1.0
+"""Interval at which the other hosts check for an announcement."""
 
 
 @contextlib.contextmanager
 def announcing(workspace: Workspace, params: Params, phase: str) -> Iterator[None]:
-    """Tells the other hosts in the block to join; does nothing where there are none."""
+    """Announces the phase to the other hosts while the block runs; does nothing on one host."""
     if params.runtime.devices != "hosts":
         yield
         return
     path = workspace.announcement
     path.parent.mkdir(parents=True, exist_ok=True)
-    # What stands there is of yesterday; a host that looks may hold the lock for a moment.
+    # An old announcement is stale. A polling host may hold the lock for a moment.
     path.unlink(missing_ok=True)
     with _lock(path):
         path.write_text(json.dumps({"phase": phase, "began": time.time()}), encoding="utf-8")
@@ -40,35 +40,35 @@ def announcing(workspace: Workspace, params: Params, phase: str) -> Iterator[Non
 
 
 def require_first_host(params: Params, phase: str) -> None:
-    """Refuses to write what the first of several hosts writes.
+    """Checks that this host may write results.
 
     Raises:
-        TrainingError: If `TF_CONFIG` says that this is another host: join there.
+        TrainingError: If `TF_CONFIG` names another worker than 0: run the `join` command instead.
     """
     if params.runtime.devices != "hosts":
         return
     number, _ = read_cluster()
     if number:
         raise TrainingError(
-            f"{phase}: TF_CONFIG says that this is worker {number}. Expected worker 0, which alone "
-            "writes. Run person-attributes join here, and dvc repro there."
+            f"{phase}: this is worker {number} in TF_CONFIG. Expected worker 0, the only one that "
+            "writes. Run person-attributes join here, and dvc repro on worker 0."
         )
 
 
 def watch_announcements(path: Path) -> Iterator[dict[str, Any]]:
-    """Gives what the first host announces, again and again while it trains."""
-    # One lock for all looks: Ctrl-C while one is being disposed of would go unnoticed.
+    """Yields the announcement of the first host, repeatedly while that host trains."""
+    # One lock object for all polls: Ctrl-C during the disposal of a lock would be ignored.
     lock = _lock(path)
     while True:
         try:
             with lock.acquire(timeout=0):
-                pass  # nobody trains: what stands there is of a first host that was killed
+                pass  # no host trains: an announcement is left over from a killed first host
         except filelock.Timeout:
-            with contextlib.suppress(FileNotFoundError, ValueError):  # it is just being written
+            with contextlib.suppress(FileNotFoundError, ValueError):  # the write is in progress
                 yield json.loads(path.read_text(encoding="utf-8"))
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def _lock(path: Path) -> filelock.FileLock:
-    """The lock that the first host holds as long as it lives and trains."""
+    """Returns the lock that the first host holds while it trains."""
     return filelock.FileLock(path.with_suffix(".lock"))

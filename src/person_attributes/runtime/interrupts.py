@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, noted while a phase trains, and acted upon between its batches."""
+"""Deferred handling of Ctrl-C and SIGTERM: training checks for them between batches."""
 
 import contextlib
 import multiprocessing
@@ -11,10 +11,10 @@ from person_attributes.errors import StoppedError
 
 
 class Signals:
-    """Whether Ctrl-C or SIGTERM came; training looks at it between batches.
+    """Records Ctrl-C and SIGTERM; training checks for them between batches.
 
     Attributes:
-        received: The signal, or None.
+        received: The number of the first signal, or None.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Signals:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Notes a first signal in the block; a second one ends at once."""
+        """Records the first signal in the block; a second one interrupts immediately."""
         earlier = {
             number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
         }
@@ -36,22 +36,23 @@ class Signals:
                 signal.signal(number, handler)
 
     def raise_if_signalled(self, phase: str, where: str) -> None:
-        """Raises where a signal came.
+        """Raises if a signal was received.
 
         Raises:
-            StoppedError: Says where the phase was stopped and how to go on.
+            StoppedError: If a signal was received: run the phase again to resume it.
         """
         if self.received is not None:
             raise StoppedError(
-                f"{phase}: stopped by {signal.Signals(self.received).name} {where}, and backed up. "
-                "Run dvc repro to go on from there.",
+                f"{phase}: stopped by {signal.Signals(self.received).name} {where}; checkpoint "
+                "written. Run dvc repro to resume.",
                 self.received,
             )
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            # A worker inherits this handler and hears what a terminal tells the whole group. It
-            # works on: the batch that it makes is waited for. Its pool ends it by SIGTERM later.
+            # A worker process inherits this handler, and a terminal signals the whole process
+            # group. The worker continues, since training waits for its batch. Its pool ends it by
+            # SIGTERM later.
             if self._is_over.value:
                 os._exit(128 + number)
             return

@@ -1,4 +1,4 @@
-"""The bar inside each epoch."""
+"""The progress bar of an epoch."""
 
 from typing import Any, Protocol
 
@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 
 class _Batches(Protocol):
-    """What a bar has to know of the batches that it counts."""
+    """The attributes of batches that a progress bar needs."""
 
     @property
     def rows(self) -> int: ...
@@ -17,7 +17,7 @@ class _Batches(Protocol):
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Draws a bar inside each epoch, on terminals only."""
+    """Draws a progress bar for each epoch, on terminals only."""
 
     def __init__(self, train: _Batches, epochs: int) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""MLflow runs: one a stage, below one an execution of the pipeline."""
+"""MLflow runs: one run per stage, below one run per execution of the pipeline."""

@@ -1,4 +1,4 @@
-"""MLflow's client, patient where several processes write the same at the same moment."""
+"""An MLflow client that retries writes after conflicts with other processes."""
 
 import functools
 import time
@@ -9,19 +9,19 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 _RACES = {"BAD_REQUEST", "TEMPORARILY_UNAVAILABLE"}
-"""What MLflow makes of a database's refusal: of a second row with one key, of a lock."""
+"""MLflow's error codes for a duplicate key and for a locked database."""
 
 _PAUSES_SECONDS = (0.1, 0.2, 0.4, 0.8)
 
 _Args = ParamSpec("_Args")
-_Given = TypeVar("_Given")
+_Result = TypeVar("_Result")
 
 
-def _retry(method: Callable[_Args, _Given]) -> Callable[_Args, _Given]:
-    """Tries a call again that lost a race: the second time it finds what the other wrote."""
+def _retry(method: Callable[_Args, _Result]) -> Callable[_Args, _Result]:
+    """Retries a call that lost a race; the retry finds the rows of the other process."""
 
     @functools.wraps(method)
-    def call(*args: _Args.args, **kwargs: _Args.kwargs) -> _Given:
+    def call(*args: _Args.args, **kwargs: _Args.kwargs) -> _Result:
         for pause in _PAUSES_SECONDS:
             try:
                 return method(*args, **kwargs)
@@ -35,7 +35,7 @@ def _retry(method: Callable[_Args, _Given]) -> Callable[_Args, _Given]:
 
 
 class RetryingClient(MlflowClient):
-    """A client whose writing calls are tried again where another process got in between."""
+    """A client that retries write calls after conflicts with other processes."""
 
     create_run = _retry(MlflowClient.create_run)
     update_run = _retry(MlflowClient.update_run)

@@ -1,4 +1,4 @@
-"""How the project reaches MLflow: which store, which experiment, and how errors are worded."""
+"""The connection to MLflow: the store, the experiment, and error messages."""
 
 import contextlib
 import os
@@ -31,39 +31,39 @@ from person_attributes.tracking.projects import (
 from person_attributes.workspace import Workspace
 
 NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
-"""What a store says of a run, an alias or a version that it does not know."""
+"""Error codes for an unknown run, alias or version."""
 
 _SQLITE_ADVICE = {
-    "is full": "Free some room",
-    "is locked": "Another process writes to it: wait for it",
-    "readonly": "Ask for the right to write there",
-    "unable to open": "Ask for the right to write there",
-    "malformed": "Restore a copy of it, or move it away for a new one",
-    "not a database": "Restore a copy of it, or move it away for a new one",
-    "no such table": "It was not made to its end and holds no run: remove it",
-    "already exists": "It was not made to its end and holds no run: remove it",
+    "is full": "Free some disk space",
+    "is locked": "Another process is writing to it: wait for that process",
+    "readonly": "Get write permission",
+    "unable to open": "Get write permission",
+    "malformed": "Restore a backup, or move the file away to start with a new one",
+    "not a database": "Restore a backup, or move the file away to start with a new one",
+    "no such table": "Its creation was interrupted, so it contains no runs: delete the file",
+    "already exists": "Its creation was interrupted, so it contains no runs: delete the file",
 }
-"""What to do, by what SQLite says."""
+"""Advice by a part of SQLite's message."""
 
-_SERVER_ADVICE = "Start that server, or correct MLFLOW_TRACKING_URI"
-_ACCOUNT_ADVICE = "Name an account in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-_CORRECT = "Correct that"
+_SERVER_ADVICE = "Start the server, or correct MLFLOW_TRACKING_URI"
+_ACCOUNT_ADVICE = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a valid account"
+_DEFAULT_ADVICE = "Fix the cause"
 
 _ADVICE = {
     "TEMPORARILY_UNAVAILABLE": _SERVER_ADVICE,
     "DEADLINE_EXCEEDED": _SERVER_ADVICE,
-    "ENDPOINT_NOT_FOUND": "No MLflow answers there: correct MLFLOW_TRACKING_URI",
+    "ENDPOINT_NOT_FOUND": "This is not an MLflow server: correct MLFLOW_TRACKING_URI",
     "UNAUTHENTICATED": _ACCOUNT_ADVICE,
     "CUSTOMER_UNAUTHORIZED": _ACCOUNT_ADVICE,
     "PERMISSION_DENIED": _ACCOUNT_ADVICE,
 }
-"""What to do, by MLflow's code of an error."""
+"""Advice by MLflow's error code."""
 
 
 def connect(workspace: Workspace) -> MlflowClient:
-    """Points MLflow at the project's own store, unless somebody named another.
+    """Connects MLflow to the project's own store, or to the one that the user has set.
 
-    Runs whose process is gone are ended.
+    It also marks runs as KILLED whose process no longer exists.
 
     Args:
         workspace: The project.
@@ -72,9 +72,9 @@ def connect(workspace: Workspace) -> MlflowClient:
         A client of the store.
 
     Raises:
-        TrackingError: If the store cannot be reached or made.
+        TrackingError: If the store cannot be reached or created. The message contains advice.
     """
-    # Stores that MLflow opens or makes say what their database says.
+    # Opening a store can raise errors of its database.
     with translate_mlflow_errors(SQLAlchemyError, CommandError):
         database = workspace.tracking_database.resolve()
         leave_default_store(database)
@@ -90,14 +90,16 @@ def connect(workspace: Workspace) -> MlflowClient:
 
 
 def choose_experiment(client: MlflowClient, workspace: Workspace) -> str:
-    """Takes the experiment that `mlflow run` or the user names, or the project's own.
+    """Selects the experiment that `mlflow run` or the user names, or the project's own.
+
+    The experiment is created if it does not exist.
 
     Args:
-        client: Of the store.
-        workspace: The project; artifacts of its own store lie in it.
+        client: A client of the store.
+        workspace: The project; it contains the artifacts of its own store.
 
     Returns:
-        The experiment's id. It is made where there is none of that name.
+        The id of the experiment.
     """
     if not _find_experiment(client):
         try:
@@ -107,10 +109,10 @@ def choose_experiment(client: MlflowClient, workspace: Workspace) -> str:
             else:
                 client.create_experiment(_name_experiment())
         except MlflowException as error:
-            # Another process may have made it since.
+            # Another process may have created it in the meantime.
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-    # Registered models go to the experiment that MLflow takes for the active one.
+    # MLflow assigns logged models to the active experiment.
     return str(mlflow.set_experiment(experiment_id=_find_experiment(client)).experiment_id)
 
 
@@ -127,29 +129,32 @@ def _find_experiment(client: MlflowClient) -> str | None:
 
 @contextlib.contextmanager
 def translate_mlflow_errors(*more: type[Exception]) -> Iterator[None]:
-    """Says in one line what MLflow says in many, and what to do.
+    """Translates errors of MLflow in the block into one line with advice.
 
     Args:
-        more: Errors of other libraries, which are said alike.
+        more: Exceptions of other libraries to translate.
+
+    Raises:
+        TrackingError: If the block raises one of them. The message contains advice.
     """
-    worded: tuple[type[Exception], ...] = (MlflowException, *more)
+    translated: tuple[type[Exception], ...] = (MlflowException, *more)
     try:
         yield
-    except worded as error:
+    except translated as error:
         store = mlflow.get_tracking_uri()
         if store.startswith("sqlite"):
             store = str(make_url(store).database)
-        said = one_line(str(error).partition("[SQL:")[0], 300).rstrip(".")
+        reason = one_line(str(error).partition("[SQL:")[0], 300).rstrip(".")
         raise TrackingError(
-            f"MLflow at {store}: {said}. {_advise(error)}, and run it again."
+            f"MLflow at {store}: {reason}. {_advise(error)}, and run the command again."
         ) from None
 
 
 def _advise(error: Exception) -> str:
-    """Says what mends an error of the store."""
+    """Returns what to do about an error of the store."""
     if "(sqlite3." in str(error):
-        fitting = [advice for said, advice in _SQLITE_ADVICE.items() if said in str(error)]
-        return fitting[0] if fitting else _CORRECT
+        matching = [advice for text, advice in _SQLITE_ADVICE.items() if text in str(error)]
+        return matching[0] if matching else _DEFAULT_ADVICE
     if isinstance(error, OperationalError) or isinstance(error.__context__, RequestException):
         return _SERVER_ADVICE
-    return _ADVICE.get(getattr(error, "error_code", ""), _CORRECT)
+    return _ADVICE.get(getattr(error, "error_code", ""), _DEFAULT_ADVICE)

@@ -1,4 +1,4 @@
-"""The embedded store: an SQLite file in the project, made at once, and usable where it is moved."""
+"""The embedded store: an SQLite file in the project, created atomically, which can be moved."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ from person_attributes.files import writing
 from person_attributes.tracking.processes import PLACE, name_place
 
 EXPERIMENT = "person-attributes"
-"""Where runs go unless somebody names another experiment."""
+"""Name of the default experiment."""
 
 _LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -26,36 +26,36 @@ _LOCATIONS = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-"""Tables and columns that say where artifacts lie."""
+"""Tables and columns that contain locations of artifacts."""
 
 
 def sqlite_address(path: Path) -> str:
-    """Gives the address of an SQLite file, whatever characters its path holds.
+    """Returns the URL of an SQLite file; its path may contain any characters.
 
-    It names the driver: MLflow makes the folder of an address without one, and does not unquote it.
+    The URL names the driver. Without it, MLflow creates the parent folder under its quoted name.
     """
     return URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
 
 
 def is_address_of(address: str, path: Path) -> bool:
-    """Says whether an address is that of an SQLite file; a relative one starts at its folder."""
+    """Returns whether a URL points to an SQLite file; a relative one starts at its folder."""
     is_sqlite = address.startswith("sqlite")
     return is_sqlite and (path.parent / (make_url(address).database or "")).resolve() == path
 
 
 def prepare_store(database: Path) -> None:
-    """Makes the store where there is none, and has one that was moved look where it is now.
+    """Creates the store if it does not exist, and updates the paths of a moved store.
 
     Args:
-        database: The file, behind all links.
+        database: The SQLite file, with links resolved.
 
     Raises:
-        TrackingError: If MLflow cannot work in this folder.
+        TrackingError: If MLflow does not support the name of the folder: rename it.
     """
     folder = str(database.parent)
     if unquote(folder) != folder:
         raise TrackingError(
-            f"{folder}: MLflow takes the % in this path for the escape of another character, and "
+            f"{folder}: MLflow decodes the % in this path as the escape of another character, and "
             "would not find its artifacts. Rename the folder, or set MLFLOW_TRACKING_URI to a "
             "server."
         )
@@ -69,12 +69,17 @@ def prepare_store(database: Path) -> None:
 
 
 def create_experiment(database: Path, name: str) -> None:
-    """Makes an experiment whose artifacts lie beside the database, not in the working directory."""
+    """Creates an experiment; its artifacts go beside the database, not into the working directory.
+
+    Args:
+        database: The SQLite file.
+        name: Name of the experiment.
+    """
     _open(database, database).create_experiment(name)  # type: ignore[no-untyped-call]
 
 
 def _open(file: Path, database: Path) -> SqlAlchemyStore:
-    """Opens the store in a file, whose place is or will be that of the database."""
+    """Opens the store in `file`, which is the database or will be renamed to it."""
     artifacts = (database.parent / "mlruns").as_uri()
     return SqlAlchemyStore(sqlite_address(file), artifacts)  # type: ignore[no-untyped-call]
 
@@ -91,17 +96,17 @@ def _is_ready(database: Path) -> bool:
 
 
 def _create(database: Path) -> None:
-    """Makes the store beside its place and renames it: one that is there is whole."""
+    """Creates the store in a temporary file and renames it, so that it is never incomplete."""
     with writing(database) as draft:
         for rest in database.parent.glob(f".writing-*-{database.name}-*"):
-            rest.unlink()  # what SQLite had beside the draft of a killed process
+            rest.unlink()  # SQLite's side files of a killed process
         _open(draft, database).engine.dispose()
 
 
 def _find_roots(connection: Connection) -> set[str]:
-    """Gives the folder that the store was made in: where MLflow puts artifacts there by itself.
+    """Finds the folder in which the store was created, from its default artifact locations.
 
-    Artifacts on other storage, such as S3, stay where they are.
+    Artifacts on other storage, such as S3, are ignored.
     """
     experiments = Base.metadata.tables["experiments"]
     own = experiments.c.name.in_(["Default", EXPERIMENT])
@@ -117,7 +122,7 @@ def _find_roots(connection: Connection) -> set[str]:
 
 
 def _follow_move(database: Path) -> None:
-    """Rewrites where artifacts lie, all at once: a copy must not write to its original's place."""
+    """Rewrites all artifact locations: a copy must not write to the folder of its original."""
     folder = database.parent
     engine = create_engine(sqlite_address(database), poolclass=NullPool)
     with engine.begin() as connection:
@@ -128,16 +133,16 @@ def _follow_move(database: Path) -> None:
             before, after = name_place(_to_path(root)), name_place(folder)
             _replace_start(connection, "tags", "value", f"{before}/", f"{after}/", key=PLACE)
     for root in moved:
-        if _to_path(root) != folder:  # else MLflow has made it here and spelled it otherwise
+        if _to_path(root) != folder:  # otherwise MLflow created it here and spelled it differently
             print(
-                f"{database.name}: was made in {_to_path(root)}; its artifacts are looked for in "
-                f"{folder / 'mlruns'} from now on.",
+                f"{database.name}: moved from {_to_path(root)}; the artifact locations now point "
+                f"to {folder / 'mlruns'}.",
                 file=sys.stderr,
             )
 
 
 def _was_moved(root: str, folder: Path) -> bool:
-    """Says whether the artifacts came along, or are gone: other storage keeps its own."""
+    """Returns whether the artifacts moved too, or are missing; false for other storage."""
     if root == folder.as_uri():
         return False
     return (folder / "mlruns").exists() or not (_to_path(root) / "mlruns").exists()
@@ -150,7 +155,7 @@ def _to_path(root: str) -> Path:
 def _replace_start(
     connection: Connection, table: str, column: str, before: str, after: str, **equal: str
 ) -> None:
-    """Replaces the start of values; only in rows with equal values of other columns."""
+    """Replaces a prefix of values, only in rows where other columns have the given values."""
     columns = Base.metadata.tables[table].c
     starts = func.substr(columns[column], 1, len(before)) == before
     rest = func.substr(columns[column], len(before) + 1)

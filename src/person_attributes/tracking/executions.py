@@ -1,9 +1,9 @@
 """The parent run: one execution of the pipeline.
 
 An execution is one `dvc repro`, one `dvc exp run` or one `mlflow run`; all stages below that
-process share its run. An execution that lacks stages, because it was killed say, is resumed by the
-next one of the same parameters. What DVC skips leaves no run, but the execution names the earlier
-runs that made those outputs, found by the digests of what they wrote.
+process share its run. The next execution with the same parameters resumes one that was killed or
+failed. Stages that DVC skips have no run; the execution refers to the earlier runs that made their
+outputs, which are found by digest.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from mlflow.utils.mlflow_tags import (
 
 from person_attributes.digests import combine, read_lock, recorded_outputs
 from person_attributes.errors import StoppedError, SurpassedError
-from person_attributes.tracking.experiments import CHANGES, EXECUTION, KIND, word_changes
+from person_attributes.tracking.experiments import CHANGES, EXECUTION, KIND, describe_changes
 from person_attributes.tracking.filters import quote_value
 from person_attributes.tracking.processes import (
     PLACE,
@@ -42,11 +42,11 @@ from person_attributes.workspace import Workspace
 STAGE, OUTPUTS = "dvc.stage", "dvc.outputs"
 
 LAST_STAGE = "register"
-"""The stage that completes an execution: its parameters ask for no more."""
+"""The stage that completes an execution."""
 
 _EXECUTION, _COMPLETE = "pipeline.execution", "pipeline.complete"
 _PROJECT_RUN = "pipeline.project_run"
-"""Tag of an execution: the run of `mlflow run`, where that is in another experiment or store."""
+"""Tag of an execution: the run of `mlflow run`, if it is in another experiment or store."""
 
 _PARAMS_PER_BATCH = 100
 _REUSED = "reused."
@@ -58,11 +58,13 @@ def open_execution(
     workspace: Workspace,
     all_params: Mapping[str, Any],
 ) -> tuple[str, bool]:
-    """Finds or creates the run of this execution; says whether it is ours to end.
+    """Finds or creates the run of this execution.
 
-    `mlflow run` exports the id of the project's run, which `start_run` would re-open. In this
-    experiment it becomes the parent; elsewhere, where MLflow puts it unless an experiment is
-    named, it is linked.
+    `mlflow run` exports the id of its project run, which `start_run` would re-open. A project run
+    in this experiment becomes the execution. A project run elsewhere, MLflow's default, is linked.
+
+    Returns:
+        The id of the run, and whether this process has to end it.
     """
     run_id = find_execution(client, experiment, workspace, all_params)
     project_run = os.environ.pop(RUN_ID, None)
@@ -73,8 +75,8 @@ def open_execution(
     if run_id is None or client.get_run(run_id).data.tags[_EXECUTION] != execution:
         place = name_place(workspace.checkpoints)
         tags = {_EXECUTION: execution, PROCESS: execution, PLACE: place, **git_tags(workspace)}
-        tags |= _describe_changes(client, experiment, all_params)
-        run_id = _introduce(client, experiment, run_id, tags, all_params)
+        tags |= _make_change_tags(client, experiment, all_params)
+        run_id = _create_or_take_over(client, experiment, run_id, tags, all_params)
     if project_run:
         _link_project_run(client, project_run, experiment, run_id)
     return run_id, True
@@ -85,16 +87,16 @@ def find_execution(
 ) -> str | None:
     """Finds the run of this execution, or of an incomplete one that this execution resumes.
 
-    Before the first stage of the process has opened a run, it may be that of `mlflow run`.
+    Before the first stage has opened a run, it may be the project run of `mlflow run`.
 
     Args:
-        client: Of the store.
-        experiment: Where executions are.
+        client: A client of the store.
+        experiment: The id of the experiment.
         workspace: The project.
         all_params: All of `params.yaml`.
 
     Returns:
-        The run's id; None where no stage of this execution has run yet.
+        The id of the run; None if no stage of this execution has run yet.
     """
     project = _find_run(client, os.environ.get(RUN_ID, ""))
     if project and project.info.experiment_id == experiment:
@@ -111,9 +113,9 @@ def find_execution(
 def _find_stopped(
     client: MlflowClient, experiment: str, place: str, all_params: Mapping[str, Any]
 ) -> str | None:
-    """Finds the last execution here, where it lacks stages and had the same parameters.
+    """Finds the last execution in this folder, if it is incomplete and has the same parameters.
 
-    One that is killed between two stages is FINISHED, as the first of them left it.
+    An execution that is killed between two stages has the status FINISHED.
     """
     last = client.search_runs(
         [experiment],
@@ -131,7 +133,7 @@ def _find_stopped(
 
 
 def complete_execution(client: MlflowClient, run_id: str) -> None:
-    """Notes that an execution has made, or found made, all that its parameters ask for."""
+    """Records that all outputs of an execution are up to date."""
     client.set_tag(run_id, _COMPLETE, "true")
 
 
@@ -139,37 +141,37 @@ def _find_run(client: MlflowClient, run_id: str) -> Run | None:
     try:
         return client.get_run(run_id) if run_id else None
     except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # as where it is in another store
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # it may be in another store
             return None
         raise
 
 
 def _link_project_run(client: MlflowClient, project_run: str, experiment: str, run_id: str) -> None:
-    """Has an execution and the project's run, which is elsewhere, name each other."""
+    """Links an execution and a project run that is in another experiment or store."""
     client.set_tag(run_id, _PROJECT_RUN, project_run)
     if _find_run(client, project_run):
-        note = f"Its stages are below [this execution](#/experiments/{experiment}/runs/{run_id})."
+        note = f"The stages are below [this execution](#/experiments/{experiment}/runs/{run_id})."
         client.set_tag(project_run, MLFLOW_RUN_NOTE, note)
 
 
 def _adopt_project_run(client: MlflowClient, run: Run, all_params: Mapping[str, Any]) -> None:
-    """Makes the run of a project, or of a trial, the parent of stages."""
+    """Makes a project run, or the run of a trial, the parent of stages."""
     if KIND not in run.data.tags:
-        tags = _describe_changes(client, run.info.experiment_id, all_params)
+        tags = _make_change_tags(client, run.info.experiment_id, all_params)
         for key, value in tags.items():
             client.set_tag(run.info.run_id, key, value)
     if "seed" not in run.data.params:
         log_params(client, run.info.run_id, all_params)
 
 
-def _introduce(
+def _create_or_take_over(
     client: MlflowClient,
     experiment: str,
     run_id: str | None,
     tags: Mapping[str, str],
     all_params: Mapping[str, Any],
 ) -> str:
-    """Creates the run of an execution, or has a stopped one belong to this execution."""
+    """Creates the run of an execution, or assigns a stopped run to this execution."""
     if run_id is not None:
         for key, value in tags.items():
             client.set_tag(run_id, key, value)
@@ -181,10 +183,10 @@ def _introduce(
     return run_id
 
 
-def _describe_changes(
+def _make_change_tags(
     client: MlflowClient, experiment: str, all_params: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Tags by which the UI tells executions from each other: what kind, and what changed."""
+    """Makes the tags for the columns of the UI: the kind of run, and the changed parameters."""
     earlier = client.search_runs(
         [experiment],
         f"tags.{KIND} = '{EXECUTION}' and tags.`{_COMPLETE}` = 'true'",
@@ -194,14 +196,20 @@ def _describe_changes(
     params = {key: str(value) for key, value in flatten(all_params)}
     before = earlier[0].data.params if earlier else None
     if before:
-        # What `mlflow run` adds, such as `target`, is no parameter of the pipeline.
+        # `mlflow run` logs its own parameters, such as `target`.
         before = {key: value for key, value in before.items() if key.split(".")[0] in all_params}
-    return {KIND: EXECUTION, CHANGES: word_changes(before, params)}
+    return {KIND: EXECUTION, CHANGES: describe_changes(before, params)}
 
 
 @contextlib.contextmanager
-def hold_open(client: MlflowClient, run_id: str, is_ours: bool) -> Iterator[None]:
-    """Holds the parent at RUNNING while a stage runs; a later stage opens it again."""
+def keep_running(client: MlflowClient, run_id: str, is_ours: bool) -> Iterator[None]:
+    """Sets a run to RUNNING in the block, and to its final status after it.
+
+    Args:
+        client: A client of the store.
+        run_id: The run.
+        is_ours: Whether this process ends the run; if false, nothing is changed.
+    """
     if not is_ours:
         yield
         return
@@ -209,7 +217,7 @@ def hold_open(client: MlflowClient, run_id: str, is_ours: bool) -> Iterator[None
     try:
         yield
     except BaseException as error:
-        # Where the server is what failed, the next execution marks the run.
+        # If the server is unavailable, the next execution sets the status of the run.
         with contextlib.suppress(MlflowException):
             client.set_terminated(run_id, end_status(error))
         raise
@@ -217,13 +225,13 @@ def hold_open(client: MlflowClient, run_id: str, is_ours: bool) -> Iterator[None
 
 
 def end_status(error: BaseException) -> str:
-    """Says how a run ends that an error ends: KILLED where something stopped it, else FAILED."""
+    """Returns the final status of a run after an error: KILLED if it was stopped, else FAILED."""
     is_stopped = isinstance(error, KeyboardInterrupt | StoppedError | SurpassedError)
     return str(RunStatus.to_string(RunStatus.KILLED if is_stopped else RunStatus.FAILED))
 
 
 def git_tags(workspace: Workspace) -> dict[str, str]:
-    """Tags with the commit, where the project is a git repository."""
+    """Returns a tag with the commit, if the project is a git repository."""
     git = subprocess.run(
         ["git", "rev-parse", "HEAD"],
         cwd=workspace.root,
@@ -242,7 +250,7 @@ def log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> 
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Gives nested parameters under dotted names."""
+    """Yields nested parameters under dotted names."""
     for key, value in params.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.")
@@ -250,14 +258,22 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def name_reused_runs(
+def tag_reused_runs(
     client: MlflowClient,
     experiment: str,
     workspace: Workspace,
     parent_id: str,
     reads: Sequence[str],
 ) -> None:
-    """Writes on the parent which earlier runs made what this execution did not have to make."""
+    """Tags an execution with the earlier runs whose outputs it reuses.
+
+    Args:
+        client: A client of the store.
+        experiment: The id of the experiment.
+        workspace: The project.
+        parent_id: The run of the execution.
+        reads: Paths whose upstream stages are looked up.
+    """
     lock = read_lock(workspace.dvc_lock)
     if not lock:
         return
@@ -280,11 +296,11 @@ def name_reused_runs(
 
 
 def _tag_reused(stage: str) -> str:
-    return _REUSED + stage.replace("@", " ")  # MLflow takes no @ in the name of a tag.
+    return _REUSED + stage.replace("@", " ")  # MLflow does not allow @ in the name of a tag
 
 
 def find_stage(client: MlflowClient, execution: Run, stage: str) -> Run | None:
-    """Gives the last finished run of a stage below an execution, or else the run it reused."""
+    """Finds the last finished run of a stage below an execution, or the run that it reused."""
     found = client.search_runs(
         [execution.info.experiment_id],
         f"tags.`{MLFLOW_PARENT_RUN_ID}` = {quote_value(execution.info.run_id)} "
@@ -299,7 +315,7 @@ def find_stage(client: MlflowClient, execution: Run, stage: str) -> Run | None:
 
 
 def _find_upstream(lock: Mapping[str, Any], wanted: Sequence[str]) -> set[str]:
-    """Walks `dvc.lock` from paths to all stages that they come from."""
+    """Finds all stages in `dvc.lock` that the paths depend on."""
     makers = [
         (Path(out["path"]), name) for name, entry in lock.items() for out in entry.get("outs", [])
     ]
@@ -308,7 +324,7 @@ def _find_upstream(lock: Mapping[str, Any], wanted: Sequence[str]) -> set[str]:
     while queue:
         path = queue.pop()
         for out, stage in makers:
-            # A path may lie inside an output, or be the folder of several.
+            # A path may be inside an output, or contain several outputs.
             overlaps = path.is_relative_to(out) or out.is_relative_to(path)
             if overlaps and stage not in found:
                 found.add(stage)
@@ -324,5 +340,5 @@ def _describe_execution(client: MlflowClient, parent_id: str) -> None:
         if key.startswith(_REUSED)
     ]
     if lines:
-        note = "Stages that DVC did not have to run, and the runs that made their outputs:\n\n"
+        note = "Stages that DVC skipped, and the runs that made their outputs:\n\n"
         client.set_tag(parent_id, MLFLOW_RUN_NOTE, note + "\n".join(lines))

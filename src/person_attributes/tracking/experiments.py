@@ -1,4 +1,4 @@
-"""How an experiment meets a stranger in the MLflow UI: what it is, which columns, what order."""
+"""The appearance of an experiment in the MLflow UI: description, columns and order."""
 
 import json
 from collections.abc import Mapping
@@ -7,38 +7,38 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 _KIND = "mlflow.experimentKind"
-"""Else the UI asks whether this is about chat, and shows menus of that."""
+"""Without this tag the UI asks for the kind of experiment and offers menus for chat models."""
 
 _TAG_LENGTH = 500
-"""Characters; more is not looked at in a cell."""
+"""Maximum number of characters of a tag that is shown in a column."""
 
 _SHARE, _VIEW = "viewStateShareKey", "best"
 _SHARED_VIEW = f"mlflow.sharedViewState.{_VIEW}"
-"""Where the UI keeps a view that was shared; it opens with `?viewStateShareKey=best`."""
+"""Tag with a shared view of the UI; the URL parameter `?viewStateShareKey=best` opens it."""
 
 CHANGES = "changes"
-"""Tag of an execution: the parameters that differ from the finished one before it."""
+"""Tag of an execution: the parameters that differ from the previous complete one."""
 
 KIND, EXECUTION, TRIAL = "kind", "execution", "trial"
-"""Tag of runs that stand above stages: sorted lists of the UI do not nest."""
+"""Tag of runs above stages: sorted lists of the UI are not nested."""
 
 _NOTE = """\
-Each row is one execution of the pipeline, such as a `dvc repro`; unfold it for its stages.
+Each row is one execution of the pipeline, such as a `dvc repro`; expand it to see its stages.
 
-- **Which is best, and why:** [the view *best*](#/experiments/{experiment}/runs?{share}={view}).
-  Executions by `mean_accuracy` on validation rows, beside `loss` (the plain sum of the heads'
-  cross-entropies; lower is better), the parameters that changed since the execution before, and
-  what the gate said.
-- **Head by head:** tick two rows, *Compare*. `person-attributes compare RUN_ID RUN_ID` tells
-  whether it is more than chance.
-- **To look at:** open a row's `evaluate`, then *Artifacts*, `index.html`.
+- **Best executions:** [the view *best*](#/experiments/{experiment}/runs?{share}={view}) sorts
+  executions by `mean_accuracy` on validation rows. It also shows `loss` (the plain sum of the
+  heads' cross-entropies; lower is better), the parameters that changed since the previous
+  execution, and the decision of the gate.
+- **Comparison by head:** select two rows and click *Compare*. `person-attributes compare RUN_ID
+  RUN_ID` tests whether the differences are significant.
+- **Report:** open the `evaluate` run of an execution, then *Artifacts*, `index.html`.
 """
 
 
 def arrange_experiment(client: MlflowClient, experiment: str) -> None:
-    """Describes an experiment and gives it a view of its best executions.
+    """Adds a description and the view of the best executions to an experiment.
 
-    What people wrote there before stays as it is.
+    Existing tags are kept.
     """
     view = {
         "searchFilter": f"tags.{KIND} = '{EXECUTION}'",
@@ -65,15 +65,15 @@ def arrange_experiment(client: MlflowClient, experiment: str) -> None:
             client.set_experiment_tag(experiment, key, value)
 
 
-def name_metric(figure: str) -> str:
-    """Puts a figure into its group of the UI, which is what stands in front of a `/`."""
-    if figure.endswith(("_low", "_high")):
-        return f"intervals/{figure}"
-    return f"test/{figure}" if figure.startswith("test_") else figure
+def name_metric(metric: str) -> str:
+    """Adds the group of a metric in the UI, the part of its name before a `/`."""
+    if metric.endswith(("_low", "_high")):
+        return f"intervals/{metric}"
+    return f"test/{metric}" if metric.startswith("test_") else metric
 
 
-def word_changes(before: Mapping[str, str] | None, after: Mapping[str, str]) -> str:
-    """Says which parameters differ between two executions, in the space that a tag has."""
+def describe_changes(before: Mapping[str, str] | None, after: Mapping[str, str]) -> str:
+    """Describes the parameters that differ between two executions, within a tag's length."""
     if before is None:
         return "first execution"
     keys = sorted(before.keys() | after.keys())
@@ -82,5 +82,5 @@ def word_changes(before: Mapping[str, str] | None, after: Mapping[str, str]) -> 
         for key in keys
         if before.get(key) != after.get(key)
     ]
-    text = "; ".join(changed) or "no parameter"
+    text = "; ".join(changed) or "no changes"
     return text if len(text) <= _TAG_LENGTH else f"{text[: _TAG_LENGTH - 1]}…"

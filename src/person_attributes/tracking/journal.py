@@ -1,4 +1,4 @@
-"""Points that are on disk before they are sent, and sent until they arrive."""
+"""Metrics that are written to disk before they are sent, and sent until the server accepts them."""
 
 import contextlib
 import json
@@ -25,21 +25,23 @@ from person_attributes.files import writing
 
 Addressee = Literal["stage", "execution"]
 
-_HOPELESS = {ErrorCode.Name(code) for code in (INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST)}
-"""What a server answers that would not take the point later either."""
+_PERMANENT_ERRORS = {
+    ErrorCode.Name(code) for code in (INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST)
+}
+"""Error codes after which a retry cannot succeed."""
 
-_LONGEST_PAUSE_SECONDS = 10.0
+_MAX_PAUSE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Point:
-    """Figures of one step.
+    """Metrics of one step.
 
     Attributes:
         addressee: The run of the stage, or of its execution.
-        step: What they belong to: an epoch, from 0.
-        timestamp: Milliseconds since 1970. It is part of what MLflow tells points apart by, so a
-            point that is sent again with its first timestamp is stored once.
+        step: The epoch, from 0.
+        timestamp: Milliseconds since 1970. MLflow identifies points by timestamp, too, so a point
+            that is sent again with the same timestamp is stored once.
         metrics: Values by name.
     """
 
@@ -50,14 +52,14 @@ class Point:
 
 
 class Journal:
-    """A file of points, appended to before they are sent.
+    """A file of points; each point is appended before it is sent.
 
-    It outlives the process: a phase that was killed and goes on finds what it had said, says
-    nothing twice, and sends everything again.
+    A resumed phase reads the points of earlier processes, does not record them twice, and sends
+    all of them again.
     """
 
     def __init__(self, path: Path) -> None:
-        """Reads what an earlier process wrote; a line that a kill cut off is dropped."""
+        """Reads the points of earlier processes, and drops an incomplete last line."""
         self._path = path
         self.points: list[Point] = []
         if path.exists():
@@ -67,17 +69,26 @@ class Journal:
         self._write()
 
     def add(self, addressee: Addressee, step: int, metrics: Mapping[str, float]) -> Point | None:
-        """Writes down what was not said before; returns what is new."""
-        said = {
+        """Records metrics that are new for this run and step.
+
+        Args:
+            addressee: The run of the stage, or of its execution.
+            step: The epoch, from 0.
+            metrics: Values by name.
+
+        Returns:
+            A point with the new metrics; None if all of them are recorded already.
+        """
+        recorded = {
             name
             for point in self.points
             if (point.addressee, point.step) == (addressee, step)
             for name in point.metrics
         }
-        fresh = {name: float(value) for name, value in metrics.items() if name not in said}
-        if not fresh:
+        added = {name: float(value) for name, value in metrics.items() if name not in recorded}
+        if not added:
             return None
-        point = Point(addressee, step, int(time.time() * 1000), fresh)
+        point = Point(addressee, step, int(time.time() * 1000), added)
         self.points.append(point)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(point)) + "\n")
@@ -92,7 +103,7 @@ class Journal:
 
 
 class Outbox:
-    """Sends points from a thread of its own, so that no server can hold training up."""
+    """Sends points in a background thread, so that a slow server does not delay training."""
 
     def __init__(self, client: MlflowClient, run_ids: Mapping[Addressee, str]) -> None:
         self._client = client
@@ -104,36 +115,36 @@ class Outbox:
         threading.Thread(target=self._work, daemon=True).start()
 
     def send(self, point: Point) -> None:
-        """Takes a point to send; returns at once."""
+        """Queues a point; returns immediately."""
         self._queue.put(point)
 
     def flush(self, patience_minutes: float) -> None:
-        """Waits until everything is sent.
+        """Waits until all points are sent.
 
         Args:
-            patience_minutes: How long to wait for a server that does not answer.
+            patience_minutes: Maximum time to wait for a server that does not respond.
 
         Raises:
-            TrackingError: If the server stayed away, or refuses a point.
+            TrackingError: If the server does not respond in time or rejects a point. The message
+                contains advice; the journal keeps the points.
         """
         deadline = time.monotonic() + 60 * patience_minutes
-        is_told = False
+        is_reported = False
         while self._queue.unfinished_tasks and time.monotonic() < deadline and not self._is_refused:
-            if self._waiting.is_set() and not is_told:
+            if self._waiting.is_set() and not is_reported:
                 print(
-                    f"MLflow does not answer; {self._queue.unfinished_tasks} points wait for it, "
-                    f"for {patience_minutes:g} minutes at most.",
+                    f"MLflow does not respond; waiting up to {patience_minutes:g} minutes to send "
+                    f"{self._queue.unfinished_tasks} points.",
                     flush=True,
                 )
-                is_told = True
+                is_reported = True
             time.sleep(0.05)
         if self._queue.unfinished_tasks:
-            advice = "start the server, or correct MLFLOW_TRACKING_URI"
+            advice = "Start the server, or correct MLFLOW_TRACKING_URI"
             raise TrackingError(
-                f"MLflow did not take {self._queue.unfinished_tasks} points. "
-                f"It said: {self._last_error} Nothing is lost: "
-                f"{'correct that' if self._is_refused else advice}, and run dvc repro; what was "
-                "trained is kept."
+                f"MLflow did not accept {self._queue.unfinished_tasks} points: {self._last_error}. "
+                f"{'Fix the cause' if self._is_refused else advice}, and run dvc repro. It sends "
+                "the points and keeps the trained weights."
             )
 
     def _work(self) -> None:
@@ -143,7 +154,7 @@ class Outbox:
             while not self._try(point) and not self._is_refused:
                 self._waiting.set()
                 time.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                pause = min(2 * pause, _MAX_PAUSE_SECONDS)
             if not self._is_refused:
                 self._waiting.clear()
                 self._queue.task_done()
@@ -156,7 +167,7 @@ class Outbox:
         try:
             self._client.log_batch(self._run_ids[point.addressee], metrics=metrics)
         except (MlflowException, OSError) as error:
-            self._last_error = one_line(error, 200)
-            self._is_refused = getattr(error, "error_code", None) in _HOPELESS
+            self._last_error = one_line(error, 200).rstrip(".")
+            self._is_refused = getattr(error, "error_code", None) in _PERMANENT_ERRORS
             return False
         return True

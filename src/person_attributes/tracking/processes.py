@@ -1,4 +1,4 @@
-"""Which process a run belongs to, on which machine and in which folder, and whether it is gone."""
+"""The process, machine and folder of a run, and whether the process still exists."""
 
 import contextlib
 import functools
@@ -16,18 +16,18 @@ from person_attributes.dvc_processes import find_dvc_processes
 
 PROCESS = "pipeline.process"
 PLACE = "pipeline.place"
-"""Host and folder: on a shared server, what was stopped is resumed only where it was begun."""
+"""Host and folder: on a shared server, a stopped run is resumed only where it was started."""
 
 _BOOT, _NAMESPACE = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
 
 
 def identify(process: psutil.Process) -> str:
-    """Names a process among all machines for good: process numbers alone are used again."""
+    """Returns a unique name of a process on all machines; process ids alone are reused."""
     return ":".join([*_identify_machine(), str(process.pid), _read_start(process)])
 
 
 def _read_start(process: psutil.Process) -> str:
-    """Reads when a process began: on Linux in ticks since the boot, which no clock step changes."""
+    """Reads the start time of a process; on Linux in ticks since the boot, which is monotonic."""
     try:
         status = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8")
     except OSError:
@@ -37,9 +37,9 @@ def _read_start(process: psutil.Process) -> str:
 
 @functools.cache
 def _identify_machine() -> tuple[str, str, str]:
-    """Gives host, boot and namespace of process numbers; the last two are Linux's.
+    """Returns the host, boot id and pid namespace; the last two are empty outside Linux.
 
-    Containers may share the name of a host, and each counts its processes from 1.
+    Containers may have the same host name, and each numbers its processes from 1.
     """
     boot = _BOOT.read_text(encoding="ascii").strip() if _BOOT.exists() else ""
     namespace = str(_NAMESPACE.stat().st_ino) if _NAMESPACE.exists() else ""
@@ -47,10 +47,10 @@ def _identify_machine() -> tuple[str, str, str]:
 
 
 def is_gone(identity: str) -> bool:
-    """Says whether a process is known to have ended.
+    """Returns whether a process is known to have ended.
 
-    Runs in an SQLite file are of this machine: one of an earlier boot has ended. On a server it
-    may be one of another machine of the same name.
+    Runs in an SQLite file belong to this machine, so a process of an earlier boot has ended. Runs
+    on a server may belong to another machine with the same name.
     """
     host, boot, namespace, number, _ = (*identity.split(":"), *[""] * 5)[:5]
     here = _identify_machine()
@@ -70,23 +70,23 @@ def _is_alive(number: int, identity: str) -> bool:
 
 
 def find_execution_process() -> psutil.Process:
-    """Finds the process that all stages of one execution stand below: `dvc`, or this one."""
+    """Finds the common parent process of all stages of an execution: `dvc`, or this process."""
     return next((process for process, _ in find_dvc_processes()), psutil.Process())
 
 
 def name_place(folder: Path) -> str:
-    """Names a folder among all machines."""
+    """Returns a unique name of a folder on all machines."""
     return quote(f"{socket.gethostname()}:{folder}", safe="/:")
 
 
 def end_abandoned_runs(client: MlflowClient, experiment: str) -> None:
-    """Marks runs as KILLED whose process is gone, as after `kill -9`."""
+    """Marks runs as KILLED whose process no longer exists, for example after `kill -9`."""
     for found in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
         if not is_gone(found.data.tags.get(PROCESS, "")):
             continue
-        # It may have ended its run since the search, which it cannot any more.
+        # The process may have ended its run between the search and its exit.
         run = client.get_run(found.info.run_id)
         if run.info.status == RunStatus.to_string(RunStatus.RUNNING):
-            # Who may only read there reads all the same.
+            # Ignore missing write permission: a read-only user can still connect.
             with contextlib.suppress(MlflowException):
                 client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))

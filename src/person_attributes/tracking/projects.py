@@ -1,4 +1,4 @@
-"""What `mlflow run` hands to a project: a store and an experiment, named by somebody or not."""
+"""The store and the experiment that `mlflow run` passes to a project."""
 
 import contextlib
 import os
@@ -14,14 +14,14 @@ RUN_ID, EXPERIMENT_ID = "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"
 EXPERIMENT_NAME, ADDRESS = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_URI"
 
 _DEFAULT_EXPERIMENT = "0"
-"""The experiment `Default`: what MLflow names where nobody did."""
+"""The experiment `Default`, which MLflow passes if the user has named none."""
 
 
 def leave_default_store(database: Path) -> None:
-    """Leaves the store of the caller's folder, which `mlflow run PATH` takes by default.
+    """Replaces the default store of `mlflow run PATH`, in the caller's folder, by the project's.
 
     Args:
-        database: The project's own store, which is used instead.
+        database: The project's own store.
     """
     run_id, address = os.environ.get(RUN_ID), os.environ.get(ADDRESS)
     if not run_id or not address or is_address_of(address, database):
@@ -31,17 +31,17 @@ def leave_default_store(database: Path) -> None:
     theirs = MlflowClient(address)
     source = theirs.get_run(run_id).data.tags.get(MLFLOW_SOURCE_NAME, "")
     if not database.is_relative_to(source.removeprefix("file://").partition("#")[0] or "-"):
-        return  # MLflow has cloned the project into a temporary folder
+        return  # the project is a temporary clone
     theirs.set_tag(run_id, MLFLOW_RUN_NOTE, f"The project tracks its stages in `{database}`.")
     del os.environ[ADDRESS]
-    # Its number is the other store's; its name holds in both.
+    # The id is valid only in the other store; the name is valid in both.
     experiment = theirs.get_experiment(os.environ.pop(EXPERIMENT_ID, _DEFAULT_EXPERIMENT))
     if experiment.experiment_id != _DEFAULT_EXPERIMENT:
         os.environ[EXPERIMENT_NAME] = experiment.name
 
 
 def _is_default(address: str, run_id: str) -> bool:
-    """Says whether the process that runs the project was given no store, and took its folder's."""
+    """Returns whether `mlflow run` was started without a store and uses the one of its folder."""
     for ancestor in psutil.Process().parents():
         with contextlib.suppress(psutil.Error):
             environment = ancestor.environ()
@@ -52,6 +52,6 @@ def _is_default(address: str, run_id: str) -> bool:
 
 
 def find_named_experiment() -> str | None:
-    """Gives the number of the experiment that somebody named, as `mlflow run` hands it on."""
+    """Returns the id of the experiment that the user has named, as passed by `mlflow run`."""
     number = os.environ.get(EXPERIMENT_ID)
     return number if number != _DEFAULT_EXPERIMENT else None

@@ -1,4 +1,4 @@
-"""One stage's MLflow run."""
+"""The MLflow run of a stage."""
 
 import contextlib
 import json
@@ -35,10 +35,10 @@ from person_attributes.tracking.executions import (
     end_status,
     find_execution,
     git_tags,
-    hold_open,
+    keep_running,
     log_params,
-    name_reused_runs,
     open_execution,
+    tag_reused_runs,
 )
 from person_attributes.tracking.experiments import arrange_experiment, name_metric
 from person_attributes.tracking.filters import quote_value
@@ -48,17 +48,17 @@ from person_attributes.tracking.projects import RUN_ID
 from person_attributes.workspace import Workspace
 
 _FINGERPRINT = "pipeline.fingerprint"
-_PARTING_MINUTES = 0.05
+_FLUSH_AFTER_ERROR_MINUTES = 0.05
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """What lets a stage that was stopped go on in its run.
+    """What a stopped stage needs to resume its run.
 
     Attributes:
-        fingerprint: Names what the stage computes; the run that carries it goes on.
-        journal: The points that were said.
-        patience_minutes: How long the end of the stage waits for a server that does not answer.
+        fingerprint: Digest of everything that the result depends on; it identifies the run.
+        journal: The recorded points.
+        patience_minutes: Maximum time that the end of the stage waits for an unresponsive server.
     """
 
     fingerprint: str
@@ -67,7 +67,7 @@ class Continuation:
 
 
 class Run:
-    """One stage's MLflow run, and the run of the execution that it belongs to."""
+    """The MLflow run of a stage, and the run of its execution."""
 
     def __init__(self, client: MlflowClient, run_id: str, parent_id: str) -> None:
         self._client = client
@@ -78,11 +78,11 @@ class Run:
         self.parent_id = parent_id
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Logs numbers to the stage's run."""
+        """Logs metrics to the stage's run."""
         self._log("stage", metrics, step)
 
     def log_results(self, metrics: Mapping[str, float]) -> None:
-        """Logs numbers to the stage's run and to its execution, where executions are compared."""
+        """Logs metrics to the stage's run and to its execution, to compare executions."""
         grouped = {name_metric(name): value for name, value in metrics.items()}
         self._log("stage", grouped, 0)
         self._log("execution", grouped, 0)
@@ -95,16 +95,23 @@ class Run:
             self._client.log_artifact(self.run_id, str(path), folder)
 
     def log_bytes(self, content: bytes, name: str) -> None:
-        """Logs bytes, such as a picture, as an artifact of that name."""
+        """Logs bytes, such as an image, as an artifact with the given name."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
             path.write_bytes(content)
             self._client.log_artifact(self.run_id, str(path))
 
     def log_dataset(self, table: pd.DataFrame, name: str, source: str, context: str) -> None:
-        """Logs which data the stage used, with MLflow's digest of it."""
+        """Logs a dataset of the stage, with MLflow's digest.
+
+        Args:
+            table: The rows.
+            name: Name of the dataset.
+            source: Path or URL of the data.
+            context: What the stage uses it for, such as `training`.
+        """
         with warnings.catch_warnings():
-            # Guesses at the kind of source and hints on integers: neither concerns the user.
+            # Warnings about the kind of source and about integer columns are irrelevant.
             warnings.simplefilter("ignore", UserWarning)
             dataset = Dataset(**from_pandas(table, source=source, name=name).to_dict())
         used = DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
@@ -118,7 +125,7 @@ class Run:
 
     @contextlib.contextmanager
     def journaling(self, continuation: Continuation) -> Iterator[None]:
-        """Logs through a journal in the block; what it holds already is sent again first."""
+        """Logs through a journal in the block, after sending its existing points again."""
         journal = continuation.journal
         outbox = Outbox(self._client, self._run_ids)
         for point in journal.points:
@@ -134,14 +141,14 @@ class Run:
         try:
             yield
         except BaseException:
-            # No time to wait for a server that is away: the journal has it all.
+            # Do not wait for an unresponsive server: the journal keeps all points.
             with contextlib.suppress(TrackingError):
-                outbox.flush(_PARTING_MINUTES)
+                outbox.flush(_FLUSH_AFTER_ERROR_MINUTES)
             raise
         self._flush()
 
     def flush(self) -> None:
-        """Waits until the server has every number, before files are logged."""
+        """Waits until the server has all points."""
         self._flush()
 
     def _log_now(self, addressee: Addressee, metrics: Mapping[str, float], step: int) -> None:
@@ -164,18 +171,18 @@ def open_run(
 
     Args:
         stage: Name in `dvc.yaml`, such as `train@p1`.
-        workspace: The project; holds the embedded store unless `MLFLOW_TRACKING_URI` names another.
-        params: The sections that the stage computes with.
+        workspace: The project; it contains the store unless `MLFLOW_TRACKING_URI` names another.
+        params: The parameters that the stage uses.
         all_params: All of `params.yaml`, for the execution.
         inputs: Digests of the files and folders that the stage reads, by name.
         writes: Files and folders that the stage writes; they exist when the block ends.
-        continuation: Where given, a run that was stopped goes on, and numbers are journaled.
+        continuation: If given, a stopped run is resumed, and metrics go through a journal.
 
     Yields:
-        The run. It ends as FINISHED, as FAILED where the block raises, as KILLED after a signal.
+        The run. Its final status is FINISHED, FAILED if the block raises, or KILLED after a signal.
 
     Raises:
-        TrackingError: If the tracking store does not answer; start it or name another.
+        TrackingError: If the tracking store does not respond: start it or name another.
     """
     with translate_mlflow_errors():
         client = connect(workspace)
@@ -190,7 +197,7 @@ def open_run(
             "dvc.inputs": json.dumps(inputs),
             **git_tags(workspace),
         }
-        with hold_open(client, parent_id, is_ours), contextlib.ExitStack() as stack:
+        with keep_running(client, parent_id, is_ours), contextlib.ExitStack() as stack:
             run_id = None
             if continuation:
                 tags[_FINGERPRINT] = continuation.fingerprint
@@ -203,25 +210,25 @@ def open_run(
             written = digest_paths(workspace.root, writes)
             client.set_tag(run.run_id, "dvc.written", json.dumps(written))
             client.set_tag(run.run_id, OUTPUTS, combine(written))
-            name_reused_runs(client, experiment, workspace, parent_id, list(inputs))
+            tag_reused_runs(client, experiment, workspace, parent_id, list(inputs))
             if stage == LAST_STAGE:
                 complete_execution(client, parent_id)
 
 
 @contextlib.contextmanager
 def open_single_run(name: str, workspace: Workspace, params: Mapping[str, Any]) -> Iterator[Run]:
-    """Opens a run of no stage and no execution, such as a test that nothing depends on.
+    """Opens a run without a stage or an execution, such as the one of a range test.
 
     Args:
-        name: Of the run.
+        name: Name of the run.
         workspace: The project.
-        params: What it computes with.
+        params: The parameters to log.
 
     Yields:
         The run.
 
     Raises:
-        TrackingError: If the tracking store does not answer; start it or name another.
+        TrackingError: If the tracking store does not respond: start it or name another.
     """
     with translate_mlflow_errors():
         client = connect(workspace)
@@ -239,14 +246,14 @@ def log_up_to_date(
     results: Mapping[str, float],
     tags: Mapping[str, str],
 ) -> None:
-    """Completes the execution whose last stage has nothing to do; there may be none.
+    """Completes the current execution, if there is one, when its last stage is up to date.
 
     Args:
         workspace: The project.
         all_params: All of `params.yaml`.
         reads: Files of the project that the stage would read.
-        results: Numbers by which executions are compared.
-        tags: What the stage would say of itself.
+        results: Metrics by which executions are compared.
+        tags: Tags that the stage would set.
     """
     client = connect(workspace)
     experiment = choose_experiment(client, workspace)
@@ -254,21 +261,21 @@ def log_up_to_date(
     if not is_project and not find_execution(client, experiment, workspace, all_params):
         return
     run_id, is_ours = open_execution(client, experiment, workspace, all_params)
-    with hold_open(client, run_id, is_ours):
+    with keep_running(client, run_id, is_ours):
         execution = Run(client, run_id, run_id)
         execution.log_metrics({name_metric(name): value for name, value in results.items()})
         execution.set_tags(tags)
         names = [workspace.relative(path) for path in reads]
-        name_reused_runs(client, experiment, workspace, run_id, names)
+        tag_reused_runs(client, experiment, workspace, run_id, names)
         complete_execution(client, run_id)
 
 
 def _find_stopped(
     client: MlflowClient, experiment: str, place: str, continuation: Continuation
 ) -> str | None:
-    """Finds the run that the journal belongs to, or one that was stopped before it said anything.
+    """Finds the run of the journal, or a run that was stopped before it logged metrics.
 
-    A run with numbers and no journal is another matter, such as `dvc repro --force`.
+    A run with metrics but without a journal is complete; `dvc repro --force` starts a new run.
     """
     found = client.search_runs(
         [experiment],
@@ -284,7 +291,7 @@ def _find_stopped(
 
 @contextlib.contextmanager
 def _start_run(run_id: str | None, stage: str, tags: Mapping[str, str]) -> Iterator[str]:
-    """Starts a run, or goes on with one; MLflow's own block would hide why it ended."""
+    """Starts or resumes a run; MLflow's own context manager never sets the status KILLED."""
     active = mlflow.start_run(run_id, run_name=stage, tags=dict(tags))
     try:
         yield active.info.run_id

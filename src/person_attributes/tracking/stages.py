@@ -1,4 +1,4 @@
-"""The MLflow run of a stage, opened from its parameters and files."""
+"""Opens the MLflow run of a stage from its parameters and files."""
 
 import contextlib
 from collections.abc import Iterator
@@ -22,15 +22,15 @@ def open_stage_run(
     """Opens the MLflow run of a stage.
 
     Args:
-        stage: Its name, as `dvc.yaml` has it.
+        stage: Name in `dvc.yaml`.
         workspace: The project.
         params: All parameters.
-        sections: Which of them the run shows.
+        sections: The sections of `params.yaml` that the run logs.
         reads: Files that the stage reads.
-        writes: Files that it writes.
+        writes: Files that the stage writes.
 
     Yields:
-        The run; it is FINISHED or FAILED after.
+        The run. Its final status is FINISHED, FAILED if the block raises, or KILLED after a signal.
     """
     with open_run(
         stage,
@@ -44,7 +44,7 @@ def open_stage_run(
 
 
 def name_shares(shares: dict[str, dict[str, float]], prefix: str = "") -> dict[str, float]:
-    """Names shares by the number of the class: MLflow does not accept what class names hold."""
+    """Names shares by class number: MLflow does not accept all characters of class names."""
     return {
         f"{prefix}{head}_share_{number}": share
         for head, classes in shares.items()

@@ -1,4 +1,4 @@
-"""Runs of a sweep: one above its trials, one for each trial above its stages."""
+"""MLflow runs of a sweep: one run above its trials, and one per trial above its stages."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from person_attributes.tracking.connection import (
 )
 from person_attributes.tracking.executions import (
     git_tags,
-    hold_open,
+    keep_running,
     log_params,
 )
 from person_attributes.tracking.experiments import KIND, TRIAL
@@ -31,23 +31,23 @@ _SWEEP, _VALUE = "sweep", "value"
 
 @dataclass(frozen=True)
 class TrialRun:
-    """One trial's MLflow run; stages that run below it are its children."""
+    """The MLflow run of a trial; its stages are child runs."""
 
     client: MlflowClient
     run_id: str
 
     @contextlib.contextmanager
     def above_stages(self) -> Iterator[None]:
-        """Makes the next stage of this process a child of the trial, as `mlflow run` would."""
+        """Makes the next stage of this process a child of the trial, like `mlflow run`."""
         os.environ[RUN_ID] = self.run_id
         try:
             yield
         finally:
             os.environ.pop(RUN_ID, None)
 
-    def log_value(self, figure: str, value: float) -> None:
-        """Logs what the trial is judged by, under its own name and as `value`."""
-        for name in (figure, _VALUE):
+    def log_value(self, metric: str, value: float) -> None:
+        """Logs the value that the sweep optimises, under the metric's name and as `value`."""
+        for name in (metric, _VALUE):
             self.client.log_metric(self.run_id, name, value)
 
 
@@ -58,15 +58,15 @@ def open_sweep_run(
     params: Mapping[str, Any],
     alone: contextlib.AbstractContextManager[object],
 ) -> Iterator[str]:
-    """Opens the run above all trials of one name, or goes on with it.
+    """Creates or resumes the run of a sweep, above all its trials.
 
-    Several processes may hold it open at once.
+    Several processes may open it at the same time.
 
     Args:
         workspace: The project.
-        name: Of the sweep.
-        params: The section that says what is searched.
-        alone: Holds off the other processes while the run is looked for and made.
+        name: Name of the sweep.
+        params: The section `sweep` of the parameters.
+        alone: A lock that is held while the run is looked up and created.
 
     Yields:
         The id of the run.
@@ -89,7 +89,7 @@ def open_sweep_run(
                 run_id = str(created.info.run_id)
                 log_params(client, run_id, {_SWEEP: params})
         client.set_tag(run_id, PROCESS, identify(psutil.Process()))
-        with hold_open(client, run_id, is_ours=True):
+        with keep_running(client, run_id, is_ours=True):
             yield run_id
 
 
@@ -97,18 +97,18 @@ def open_sweep_run(
 def open_trial_run(
     workspace: Workspace, sweep: str, sweep_run_id: str, name: str, run_id: str | None
 ) -> Iterator[TrialRun]:
-    """Opens the run of a trial, or goes on with the one of an id.
+    """Creates or resumes the run of a trial.
 
     Args:
         workspace: The project.
-        sweep: The sweep's name.
-        sweep_run_id: The run above.
-        name: Of the trial.
-        run_id: Of a trial that was stopped, or None.
+        sweep: Name of the sweep.
+        sweep_run_id: The run of the sweep.
+        name: Name of the trial.
+        run_id: The run of a stopped trial, or None.
 
     Yields:
-        The run. It ends as FINISHED, as FAILED where the block raises, as KILLED where the trial
-        was stopped or fell behind.
+        The run. Its final status is FINISHED, FAILED if the block raises, or KILLED if the trial
+        was stopped or pruned.
     """
     client = connect(workspace)
     experiment = choose_experiment(client, workspace)
@@ -121,5 +121,5 @@ def open_trial_run(
         }
         run_id = str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
     client.set_tag(run_id, PROCESS, identify(psutil.Process()))
-    with hold_open(client, run_id, is_ours=True):
+    with keep_running(client, run_id, is_ours=True):
         yield TrialRun(client, run_id)

@@ -1,1 +1,1 @@
-"""One phase of training: compile, fit, stop, keep the best weights."""
+"""Training of one phase: compile, fit, stop, keep the best weights."""

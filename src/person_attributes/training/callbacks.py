@@ -1,4 +1,4 @@
-"""What is recorded and kept while a phase trains."""
+"""Callbacks that record metrics and keep the best weights."""
 
 import math
 import time
@@ -12,14 +12,16 @@ from person_attributes.data.batches import ImageBatches
 from person_attributes.errors import UntrainableError
 
 EpochListener = Callable[[int, Mapping[str, float]], None]
-"""Told the number of an epoch, from 0, and its figures when it ends."""
+"""Called at the end of each epoch with its number, from 0, and its metrics."""
 
 
 class Recorder(keras.callbacks.Callback):
-    """Tells the batches their epoch, refuses a loss that is not finite, and passes figures on.
+    """Records the metrics of each epoch, passes them to listeners, and checks the loss.
+
+    It also sets the epoch of the training batches.
 
     Attributes:
-        history: Figures of the epochs that are done.
+        history: Metrics of the complete epochs.
     """
 
     def __init__(self, train: ImageBatches, listeners: Sequence[EpochListener]) -> None:
@@ -39,17 +41,17 @@ class Recorder(keras.callbacks.Callback):
         self._trained = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        figures = _add_means({name: float(value) for name, value in logs.items()})
-        _refuse_unless_finite(epoch, "val_loss", figures["val_loss"])
+        metrics = _add_means({name: float(value) for name, value in logs.items()})
+        _refuse_unless_finite(epoch, "val_loss", metrics["val_loss"])
         rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
-        figures["learning_rate"] = float(rate)
-        figures |= self.model.loss_weights_of_heads()
-        self.history.append(figures)
+        metrics["learning_rate"] = float(rate)
+        metrics |= self.model.loss_weights_of_heads()
+        self.history.append(metrics)
         seconds = max(self._trained - self._began, 1e-9)
         rows = self._train.rows - self._train.first_batch * self._train.batch_size
-        told = figures | {"images_per_second": rows / seconds}
+        reported = metrics | {"images_per_second": rows / seconds}
         for listener in self._listeners:
-            listener(epoch, told)
+            listener(epoch, reported)
 
 
 def _refuse_unless_finite(epoch: int, name: str, value: float) -> None:
@@ -60,26 +62,26 @@ def _refuse_unless_finite(epoch: int, name: str, value: float) -> None:
         )
 
 
-def _add_means(figures: dict[str, float]) -> dict[str, float]:
+def _add_means(metrics: dict[str, float]) -> dict[str, float]:
     """Adds the mean accuracy over heads."""
     for prefix in ("", "val_"):
         accuracies = [
             value
-            for name, value in figures.items()
+            for name, value in metrics.items()
             if name.endswith("_accuracy") and name.startswith("val_") == bool(prefix)
         ]
-        figures[f"{prefix}mean_accuracy"] = sum(accuracies) / len(accuracies)
-    return figures
+        metrics[f"{prefix}mean_accuracy"] = sum(accuracies) / len(accuracies)
+    return metrics
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Keeps the weights of the least validation loss, as validation had them.
+    """Keeps the weights with the lowest validation loss.
 
-    Stands before what takes averaged weights out again when validation ends.
+    In the list of callbacks it precedes `SwapEMAWeights`, so that it copies averaged weights.
 
     Attributes:
-        weights: As `get_weights` gives them; empty before the first epoch ends.
-        epoch: Their epoch, from 0, or None.
+        weights: In the order of `get_weights`; empty before the first epoch ends.
+        epoch: The epoch of the weights, from 0, or None.
     """
 
     def __init__(self) -> None:
@@ -90,7 +92,7 @@ class BestWeights(keras.callbacks.Callback):
         self._epoch = 0
 
     def restore(self, weights: list[npt.NDArray[Any]], epoch: int, loss: float) -> None:
-        """Goes on from the best of an earlier process."""
+        """Restores the best weights of an earlier process."""
         self.weights, self.epoch, self._loss = weights, epoch, loss
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, computed once instead of every epoch."""
+"""Caches the features of a frozen backbone, to compute them once instead of every epoch."""
 
 from pathlib import Path
 
@@ -11,26 +11,26 @@ from person_attributes.data.packs import create_array
 
 
 def split_off_towers(classifier: keras.Model) -> keras.Model:
-    """Gives the part behind the neck as a network of its own; it shares the classifier's layers."""
+    """Makes a network of the layers after the neck; it shares the classifier's layers."""
     return keras.Model(classifier.get_layer("neck").output, classifier.output, name="towers")
 
 
 def cache_features(
     classifier: keras.Model, train: ImageBatches, validation: ImageBatches, path: Path
 ) -> tuple[ImageBatches, ImageBatches]:
-    """Computes what the neck says of every image.
+    """Computes the output of the neck for every image.
 
-    It is exact where the backbone is frozen and images are not augmented: then every epoch would
-    compute the same. Dropout and batch norms of the towers stay in the training.
+    The result is exact if the backbone is frozen and images are not augmented: every epoch would
+    compute the same features. Dropout and batch norms of the towers still train.
 
     Args:
         classifier: The network; its backbone runs in inference mode.
         train: Training batches, not augmented.
         validation: Validation batches over the same images.
-        path: The `.npy` file to write, (n, channels) float32; it is mapped, not held in memory.
+        path: The `.npy` file to write, (n, channels) float32; it is memory-mapped.
 
     Returns:
-        The same batches of features in place of images.
+        The training and validation batches, with features in place of images.
     """
     trunk = keras.Model(classifier.input, classifier.get_layer("neck").output, name="trunk")
     rows = np.union1d(train.positions, validation.positions)
@@ -38,7 +38,7 @@ def cache_features(
     with tqdm(total=len(rows), desc="features", unit="image", disable=None, leave=False) as bar:
         for begin in range(0, len(rows), train.batch_size):
             part = rows[begin : begin + train.batch_size]
-            # Batches of one size, so that the network is traced once.
+            # All batches have one size, so that the network is traced once.
             batch = train.images[np.resize(part, train.batch_size)]
             features[part] = trunk.predict_on_batch(batch)[: len(part)]
             bar.update(len(part))

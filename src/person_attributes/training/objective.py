@@ -1,4 +1,4 @@
-"""What a phase minimises, and what it reports whatever that is."""
+"""The objective that a phase minimises, and the metrics that every phase reports."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from person_attributes.config import LossParams
 from person_attributes.runtime.devices import count_devices, is_across_hosts, sum_over_devices
 
 OBJECTIVE = "objective"
-"""The figure that is minimised; `loss` stays the plain sum of the heads' cross-entropies."""
+"""The metric that is minimised; `loss` is always the plain sum of the heads' cross-entropies."""
 
 
 def make_losses(
@@ -21,11 +21,11 @@ def make_losses(
     """Makes the loss of each head.
 
     Args:
-        loss: Smoothing, focus and balance.
+        loss: Label smoothing, focal gamma and class balance.
         labels: One-hot labels of the training rows, `{head: (n, classes)}`.
 
     Returns:
-        A loss for each head, from probabilities.
+        A loss for each head; it reads probabilities, not logits.
     """
     return {head: _make_loss(loss, target) for head, target in labels.items()}
 
@@ -41,29 +41,28 @@ def _make_loss(loss: LossParams, target: npt.NDArray[np.float32]) -> keras.losse
 
 
 def balance_classes(counts: npt.NDArray[Any], beta: float) -> npt.NDArray[np.float64]:
-    """Weighs classes by their effective number of rows (Cui et al. 2019, equation 2).
+    """Weights classes by their effective number of rows (Cui et al. 2019, equation 2).
 
     Args:
-        counts: Training rows of each class.
-        beta: 0 weighs classes alike; near 1 weighs them by one over their number.
+        counts: Number of training rows of each class.
+        beta: In 0 to 1. 0 gives equal weights; close to 1 gives inverse class frequencies.
 
     Returns:
-        A weight for each class; they add up to the number of classes, as in the paper. A class
-        without any row weighs 1, and takes no part.
+        A weight for each class. The weights sum to the number of classes, as in the paper. A class
+        without rows has weight 1.
     """
     weights = np.ones(len(counts))
-    is_there = counts > 0
-    inverse = (1 - beta) / (1 - np.power(beta, counts[is_there].astype(np.float64)))
-    weights[is_there] = inverse * is_there.sum() / inverse.sum()
+    is_present = counts > 0
+    inverse = (1 - beta) / (1 - np.power(beta, counts[is_present].astype(np.float64)))
+    weights[is_present] = inverse * is_present.sum() / inverse.sum()
     return weights
 
 
 class PhaseNetwork(keras.Model):
     """A classifier, or its towers, with the objective of a phase.
 
-    It shares the layers of what it is made of. What Keras reports is named here: `loss`, the sum of
-    the heads' cross-entropies; `{head}_loss` and `{head}_accuracy`; `objective`, what is minimised;
-    and, where weights of heads are learned, `{head}_loss_weight`.
+    It shares the layers of the classifier. It reports `loss`, the sum of the heads'
+    cross-entropies; `{head}_loss` and `{head}_accuracy`; and `objective`, which is minimised.
     """
 
     def __init__(
@@ -96,12 +95,12 @@ class PhaseNetwork(keras.Model):
     ) -> Any:
         """Computes the objective of a batch; Keras calls it.
 
-        Learned weights are those of Kendall et al. 2018 for classification: each head's loss is
-        divided by a variance, whose logarithm is trained, and half that logarithm is added.
+        Learned weights follow Kendall et al. 2018 for classification: each head's loss is divided
+        by a variance, and half the logarithm of the variance is added. The logarithm is trained.
         """
         total: Any = 0.0
         for head, loss in self._head_losses.items():
-            # Keras divides a loss by the number of devices, as if each had as many rows.
+            # Keras divides a loss by the number of devices, as if each had the same number of rows.
             value = loss(y[head], y_pred[head], sample_weight[head]) * count_devices()
             if self._log_variances:
                 log_variance = ops.cast(self._log_variances[head], value.dtype)
@@ -112,31 +111,31 @@ class PhaseNetwork(keras.Model):
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
-        """Gives the figures after a batch; Keras calls it, and takes their mean over hosts.
+        """Computes the metrics after a batch; Keras calls it.
 
-        It does so along a first axis, which figures do not have.
+        On several hosts, Keras averages metrics over a first axis, which this method adds.
         """
-        told: dict[str, Any] = super().compute_metrics(x, y, y_pred, sample_weight)
+        metrics: dict[str, Any] = super().compute_metrics(x, y, y_pred, sample_weight)
         if not is_across_hosts():
-            return told
-        return {name: ops.reshape(value, (1,)) for name, value in told.items()}
+            return metrics
+        return {name: ops.reshape(value, (1,)) for name, value in metrics.items()}
 
     def _maybe_symbolic_build(self, *arguments: Any, **options: Any) -> None:
-        """Does nothing: `check_pairing` has built all there is, and hosts would stumble here."""
+        """Does nothing: `check_pairing` has built the network, and on several hosts Keras fails."""
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """Names the figures; Keras leaves out the name of the head where there is one alone."""
-        told = super().get_metrics_result()
-        figures = {OBJECTIVE: told["loss"]}
+        """Names the metrics; Keras omits the name of the head if there is only one."""
+        results = super().get_metrics_result()
+        metrics = {OBJECTIVE: results["loss"]}
         for head in self.heads:
             prefix = f"{head}_" if len(self.heads) > 1 else ""
-            figures[f"{head}_loss"] = told[f"{prefix}cross_entropy"]
-            figures[f"{head}_accuracy"] = told[f"{prefix}accuracy"]
-        figures["loss"] = sum(figures[f"{head}_loss"] for head in self.heads)
-        return figures
+            metrics[f"{head}_loss"] = results[f"{prefix}cross_entropy"]
+            metrics[f"{head}_accuracy"] = results[f"{prefix}accuracy"]
+        metrics["loss"] = sum(metrics[f"{head}_loss"] for head in self.heads)
+        return metrics
 
     def loss_weights_of_heads(self) -> dict[str, float]:
-        """Gives the weights that are learned, as figures; nothing where they are fixed."""
+        """Returns the learned loss weights as metrics; empty if the weights are fixed."""
         return {
             f"{head}_loss_weight": float(np.exp(-ops.convert_to_numpy(log_variance)))
             for head, log_variance in self._log_variances.items()
@@ -144,7 +143,7 @@ class PhaseNetwork(keras.Model):
 
 
 def _share_of_batch(y: Mapping[str, Any], dtype: Any) -> Any:
-    """Says what share of the batch's rows this device has; the last batch may not divide."""
+    """Returns this device's share of the batch; the devices of a last batch may differ."""
     if count_devices() == 1:
         return 1.0
     rows = ops.cast(ops.shape(next(iter(y.values())))[0], dtype)
@@ -154,9 +153,9 @@ def _share_of_batch(y: Mapping[str, Any], dtype: Any) -> Any:
 def compile_network(
     network: PhaseNetwork, optimizer: keras.optimizers.Optimizer, *, jit_compile: bool
 ) -> None:
-    """Gives every head a cross-entropy and an accuracy to report, and the network its optimizer.
+    """Compiles a network that reports the cross-entropy and the accuracy of every head.
 
-    JAX always compiles the step: without, it would compile and start every operation by itself.
+    On JAX the step is always compiled; otherwise JAX would compile each operation separately.
     """
     is_jax = keras.backend.backend() == "jax"
     network.compile(

@@ -1,4 +1,4 @@
-"""Optimizers of Keras, Adam (Kingma and Ba 2015) over one flat vector of all weights."""
+"""Optimizers: SGD of Keras, and Adam (Kingma and Ba 2015) on one flat vector of all weights."""
 
 import math
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from person_attributes.config.training import SgdParams
 from person_attributes.runtime.devices import sum_over_devices
 
 _NOT_DECAYED = ["bias", "gamma", "beta", "exponent", "log_variance"]
-"""Names of weights that decay does not touch: all but kernels."""
+"""Names of weights without decay: all except kernels."""
 
 
 def make_optimizer(
     optimizer: OptimizerParams,
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
 ) -> keras.optimizers.Optimizer:
-    """Makes the optimizer of a phase, new and without memory."""
+    """Makes the optimizer of a phase, in its initial state."""
     common = {
         "learning_rate": learning_rate,
         "global_clipnorm": optimizer.clip_norm or None,
         "gradient_accumulation_steps": optimizer.accumulate if optimizer.accumulate > 1 else None,
         "use_ema": optimizer.ema_momentum > 0,
-        # Keras averages after every batch, also where several make one step.
+        # Keras averages after every batch, also if several batches are accumulated.
         "ema_momentum": optimizer.ema_momentum ** (1 / optimizer.accumulate),
     }
     decay = getattr(optimizer, "weight_decay", 0.0) or None
@@ -51,21 +51,20 @@ def make_optimizer(
 
 
 class _OfPhases:
-    """What the optimizers of a phase do otherwise than Keras'.
+    """Differences from the optimizers of Keras.
 
-    Averaged weights stay where they are at the end of `fit`: Keras would put them in place of the
-    weights that training goes on with, and a phase that was stopped inside an epoch takes two calls
-    of `fit`. Validation swaps them in.
+    The end of `fit` does not overwrite the weights with the averaged ones, since a phase that
+    resumes inside an epoch calls `fit` twice. `SwapEMAWeights` swaps them in for validation.
 
-    Gradients of several devices are added up first of all: Keras would clip those of each device.
+    Gradients are summed over devices before clipping. Keras would clip those of each device.
     """
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
-        """Keras calls this with the gradients of a batch, or of a device's share of it."""
+        """Applies the gradients of a batch, or of this device's part of it; Keras calls it."""
         super().apply(sum_over_devices(grads), trainable_variables)  # type: ignore[misc]
 
-    # From here on all devices have the same gradients and do the same. Keras' ways for several
-    # devices cannot stand where steps are accumulated, so these are its ways for one.
+    # All devices have the same gradients now and compute the same step. The methods of Keras for
+    # several devices do not support accumulation, so these are its methods for one device.
 
     def _backend_update_step(self, *arguments: Any) -> None:
         BaseOptimizer._backend_update_step(self, *arguments)
@@ -77,24 +76,24 @@ class _OfPhases:
         BaseOptimizer._backend_increment_gradient_accumulators(self, *arguments)
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
-        """Does nothing."""
+        """Does nothing: the weights stay as they are."""
 
 
 class Sgd(_OfPhases, keras.optimizers.SGD):
-    """Keras' gradient descent."""
+    """SGD of Keras."""
 
 
 class FlatAdam(_OfPhases, keras.optimizers.Adam):
-    """Keras' Adam, computed once for all weights instead of once for each.
+    """Adam of Keras, computed on one vector of all weights.
 
-    A DenseNet121 has 400 trainable weights, most of them tiny, and Adam some twenty operations for
-    each. Joined to one vector they are twenty operations in all: the first training step comes in
-    half the time, and a GPU does not wait for thousands of small kernels. The formulas
-    are those of Keras, so the numbers are its numbers up to the rounding of the last digit.
+    A DenseNet121 has 400 trainable arrays, most of them tiny, and Adam needs about twenty
+    operations for each. On one vector it needs twenty operations in total, which halves the time to
+    the first training step and avoids thousands of small GPU kernels. The formulas are those of
+    Keras; results differ only by rounding of the last digit.
     """
 
     def build(self, variables: Sequence[Any]) -> None:
-        """Makes one mean and one squared mean for all weights together."""
+        """Creates one vector of first moments and one of second moments."""
         if self.built:
             return
         keras.optimizers.Optimizer.build(self, variables)
@@ -105,7 +104,7 @@ class FlatAdam(_OfPhases, keras.optimizers.Adam):
     def _backend_update_step(
         self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
     ) -> None:
-        """Keras calls this with all gradients, after clipping and weight decay."""
+        """Updates all weights after clipping and weight decay; Keras calls it."""
         gradient = ops.concatenate(
             [ops.reshape(ops.cast(gradient, "float32"), (-1,)) for gradient in grads]
         )

@@ -1,4 +1,4 @@
-"""Trains one phase, from the weights of the one before to the best weights of its own."""
+"""Trains one phase, from the weights of the phase before to its own best weights."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -11,15 +11,14 @@ from person_attributes.config import Recipe
 from person_attributes.data.batches import ImageBatches
 from person_attributes.errors import TrainingError, UntrainableError
 from person_attributes.modeling.classifier import freeze
-from person_attributes.runtime.checkpoint import Checkpoint, Progress
+from person_attributes.runtime.checkpoint import Checkpoint
 from person_attributes.runtime.devices import count_devices, share_batch_norms, translate_lost_hosts
-from person_attributes.runtime.interrupts import Signals
 from person_attributes.runtime.progress_bar import ProgressBar
 from person_attributes.training.callbacks import BestWeights, EpochListener, Recorder
 from person_attributes.training.features import cache_features, split_off_towers
 from person_attributes.training.objective import PhaseNetwork, compile_network, make_losses
 from person_attributes.training.optimizer import make_optimizer
-from person_attributes.training.resume import CheckpointCallback
+from person_attributes.training.resume import CheckpointCallback, TrackedCallbacks
 from person_attributes.training.schedules import make_plateau, make_schedule
 
 _OUT_OF_MEMORY = (
@@ -29,16 +28,16 @@ _OUT_OF_MEMORY = (
     "out of memory",
     "allocate memory",
 )
-"""How the backends name it; each has an exception of its own."""
+"""Texts in the errors of the backends; each backend has its own exception."""
 
 
 @dataclass(frozen=True)
 class TrainedPhase:
-    """What a phase did.
+    """The result of a phase.
 
     Attributes:
-        history: Figures of each epoch, in order.
-        best_epoch: The epoch whose weights were kept, from 0: the one of least validation loss.
+        history: Metrics of each epoch, in order.
+        best_epoch: The epoch with the lowest validation loss, from 0; its weights are kept.
     """
 
     history: list[dict[str, float]]
@@ -53,64 +52,57 @@ def train_phase(
     checkpoint: Checkpoint,
     listeners: Sequence[EpochListener],
 ) -> TrainedPhase:
-    """Trains, from the checkpoint where there is one, and leaves the best weights in the network.
+    """Trains the network, or resumes from the checkpoint, and keeps the best weights.
 
-    The weights of the least validation loss are kept, the averaged ones where the optimizer
-    averages them. That loss is the plain sum of cross-entropies, whatever is minimised. Where the
-    backbone is frozen and nothing is augmented, its features are computed once.
+    The best weights have the lowest validation loss, the plain sum of cross-entropies, whatever the
+    objective is. They are averaged weights if the optimizer averages. The features of a frozen
+    backbone are computed once if images are not augmented.
 
     Args:
-        classifier: The network with the weights to start from; it holds the best ones after.
+        classifier: The network with the initial weights; they are replaced by the best ones.
         train: Training batches.
         validation: Validation batches.
-        recipe: What this phase trains, how, and for how many epochs.
-        checkpoint: Where a phase that was stopped goes on from.
-        listeners: Told after each epoch.
+        recipe: The parameters of the phase.
+        checkpoint: The checkpoint of the phase.
+        listeners: Called after each epoch.
 
     Returns:
-        The figures of each epoch.
+        The metrics of each epoch.
 
     Raises:
-        StoppedError: If Ctrl-C or SIGTERM came: it is backed up; run it again to go on.
-        UntrainableError: If the loss is not finite: lower the phase's learning rate. If the memory
-            does not suffice: the message says what to lower.
-        TrainingError: If the disk is full: the message says what to free. If Keras pairs heads
-            wrongly: install the locked version.
+        StoppedError: On Ctrl-C or SIGTERM: run the phase again to resume from the checkpoint.
+        UntrainableError: If the loss is not finite: lower the phase's learning rate. If memory runs
+            out: lower the setting that the message names.
+        TrainingError: If the disk is full: free some space. If Keras pairs heads wrongly: install
+            the locked version.
     """
     progress = checkpoint.read()
     is_cached = has_constant_features(recipe, train)
     network = make_network(classifier, train, recipe)
     if not progress.is_complete:
-        with (
-            _translate_out_of_memory(checkpoint.phase, recipe),
-            translate_lost_hosts(checkpoint.phase),
-        ):
+        name, epochs = checkpoint.phase, recipe.phase.epochs
+        with _translate_out_of_memory(name, recipe), translate_lost_hosts(name):
             if is_cached:
                 path = checkpoint.folder / "features.npy"
                 train, validation = cache_features(classifier, train, validation, path)
-            progress = _fit(
-                network,
-                train,
-                validation,
-                recipe,
-                checkpoint,
-                progress,
-                listeners,
-            )
+            tracked = _make_tracked_callbacks(recipe, train, listeners)
+            checkpointing = CheckpointCallback(train, tracked, checkpoint, progress, epochs)
+            _fit(network, train, validation, recipe, checkpointing)
+            checkpointing.signals.raise_if_signalled(name, "at its end")
     assert progress.best_epoch is not None, "a complete phase has trained an epoch"
     network.set_weights(progress.arrays["best"])
     return TrainedPhase(progress.history, progress.best_epoch)
 
 
 def has_constant_features(recipe: Recipe, train: ImageBatches) -> bool:
-    """Says whether the backbone says the same of every image in every epoch."""
+    """Returns whether the backbone computes the same features in every epoch."""
     return recipe.phase.trainable == "heads" and not train.is_augmented
 
 
 def make_network(classifier: keras.Model, train: ImageBatches, recipe: Recipe) -> PhaseNetwork:
-    """Freezes what the phase says, and compiles what is left to train with its objective.
+    """Freezes layers and compiles the network with the objective of the phase.
 
-    Where features are constant, the network is the towers alone.
+    If features are constant, the network consists of the towers only.
     """
     freeze(classifier, recipe.phase.trainable)
     if count_devices() > 1:
@@ -126,20 +118,9 @@ def make_network(classifier: keras.Model, train: ImageBatches, recipe: Recipe) -
     return network
 
 
-def _fit(
-    network: PhaseNetwork,
-    train: ImageBatches,
-    validation: ImageBatches,
-    recipe: Recipe,
-    checkpoint: Checkpoint,
-    progress: Progress,
-    listeners: Sequence[EpochListener],
-) -> Progress:
-    """Runs `fit`, once, or twice where the checkpoint lies inside an epoch; gives the end of it."""
-    epochs = recipe.phase.epochs
-    check_pairing(network, validation)
-    recorder, best, signals = Recorder(train, listeners), BestWeights(), Signals()
-    averaging = [keras.callbacks.SwapEMAWeights()] if recipe.optimizer.ema_momentum else []
+def _make_tracked_callbacks(
+    recipe: Recipe, train: ImageBatches, listeners: Sequence[EpochListener]
+) -> TrackedCallbacks:
     stopping = recipe.training.early_stopping
     schedules = [
         *make_plateau(recipe.schedule),
@@ -147,21 +128,25 @@ def _fit(
             monitor="val_loss", patience=stopping.patience, min_delta=stopping.min_delta
         ),
     ]
-    checkpoint_callback = CheckpointCallback(
-        network,
-        train,
-        recorder,
-        best,
-        schedules,
-        checkpoint,
-        progress,
-        epochs,
-        signals,
-    )
+    return TrackedCallbacks(Recorder(train, listeners), BestWeights(), schedules)
+
+
+def _fit(
+    network: PhaseNetwork,
+    train: ImageBatches,
+    validation: ImageBatches,
+    recipe: Recipe,
+    checkpointing: CheckpointCallback,
+) -> None:
+    """Runs `fit` once, or twice if the checkpoint is inside an epoch."""
+    check_pairing(network, validation)
+    checkpointing.restore(network)
+    epochs, progress, tracked = recipe.phase.epochs, checkpointing.progress, checkpointing.tracked
+    averaging = [keras.callbacks.SwapEMAWeights()] if recipe.optimizer.ema_momentum else []
     bar = ProgressBar(train, epochs)
-    with signals.listening():
+    with checkpointing.signals.listening():
         while not progress.is_complete:
-            # Keras counts the batches of an epoch once a fit: a begun epoch is a fit of its own.
+            # Keras reads the number of batches once per `fit`, so a partial epoch needs its own.
             train.first_batch = progress.batch
             network.fit(
                 train,
@@ -170,30 +155,35 @@ def _fit(
                 epochs=progress.epoch + 1 if progress.batch else epochs,
                 shuffle=False,
                 verbose=0,
-                callbacks=[recorder, bar, best, *averaging, *schedules, checkpoint_callback],
+                callbacks=[
+                    tracked.recorder,
+                    bar,
+                    tracked.best,
+                    *averaging,
+                    *tracked.schedules,
+                    checkpointing,
+                ],
             )
-    signals.raise_if_signalled(checkpoint.phase, "at its end")
-    return progress
 
 
 def check_pairing(network: PhaseNetwork, batches: ImageBatches) -> None:
-    """Holds Keras' loss and accuracy of each head on one batch against NumPy's.
+    """Compares Keras' loss and accuracy of each head on one batch with NumPy's.
 
-    Some releases of Keras pair losses or metrics with the wrong head, and nothing raises where
-    heads have as many classes. It also lets Keras build its metrics and its optimizer, so that
-    `fit` traces the training step once instead of twice.
+    Some releases of Keras pair losses or metrics with the wrong head, without an error if heads
+    have the same number of classes. The call also makes Keras build its metrics and its optimizer,
+    so that `fit` traces the training step once instead of twice.
 
     Args:
-        network: Compiled.
-        batches: The first batch is looked at.
+        network: A compiled network.
+        batches: The batches; only the first one is used.
 
     Raises:
-        TrainingError: If they differ; names the head.
+        TrainingError: If the values differ: install the locked version of Keras.
     """
     network.optimizer.build(network.trainable_variables)
     images, y_true, weights = batches[0]
     with _eagerly(network):
-        said = network.test_on_batch(images, y_true, weights, return_dict=True)
+        reported = network.test_on_batch(images, y_true, weights, return_dict=True)
         y_prob = network.predict_on_batch(images)
     epsilon = keras.config.epsilon()
     for head, truth in y_true.items():
@@ -205,25 +195,25 @@ def check_pairing(network: PhaseNetwork, batches: ImageBatches) -> None:
             f"{head}_loss": (weights[head] * cross_entropies).sum() / total,
             f"{head}_accuracy": (weights[head] * hits).sum() / total,
         }
-        # Keras takes the loss from logits, which go on where a probability ends at zero.
+        # Keras computes the loss from logits, which are not clipped like probabilities.
         is_clipped = bool(
             (truth * probability).sum(axis=1)[weights[head] > 0].min(initial=1) < 1e-6
         )
         for name, value in expected.items():
-            is_beyond = is_clipped and name.endswith("_loss") and said[name] > value
-            if not is_beyond and not np.isclose(said[name], value, rtol=0.02, atol=0.02):
+            is_beyond = is_clipped and name.endswith("_loss") and reported[name] > value
+            if not is_beyond and not np.isclose(reported[name], value, rtol=0.02, atol=0.02):
                 raise TrainingError(
-                    f"{name}: Keras {keras.__version__} says {said[name]:.4f} on a batch. Expected "
-                    f"{value:.4f}. It pairs heads wrongly: install the version of the lock file."
+                    f"{name}: Keras {keras.__version__} pairs heads wrongly. Expected {value:.4f} "
+                    f"on a batch. Received: {reported[name]:.4f}. Install the locked version."
                 )
 
 
 @contextlib.contextmanager
 def _eagerly(network: keras.Model) -> Iterator[None]:
-    """Runs the network operation by operation in the block, unless JAX computes it.
+    """Runs the network eagerly in the block, except on JAX.
 
-    TensorFlow takes five times as long to trace a network as to run it once. JAX would compile
-    every operation by itself: a residual network of 8 blocks takes 92 s on an H100.
+    TensorFlow takes five times as long to trace a network as to run it once. JAX would compile each
+    operation separately, which takes 92 s for a residual network of 8 blocks on an H100.
     """
     if keras.backend.backend() == "jax":
         yield
@@ -233,7 +223,7 @@ def _eagerly(network: keras.Model) -> Iterator[None]:
         yield
     finally:
         network.run_eagerly = False
-        network.test_function = network.predict_function = None  # Keras would keep the eager ones
+        network.test_function = network.predict_function = None  # drop the eager functions
 
 
 @contextlib.contextmanager
@@ -247,5 +237,5 @@ def _translate_out_of_memory(name: str, recipe: Recipe) -> Iterator[None]:
         raise UntrainableError(
             f"{name}: out of memory with batches of {recipe.phase.batch_size} images of "
             f"{recipe.phase.image_size} px. Lower the phase's batch_size or image_size, and run "
-            "dvc repro. The last checkpoint stays."
+            "dvc repro. The last checkpoint is kept."
         ) from None

@@ -1,4 +1,4 @@
-"""What is set once a process, before a network is built: precision and determinism."""
+"""Precision and determinism, which a process sets before it builds a network."""
 
 import os
 
@@ -16,21 +16,21 @@ _POLICIES = {
 
 
 def configure_runtime(training: TrainingParams) -> None:
-    """Sets what layers compute in, and whether operations must repeat to the bit.
+    """Sets the dtype policy of layers and the determinism of operations.
 
-    CPU kernels repeat as they are. GPU kernels may add in another order each time; with
-    `deterministic` they may not, which costs time.
+    CPU kernels are deterministic. GPU kernels may sum in a varying order; `deterministic` prevents
+    that and costs time.
 
     Args:
         training: Its `precision` and `deterministic`. Weights stay float32 in every precision.
 
     Raises:
-        TrainingError: If several devices are to train in float16: take bfloat16.
+        TrainingError: If several devices train in float16: use bfloat16.
     """
     if training.precision == "float16" and count_devices() > 1:
         raise TrainingError(
-            "training.precision: several devices cannot scale a float16 loss together. Expected "
-            "float32 or bfloat16. Received: float16. Set it, or runtime.devices to one."
+            "training.precision: several devices do not support loss scaling for float16. Expected "
+            "float32 or bfloat16. Received: float16. Change it, or set runtime.devices to one."
         )
     keras.config.set_dtype_policy(_POLICIES[training.precision])
     if not training.deterministic:
@@ -45,6 +45,6 @@ def configure_runtime(training: TrainingParams) -> None:
 
         torch.use_deterministic_algorithms(True)
     elif backend == "jax":
-        # Read when JAX first computes, which is after this.
+        # JAX reads the flags at its first computation, which is later.
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()

@@ -1,7 +1,8 @@
-"""Takes a phase up where it was stopped, and backs it up while it trains."""
+"""Resumes a phase from its checkpoint, and writes checkpoints while it trains."""
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -14,64 +15,84 @@ from person_attributes.runtime.devices import is_across_hosts
 from person_attributes.runtime.interrupts import Signals
 from person_attributes.training.callbacks import BestWeights, Recorder
 
-_KEPT = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
-"""What `EarlyStopping` and `ReduceLROnPlateau` remember between epochs."""
+_SCHEDULE_STATE = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
+"""State of `EarlyStopping` and `ReduceLROnPlateau` between epochs."""
+
+
+@dataclass(frozen=True)
+class TrackedCallbacks:
+    """Callbacks whose state a checkpoint contains."""
+
+    recorder: Recorder
+    best: BestWeights
+    schedules: Sequence[keras.callbacks.Callback]
 
 
 class CheckpointCallback(keras.callbacks.Callback):
-    """Takes a phase up where its checkpoint left it, and backs it up. Stands last in the list."""
+    """Restores a phase from its checkpoint, and writes checkpoints.
+
+    It is the last callback in the list, so that it saves the final state of the others.
+
+    Attributes:
+        tracked: The other callbacks whose state it saves and restores.
+        progress: The training state, which it updates.
+        signals: Ctrl-C and SIGTERM; on a signal it writes a checkpoint and raises.
+    """
 
     def __init__(
         self,
-        network: keras.Model,
         train: ImageBatches,
-        recorder: Recorder,
-        best: BestWeights,
-        schedules: Sequence[keras.callbacks.Callback],
+        tracked: TrackedCallbacks,
         checkpoint: Checkpoint,
         progress: Progress,
         epochs: int,
-        signals: Signals,
     ) -> None:
         super().__init__()
         self._train = train
-        self._recorder = recorder
-        self._best = best
-        self._schedules = schedules
         self._checkpoint = checkpoint
         self._epochs = epochs
-        self._signals = signals
         self._written = time.monotonic()
+        self.tracked = tracked
         self.progress = progress
-        if progress.arrays:
-            _assign(network.variables, progress.arrays["network"])
-            _assign(network.optimizer.variables, progress.arrays["optimizer"])
-            recorder.history = list(progress.history)
-            if progress.best_epoch is not None:
-                loss = progress.history[progress.best_epoch]["val_loss"]
-                best.restore(progress.arrays["best"], progress.best_epoch, loss)
+        self.signals = Signals()
+
+    def restore(self, network: keras.Model) -> None:
+        """Restores the network, its optimizer and the tracked callbacks before `fit`.
+
+        Args:
+            network: The compiled network; its optimizer is built.
+        """
+        arrays, history = self.progress.arrays, self.progress.history
+        if not arrays:
+            return
+        _assign(network.variables, arrays["network"])
+        _assign(network.optimizer.variables, arrays["optimizer"])
+        self.tracked.recorder.history = list(history)
+        best_epoch = self.progress.best_epoch
+        if best_epoch is not None:
+            self.tracked.best.restore(arrays["best"], best_epoch, history[best_epoch]["val_loss"])
 
     def on_train_begin(self, logs: Any = None) -> None:
-        for schedule, state in zip(self._schedules, self.progress.callbacks, strict=False):
+        for schedule, state in zip(self.tracked.schedules, self.progress.callbacks, strict=False):
             vars(schedule).update(state)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        # Inside an epoch the means of its figures go on too; `fit` has just reset them.
+        # `fit` has just reset the running means, which continue inside a resumed epoch.
         if self._train.first_batch:
             _assign(self.model.metrics_variables, self.progress.arrays["metrics"])
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if is_across_hosts():
-            return  # figures of a begun epoch lie on all hosts, and each has a clock of its own
+            return  # each host has its own running means and its own clock
         done = self._train.first_batch + batch + 1
         if done < self._train.batches and self._is_due():
-            self._note(epoch=self.progress.epoch, batch=done)
+            self._update_progress(epoch=self.progress.epoch, batch=done)
             self._write()
             self._stop_if_signalled()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._train.first_batch = 0
-        self._note(epoch=epoch + 1, batch=0)
+        self._update_progress(epoch=epoch + 1, batch=0)
         self.progress.is_complete = self.model.stop_training or epoch + 1 == self._epochs
         if self._is_due() or self.progress.is_complete:
             self._write()
@@ -79,16 +100,16 @@ class CheckpointCallback(keras.callbacks.Callback):
 
     def _is_due(self) -> bool:
         is_old = time.monotonic() - self._written >= 60 * self._checkpoint.minutes
-        return is_old or self._signals.received is not None
+        return is_old or self.signals.received is not None
 
-    def _note(self, epoch: int, batch: int) -> None:
+    def _update_progress(self, epoch: int, batch: int) -> None:
         self.progress.epoch, self.progress.batch = epoch, batch
-        self.progress.history = self._recorder.history
-        self.progress.best_epoch = self._best.epoch
+        self.progress.history = self.tracked.recorder.history
+        self.progress.best_epoch = self.tracked.best.epoch
         if batch == 0:
             self.progress.callbacks = [
-                {name: vars(schedule)[name] for name in _KEPT if name in vars(schedule)}
-                for schedule in self._schedules
+                {name: vars(schedule)[name] for name in _SCHEDULE_STATE if name in vars(schedule)}
+                for schedule in self.tracked.schedules
             ]
 
     def _write(self) -> None:
@@ -96,7 +117,7 @@ class CheckpointCallback(keras.callbacks.Callback):
             "network": _read(self.model.variables),
             "optimizer": _read(self.model.optimizer.variables),
             "metrics": _read(self.model.metrics_variables) if self.progress.batch else [],
-            "best": self._best.weights,
+            "best": self.tracked.best.weights,
         }
         self._checkpoint.write(self.progress)
         self._written = time.monotonic()
@@ -105,7 +126,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         where = f"after epoch {self.progress.epoch} of {self._epochs}"
         if self.progress.batch:
             where += f" and {self.progress.batch} of {self._train.batches} batches"
-        self._signals.raise_if_signalled(self._checkpoint.phase, where)
+        self.signals.raise_if_signalled(self._checkpoint.phase, where)
 
 
 def _read(variables: Sequence[Any]) -> list[npt.NDArray[Any]]:

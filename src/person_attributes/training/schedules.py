@@ -1,6 +1,6 @@
-"""Learning rates as functions of the batch, counted from 0 over the whole phase.
+"""Learning rates as functions of the batch number, counted from 0 over the whole phase.
 
-They hold no state: a phase that goes on inside an epoch finds the rate that it left.
+They are stateless: a phase that resumes inside an epoch continues with the same rate.
 """
 
 import math
@@ -28,13 +28,13 @@ def make_schedule(
     """Makes the learning rate of a phase.
 
     Args:
-        schedule: How it moves.
+        schedule: Kind and parameters of the schedule.
         learning_rate: The highest rate.
-        batches: Batches of an epoch.
-        epochs: Epochs of the phase, if nothing ends it earlier.
+        batches: Batches per epoch.
+        epochs: Epochs of the phase without early stopping.
 
     Returns:
-        What an optimizer of Keras takes: a number, or a function of the batch.
+        A learning rate for an optimizer of Keras: a number, or a function of the batch number.
     """
     if isinstance(schedule, CosineParams):
         return _make_cosine(schedule, learning_rate, batches, epochs)
@@ -62,7 +62,7 @@ def make_schedule(
 def _make_cosine(
     schedule: CosineParams, learning_rate: float, batches: int, epochs: int
 ) -> CosineDecay:
-    """Keras' own; its warm-up starts at 0."""
+    """Makes the cosine schedule of Keras; its warm-up starts at 0."""
     warmup = min(round(schedule.warmup_epochs * batches), batches * epochs - 1)
     decay = batches * epochs - warmup
     if not warmup:
@@ -77,7 +77,7 @@ def _make_cosine(
 
 
 def make_plateau(schedule: ScheduleParams) -> list[keras.callbacks.Callback]:
-    """Gives the callback that lowers the rate on a plateau, where the schedule is one."""
+    """Returns the callback that lowers the rate on a plateau; empty for other schedules."""
     if not isinstance(schedule, PlateauParams):
         return []
     return [
@@ -93,13 +93,13 @@ def make_plateau(schedule: ScheduleParams) -> list[keras.callbacks.Callback]:
 
 @dataclass
 class OneCycle(LearningRateSchedule):
-    """One cycle (Smith and Topin 2018), annealed along cosines; momentum stays as it is.
+    """One cycle (Smith and Topin 2018) with cosine annealing and constant momentum.
 
     Attributes:
-        highest: The rate at the top.
+        highest: The maximum rate.
         steps: Batches of the whole cycle.
-        warmup_share: Where the top lies, as a share of `steps`.
-        start_divisor: The first rate is the highest divided by it.
+        warmup_share: Position of the maximum, as a share of `steps`.
+        start_divisor: The first rate is the maximum divided by it.
         final_divisor: The last rate is the first divided by it.
     """
 
@@ -122,21 +122,21 @@ class OneCycle(LearningRateSchedule):
 
 
 def _ease(begin: float, end: float, share: Any) -> Any:
-    """Goes from one number to another along half a cosine."""
+    """Interpolates between two numbers along half a cosine."""
     share = ops.clip(share, 0.0, 1.0)
     return end + (begin - end) * (1 + ops.cos(math.pi * share)) / 2
 
 
 @dataclass
 class Cyclical(LearningRateSchedule):
-    """Straight up and down between two rates (Smith 2017).
+    """A triangular cycle between two rates (Smith 2017).
 
     Attributes:
-        highest: The rate at the first top.
-        lowest: The rate at every bottom.
+        highest: The first maximum.
+        lowest: The minimum.
         cycle: Batches of one cycle.
-        factor: What the height is multiplied by after each cycle.
-        decay: What it is multiplied by after each batch.
+        factor: Factor of the amplitude after each cycle.
+        decay: Factor of the amplitude after each batch.
     """
 
     highest: float

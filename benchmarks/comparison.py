@@ -1,4 +1,4 @@
-"""What a benchmark says, and how it is printed."""
+"""The result of a benchmark, and functions that measure it."""
 
 import subprocess
 import sys
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One comparison.
+class Comparison:
+    """A value of this project beside that of a rival.
 
     Attributes:
-        what: What was done.
-        ours: Our figure.
-        rival: The rival's, of the same run.
-        unit: Of both.
-        ratio: How many times better ours is, or what share of the rival's it reaches.
-        goal: The ratio to reach; None where there is none.
+        name: What was measured.
+        ours: The value of this project.
+        rival: The value of the rival, measured in the same run.
+        unit: The unit of both values.
+        ratio: Ours in relation to the rival; above 1 is better.
+        goal: The ratio to reach, or None.
     """
 
-    what: str
+    name: str
     ours: float
     rival: float
     unit: str
@@ -31,7 +31,7 @@ class Figure:
         goal = "" if self.goal is None else f"goal {self.goal:g}"
         verdict = "" if self.goal is None else ("  ok" if self.ratio >= self.goal else "  MISSED")
         return (
-            f"{self.what:<58} {self.ours:>10.4g} {self.rival:>10.4g} {self.unit:<9} "
+            f"{self.name:<58} {self.ours:>10.4g} {self.rival:>10.4g} {self.unit:<9} "
             f"{self.ratio:>7.3g}  {goal}{verdict}"
         )
 
@@ -39,7 +39,7 @@ class Figure:
 def alternate(
     ours: Callable[[], None], rival: Callable[[], None], rounds: int
 ) -> tuple[float, float]:
-    """Times two things in turn, so that a busy moment hits both; gives the least of each."""
+    """Times two functions alternately, so that other load affects both; returns both minima."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
         for function, taken in zip((ours, rival), seconds, strict=True):
@@ -50,7 +50,7 @@ def alternate(
 
 
 def ask_process(module: str, *arguments: str) -> float:
-    """Runs a benchmark's module in a process of its own; gives the number that it prints last."""
+    """Runs a benchmark's module in a new process; returns the last number that it prints."""
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         stdout=subprocess.PIPE,
