@@ -107,7 +107,7 @@ def _check_answers(network: Pretrained, exported: Path, max_difference: float) -
     largest = max(float(np.abs(y_prob - published[head]).max()) for head, y_prob in answers.items())
     if not largest <= max_difference:
         raise RegistryError(
-            f"pretrained: probabilities differ by {largest:.2e} from the published ones. Expected at "
-            f"most {max_difference:.0e} (registry.max_export_difference). Install the versions of "
+            f"pretrained: probabilities differ by {largest:.2e} from the published ones. Expected "
+            f"at most {max_difference:.0e} (registry.max_export_difference). Install the versions of "
             "requirements.lock: make env."
         )
