@@ -108,6 +108,6 @@ def _check_answers(network: Pretrained, exported: Path, max_difference: float) -
     if not largest <= max_difference:
         raise RegistryError(
             f"pretrained: probabilities differ by {largest:.2e} from the published ones. Expected "
-            f"at most {max_difference:.0e} (registry.max_export_difference). Install the versions of "
-            "requirements.lock: make env."
+            f"at most {max_difference:.0e} (registry.max_export_difference). Install the "
+            "versions of requirements.lock: make env."
         )
