@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 
 @contextlib.contextmanager
 def writing(path: Path, *, durable: bool = False) -> Iterator[Path]:
@@ -25,8 +27,7 @@ def writing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         The temporary path to write to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for abandoned in path.parent.glob(f".writing-*-{path.name}"):
-        remove(abandoned)
+    _clear_abandoned(path)
     temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
     earlier = path.with_name(f".writing-{os.getpid()}-earlier-{path.name}")
     try:
@@ -40,6 +41,18 @@ def writing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     finally:
         remove(temporary)
         remove(earlier)
+
+
+def _clear_abandoned(path: Path) -> None:
+    """Removes temporary files of killed processes, and restores a folder that one moved away."""
+    for abandoned in path.parent.glob(f".writing-*-{path.name}"):
+        pid = int(abandoned.name.split("-")[1])
+        if pid != os.getpid() and psutil.pid_exists(pid):
+            continue
+        if "-earlier-" in abandoned.name and not path.exists():
+            abandoned.rename(path)
+        else:
+            remove(abandoned)
 
 
 def remove(path: Path) -> None:

@@ -111,7 +111,7 @@ def test_it_is_listed_but_is_not_a_champion(project: Registered) -> None:
     assert line.endswith("published network: not evaluated on rows of this project")
     assert "no earlier champion" in _refuse(project, "rollback")
     assert "not evaluated on rows of this project" in _refuse(project, "promote", "1")
-    assert "has no evaluation on rows" in _refuse(project, "compare", URI, "workspace")
+    assert "no evaluation on rows" in _refuse(project, "compare", URI, "workspace")
 
 
 def test_without_a_champion_commands_suggest_the_published_network(
@@ -132,7 +132,7 @@ def test_the_gate_refuses_a_comparison_with_it(project: Registered, tmp_path: Pa
         nothing = Predictions(np.array([], dtype=np.int64), {}, {})
         (condition,) = check_against_champion(models, nothing, workspace, params)
     assert not condition.holds
-    assert "the published network has no evaluation on rows of this project" in str(condition)
+    assert "the version has no run, and so no evaluation on rows of this project" in str(condition)
 
 
 def test_training_can_start_from_it(project: Registered, tmp_path: Path) -> None:
@@ -184,10 +184,10 @@ def test_a_missing_file_is_named_in_one_line(damaged: Registered, name: str) -> 
     assert f"pretrained/{name}: no such file" in _refuse(damaged, "pretrained")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", json.dumps({"split_digest": "1"})])
+@pytest.mark.parametrize("content", ["{", "[]", json.dumps({"sha256": "1"})])
 def test_a_broken_provenance_is_refused_in_one_line(damaged: Registered, content: str) -> None:
     (damaged.root / "pretrained" / "provenance.json").write_text(content)
-    assert "provenance.json: expected JSON with the sha256" in _refuse(damaged, "pretrained")
+    assert "expected provenance.json with sha256, normalization" in _refuse(damaged, "pretrained")
 
 
 def test_the_champion_cannot_take_the_alias(damaged: Registered) -> None:

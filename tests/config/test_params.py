@@ -212,5 +212,16 @@ def test_a_renamed_key_is_refused_with_its_new_name(
     content = read_yaml(params_file)
     content[section][old] = content[section].pop(new)
     params_file.write_text(json.dumps(content), encoding="utf-8")  # JSON is YAML
-    with pytest.raises(ParamsError, match=rf"{section}\.{old}: renamed .* Rename it to {new}\."):
+    message = rf"{section}\.{old}: renamed .* Rename it to {new}\."
+    with pytest.raises(ParamsError, match=message) as raised:
+        read_params(params_file)
+    assert "\n" not in str(raised.value), "the new key is not reported as missing as well"
+
+
+def test_faults_name_the_file_that_was_read(
+    params_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_params(params_file, {"seed": "x"})
+    monkeypatch.chdir(params_file.parent.parent)
+    with pytest.raises(ParamsError, match=rf"^{params_file.parent.name}/params\.yaml: seed: "):
         read_params(params_file)

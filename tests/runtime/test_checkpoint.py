@@ -17,6 +17,10 @@ from benchmarks.loopback import find_ports
 from conftest import COMMAND_SECONDS, OURS, Project, change_params, kill, read_until
 from mlflow.tracking import MlflowClient
 
+from person_attributes.config import read_params
+from person_attributes.pipeline.train import train
+from person_attributes.workspace import Workspace
+
 EPOCHS = 6
 TRAIN = (*OURS, "train", "p1")
 OUTPUTS = ("models/p1.weights.h5", "models/p1.json", "reports/phases/p1.csv")
@@ -159,6 +163,25 @@ def test_a_finished_phase_is_restored_instead_of_trained_again(
     assert "p1 1/1" in project.run("dvc", "repro", "train@p1").stdout
     change_params(project.params_file, {"phases.p1.epochs": EPOCHS})
     assert restored in project.run("dvc", "repro", "train@p1").stdout
+    assert _read_outputs(project) == uninterrupted
+
+
+def test_a_phase_that_another_process_finished_clears_the_checkpoint(
+    project: Project, uninterrupted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the other process was killed after it wrote the outputs."""
+    checkpoints = project.root / "checkpoints" / "p1"
+
+    def restore() -> bool:
+        (folder,) = (path for path in checkpoints.iterdir() if path.is_dir())
+        (folder / "state.npy").write_bytes(b"left behind")
+        for name, content in uninterrupted.items():
+            (project.root / name).write_bytes(content)
+        return True
+
+    monkeypatch.chdir(project.root)
+    train(Workspace(project.root), read_params(project.params_file), "p1", restore=restore)
+    assert not [path for path in checkpoints.iterdir() if path.is_dir()]
     assert _read_outputs(project) == uninterrupted
 
 

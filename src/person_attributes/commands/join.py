@@ -10,9 +10,10 @@ from person_attributes.data.dataset import Dataset
 from person_attributes.errors import TrainingError
 from person_attributes.pipeline.phases import identify_phase, prepare_phase
 from person_attributes.runtime.checkpoint import WorkerCheckpoint
-from person_attributes.runtime.devices import gather_devices, read_cluster, require_agreement
+from person_attributes.runtime.devices import gather_devices, read_cluster
 from person_attributes.runtime.hosts import watch_announcements
 from person_attributes.training.phase import train_phase
+from person_attributes.training.replicas import require_agreement
 from person_attributes.workspace import Workspace
 
 

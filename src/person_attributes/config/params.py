@@ -29,7 +29,7 @@ from person_attributes.config.training import (
     ScheduleParams,
     TrainingParams,
 )
-from person_attributes.config.wording import describe_fault
+from person_attributes.config.wording import describe_fault, follows_from_rename
 from person_attributes.errors import ParamsError, suggest
 from person_attributes.framing import height_and_width
 
@@ -241,5 +241,6 @@ def check_params(content: Any, name: str) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        lines = [f"{name}: {describe_fault(fault, Params)}" for fault in error.errors()]
+        faults = [fault for fault in error.errors() if not follows_from_rename(fault)]
+        lines = [f"{name}: {describe_fault(fault, Params)}" for fault in faults]
         raise ParamsError("\n".join(lines)) from None

@@ -24,7 +24,9 @@ def read_params(path: Path) -> Params:
             value is invalid. One line for each fault names the key, the expected and the received
             value.
     """
-    return check_params(read_yaml(path), path.name)
+    folder = Path.cwd()
+    name = path.relative_to(folder) if path.is_relative_to(folder) else path
+    return check_params(read_yaml(path), str(name))
 
 
 def read_yaml(path: Path) -> Any:

@@ -25,6 +25,13 @@ RENAMED = {
 """`{key in version 0.1: key in version 0.2}`."""
 
 
+def follows_from_rename(fault: Any) -> bool:
+    """Returns whether a key is missing only because its section still has the earlier name."""
+    return fault["type"] == "missing" and any(
+        RENAMED.get(key) == fault["loc"][-1] for key in fault["input"]
+    )
+
+
 def describe_fault(fault: Any, model: type[BaseModel]) -> str:
     """Formats one fault as a line: where, what, expected, received, what to do.
 

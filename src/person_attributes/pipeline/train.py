@@ -25,12 +25,13 @@ from person_attributes.pipeline.phases import (
 from person_attributes.pipeline.provenance import read_starting_weights, write_provenance
 from person_attributes.reporting.run_plots import draw_policy
 from person_attributes.runtime.checkpoint import Checkpoint
-from person_attributes.runtime.devices import gather_devices, require_agreement
+from person_attributes.runtime.devices import gather_devices
 from person_attributes.runtime.hosts import announcing, require_first_host
 from person_attributes.tracking.journal import Journal
 from person_attributes.tracking.runs import Continuation, Run, open_run
 from person_attributes.training.callbacks import EpochListener
 from person_attributes.training.phase import TrainedPhase, has_constant_features, train_phase
+from person_attributes.training.replicas import require_agreement
 from person_attributes.workspace import Workspace
 
 _SHOWN_IMAGES = 6
@@ -74,7 +75,7 @@ def train(
     checkpoint = Checkpoint(workspace.checkpoints, phase, fingerprint, runtime.checkpoint_minutes)
     with checkpoint.hold(waits=workspace.is_copy):
         if restore():
-            checkpoint.folder.rmdir()
+            checkpoint.finish(digest_paths(workspace.root, writes))
             return
         continuation = Continuation(
             fingerprint, Journal(checkpoint.journal), runtime.tracking_minutes

@@ -71,7 +71,7 @@ def _find_version(workspace: Workspace, reference: str) -> Evaluated:
         ) from None
     if not version.run_id:
         raise ComparisonError(
-            f"{reference}: the published network has no evaluation on rows of this project. "
+            f"{reference}: the version has no run, and so no evaluation on rows of this project. "
             "Name a version that dvc repro registered."
         )
     run = _get_run(client, str(version.run_id))

@@ -12,6 +12,7 @@ from person_attributes.digests import combine, digest_code, digest_paths
 from person_attributes.errors import RegistryError
 
 _WEIGHTS, _PARAMS, _PROVENANCE, _CARD = "weights.npz", "params.yaml", "provenance.json", "README.md"
+_KEYS = ("sha256", "normalization", "temperatures", "pattern_answers")
 _RESTORE = "Restore the folder: git checkout -- pretrained"
 
 
@@ -46,10 +47,11 @@ class Pretrained:
                 )
         try:
             provenance = json.loads((folder / _PROVENANCE).read_text(encoding="utf-8"))
-            expected = provenance["sha256"]
+            expected = {key: provenance[key] for key in _KEYS}["sha256"]
+            card = (folder / _CARD).read_text(encoding="utf-8")
         except (ValueError, TypeError, KeyError) as error:
             raise RegistryError(
-                f"{folder / _PROVENANCE}: expected JSON with the sha256 of {_WEIGHTS}. "
+                f"{folder}: expected {_PROVENANCE} with {', '.join(_KEYS)}, and {_CARD} in UTF-8. "
                 f"Received: {type(error).__name__}: {error}. {_RESTORE}."
             ) from None
         received = hashlib.sha256((folder / _WEIGHTS).read_bytes()).hexdigest()
@@ -58,7 +60,6 @@ class Pretrained:
                 f"{folder / _WEIGHTS}: the checksum does not match. Expected SHA-256 {expected}. "
                 f"Received: {received}. Nothing was registered. {_RESTORE}."
             )
-        card = (folder / _CARD).read_text(encoding="utf-8")
         return cls(folder, read_params(folder / _PARAMS), provenance, card)
 
     @property
@@ -81,10 +82,11 @@ class Pretrained:
             params: The parameters of the project that registers it.
         """
         files = [self.folder / name for name in (_WEIGHTS, _PARAMS, _PROVENANCE, _CARD)]
+        code = [Path(__file__), Path(__file__).with_name("pretrained_model.py")]
         return combine(
             {
                 "files": digest_paths(self.folder, files),
-                "code": digest_code("register"),
+                "code": digest_code("register") | digest_paths(Path(__file__).parent, code),
                 "serving": params.registry.serving.model_dump(mode="json"),
                 "limits": params.data.limits.model_dump(mode="json"),
             }

@@ -103,9 +103,7 @@ class Registry:
         if champion is not None:
             return champion
         versions = [
-            version
-            for version in self._versions()
-            if self.has_files(version) and self.reason_of(version) != _PUBLISHED
+            version for version in self._versions() if version.run_id and self.has_files(version)
         ]
         if not versions:
             raise RegistryError(

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from keras import ops
 
 from person_attributes.config import LossParams
-from person_attributes.runtime.devices import count_devices, is_across_hosts, sum_over_devices
+from person_attributes.runtime.devices import count_devices, is_across_hosts
+from person_attributes.training.replicas import sum_over_devices
 
 OBJECTIVE = "objective"
 """The metric that is minimised; `loss` is always the plain sum of the heads' cross-entropies."""

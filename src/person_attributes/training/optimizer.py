@@ -10,7 +10,7 @@ from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 from person_attributes.config import OptimizerParams
 from person_attributes.config.training import SgdParams
-from person_attributes.runtime.devices import sum_over_devices
+from person_attributes.training.replicas import sum_over_devices
 
 _NOT_DECAYED = ["bias", "gamma", "beta", "exponent", "log_variance"]
 """Names of weights without decay: all except kernels."""

@@ -12,12 +12,13 @@ from person_attributes.data.batches import ImageBatches
 from person_attributes.errors import TrainingError, UntrainableError
 from person_attributes.modeling.classifier import freeze
 from person_attributes.runtime.checkpoint import Checkpoint
-from person_attributes.runtime.devices import count_devices, share_batch_norms, translate_lost_hosts
+from person_attributes.runtime.devices import count_devices, translate_lost_hosts
 from person_attributes.runtime.progress_bar import ProgressBar
 from person_attributes.training.callbacks import BestWeights, EpochListener, Recorder
 from person_attributes.training.features import cache_features, split_off_towers
 from person_attributes.training.objective import PhaseNetwork, compile_network, make_losses
 from person_attributes.training.optimizer import make_optimizer
+from person_attributes.training.replicas import share_batch_norms
 from person_attributes.training.resume import CheckpointCallback, TrackedCallbacks
 from person_attributes.training.schedules import make_plateau, make_schedule
 

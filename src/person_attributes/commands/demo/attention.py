@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from person_attributes.config import read_params
+from person_attributes.config import Params, read_params
 from person_attributes.data.images import resize_image
-from person_attributes.errors import RegistryError
+from person_attributes.errors import ParamsError, RegistryError
 
 
 class Attention:
@@ -34,7 +34,7 @@ class Attention:
 
         with tempfile.TemporaryDirectory() as folder:
             weights = fetch_weights(model, Path(folder))
-            params = read_params(_find(weights, "params.yaml"))
+            params = _read_params(_find(weights, "params.yaml"), model)
             content = json.loads(_find(weights, "normalization.json").read_text(encoding="utf-8"))
             normalization = Normalization(**content)
             self._classes = {name: head.classes for name, head in params.heads.items()}
@@ -75,3 +75,18 @@ def _find(weights: Path, name: str) -> Path:
     if not path.exists():
         raise RegistryError(f"model: has no {name}. Register the model again.")
     return path
+
+
+def _read_params(path: Path, model: str) -> Params:
+    """Reads the parameters of a version.
+
+    Raises:
+        RegistryError: If another release wrote them. Register the model again.
+    """
+    try:
+        return read_params(path)
+    except ParamsError:
+        raise RegistryError(
+            f"{model}: its parameters are those of another release. Run dvc repro to register the "
+            "model again."
+        ) from None
