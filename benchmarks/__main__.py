@@ -18,7 +18,7 @@ NAMES = (
 )
 
 LONG_NAMES = ("bulk_scoring", "growth")
-"""Benchmarks of half an hour each, which run only by name."""
+"""Long benchmarks, which run only if they are named; `growth` takes hours."""
 
 
 def main(names: list[str]) -> int:

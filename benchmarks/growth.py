@@ -1,6 +1,6 @@
 """Seconds and memory of every stage while the data grows in steps of ten.
 
-    python -m benchmarks.growth FOLDER     # resumes after a stop; 100,000 images take half an hour
+    python -m benchmarks.growth FOLDER     # takes hours; resumes after a stop
 
 Each stage is one process, as under DVC. Seconds include its start. Memory is the private memory of
 the process and its children, sampled twenty times a second, at its maximum; pages of mapped files

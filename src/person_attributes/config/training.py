@@ -281,7 +281,9 @@ Devices = Literal["one", "all", "hosts"]
 
 
 class RuntimeParams(Section):
-    """How training runs on this machine; it never changes a result, and no stage depends on it.
+    """How training runs on this machine; no stage depends on it.
+
+    It affects the duration. `devices` other than `one` also change rounding and dropout.
 
     `devices` is `one`, `all` of this machine, or those of all `hosts` in the environment variable
     `TF_CONFIG`. `workers` is the number of processes that prepare batches; 0 uses a thread.

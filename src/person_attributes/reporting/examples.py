@@ -69,8 +69,10 @@ def _find(
 def find_label_issues(predictions: Predictions, head: str, classes: Sequence[str]) -> pd.DataFrame:
     """Finds label issues with confident learning (Northcutt et al. 2021), using cleanlab.
 
-    A label is an issue if the network is at least as confident of another class as it is, on
-    average, for rows with that label. The rows must not have been used for training.
+    The threshold of a class is its mean probability on the rows with its label. The number of wrong
+    labels is estimated from the rows on which another class reaches its threshold. The issues are
+    that many rows, with the largest margins between the other class and the label. The rows must
+    not have been used for training.
 
     Returns:
         One row per issue, lowest probability of the label first: `row`, `head`, `label`, `answer`
