@@ -1,4 +1,4 @@
-"""What the commands that train a phase share: inputs, fingerprint, network and batches."""
+"""Shared by the commands that train a phase: inputs, fingerprint, network and batches."""
 
 import zlib
 from pathlib import Path

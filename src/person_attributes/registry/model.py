@@ -101,7 +101,7 @@ def log_model(
     limits: Limits,
     black_bars: BlackBars,
 ) -> str:
-    """Logs the servable model to the active run.
+    """Logs the servable model to the active run, or without a run if there is none.
 
     Args:
         network: The checked `.onnx` file.

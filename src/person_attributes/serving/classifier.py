@@ -1,6 +1,6 @@
 """The served model: takes images, and returns the label and probability of each head.
 
-MLflow loads it from this code and three files, without Keras and without a pickle. Its decoder,
+MLflow loads it from this code and two files, without Keras and without a pickle. Its decoder,
 resize and label map are those of training, so the two cannot differ.
 """
 

@@ -53,7 +53,7 @@ _FLUSH_AFTER_ERROR_MINUTES = 0.05
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a stopped stage needs to resume its run.
+    """State for resuming the run of a stopped stage.
 
     Attributes:
         fingerprint: Digest of everything that the result depends on; it identifies the run.
