@@ -12,7 +12,7 @@ class Comparison:
     """A value of this project beside that of a rival.
 
     Attributes:
-        name: What was measured.
+        name: Name of the measurement.
         ours: The value of this project.
         rival: The value of the rival, measured in the same run.
         unit: The unit of both values.

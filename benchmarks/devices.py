@@ -2,7 +2,7 @@
 
 Every worker has its own core, which simulates a device. The global batch is constant: each of two
 workers computes half of it. The time of a step minus the time to compute one part of the batch is
-the overhead of synchronisation: summing gradients, batch norms of the whole batch, and waiting.
+the overhead of synchronization: summing gradients, batch norms of the whole batch, and waiting.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ def measure() -> Iterator[Comparison]:
     yield Comparison(
         f"{name} computing", half["step"], alone["step"], "ms", _ratio(alone, half), None
     )
-    yield Comparison(f"{name} synchronisation", overhead, 0, "ms", 0, None)
+    yield Comparison(f"{name} synchronization", overhead, 0, "ms", 0, None)
     ratio = alone["input"] / first["input"]
     yield Comparison(f"{name} input", first["input"], alone["input"], "ms", ratio, None)
     yield Comparison(f"{name} gradients", first["gradients"], 0, "MB", 0, None)

@@ -68,7 +68,7 @@ def _run(method: str) -> None:
     Recorder.on_train_batch_end = FirstStep.on_train_batch_end  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder), "p1", "benchmark", minutes=60)
-        with checkpoint.hold():
+        with checkpoint.lock():
             train_phase(
                 classifier,
                 batches,

@@ -1,2 +1,2 @@
--- A database of its own: MLflow and Optuna both name a table alembic_version.
+-- A separate database: MLflow and Optuna both name a table alembic_version.
 CREATE DATABASE optuna;

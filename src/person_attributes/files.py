@@ -64,5 +64,5 @@ def remove(path: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes indented JSON."""
+    """Writes indented JSON to a path; use it inside `writing`."""
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

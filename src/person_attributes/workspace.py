@@ -149,7 +149,7 @@ class Workspace:
 
     @property
     def figures(self) -> Path:
-        """The figures of the report."""
+        """The plots of the report."""
         return self.evaluation / "figures"
 
     @property

@@ -17,7 +17,7 @@ STAGES = (
 )  # fmt: skip
 
 WITH_PAGES = {"inspect", "evaluate", "register"}
-"""Stages that write a page; the others only log figures to MLflow."""
+"""Stages that write a page; the others only log plots to MLflow."""
 
 _CHANGE_NO_RESULT = {"config", "errors", "runtime", "tracking", "workspace"}
 

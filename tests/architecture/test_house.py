@@ -1,18 +1,19 @@
 """Consistency between files of the project."""
 
 import re
+import shutil
+import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, read_yaml
 
 from person_attributes import errors
+from person_attributes.cli import main
 
 
 def test_photographs_labels_and_temporary_files_are_ignored_by_git(tmp_path: Path) -> None:
-    import shutil
-    import subprocess
-
     shutil.copy(ROOT / ".gitignore", tmp_path)
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     default = read_yaml(ROOT / "MLproject")["entry_points"]["predict"]["parameters"]["output"]
@@ -54,8 +55,6 @@ def test_runtime_versions_equal_the_tested_versions() -> None:
 
 
 def test_pinned_dependencies_have_the_locked_versions() -> None:
-    import tomllib
-
     content = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = content["project"]["optional-dependencies"]
     named = content["project"]["dependencies"] + extras["demo"] + extras["shared"]
@@ -74,8 +73,6 @@ def test_the_server_has_the_pinned_versions() -> None:
 
 
 def test_mlproject_entry_points_are_commands() -> None:
-    from person_attributes.cli import main
-
     project = read_yaml(ROOT / "MLproject")
     assert project["conda_env"] == "conda.yaml"
     stages = set(read_yaml(ROOT / "dvc.yaml")["stages"])

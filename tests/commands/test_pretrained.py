@@ -6,15 +6,21 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, SHIPPED, run_in_process
+from mlflow.tracking import MlflowClient
+from PIL import Image
 from tiny_model import Registered
 
 from person_attributes.config import read_params
+from person_attributes.evaluation.predictions import Predictions
 from person_attributes.labels import LabelMap
 from person_attributes.registry.pretrained import Pretrained
+from person_attributes.registry.promotion import check_against_champion, open_registry
+from person_attributes.registry.weights import fetch_weights
 from person_attributes.workspace import Workspace
 
 URI = "models:/person-attributes@pretrained"
@@ -55,8 +61,6 @@ def _refuse(project: Registered, *arguments: str) -> str:
 
 
 def test_the_served_model_answers_images(project: Registered, people: Path) -> None:
-    import mlflow
-
     contents = [path.read_bytes() for path in sorted(people.rglob("*.jpg"))[:4]]
     encoded = [base64.b64encode(content).decode() for content in contents]
     with project.store():
@@ -80,8 +84,7 @@ def test_predict_labels_a_folder(project: Registered, people: Path, tmp_path: Pa
 
 
 def test_the_demo_computes_heat_maps(project: Registered, people: Path) -> None:
-    from PIL import Image
-
+    # It imports mlflow.pyfunc, whose warnings are errors when pytest collects tests.
     from person_attributes.commands.demo.attention import Attention
 
     with project.store(), Image.open(next(people.rglob("*.jpg"))) as image:
@@ -95,8 +98,6 @@ def test_a_second_call_registers_nothing(project: Registered) -> None:
 
 
 def test_a_removed_alias_is_set_again(project: Registered, tmp_path: Path) -> None:
-    from mlflow.tracking import MlflowClient
-
     copied = project.copy(tmp_path / "copied")
     with copied.store():
         MlflowClient().delete_registered_model_alias("person-attributes", "pretrained")
@@ -122,9 +123,6 @@ def test_without_a_champion_commands_suggest_the_published_network(
 
 
 def test_the_gate_refuses_a_comparison_with_it(project: Registered, tmp_path: Path) -> None:
-    from person_attributes.evaluation.predictions import Predictions
-    from person_attributes.registry.promotion import check_against_champion, open_registry
-
     copied = project.copy(tmp_path / "copied")
     _run(copied, "promote", "1", "--because", "nothing is better yet")
     workspace, params = Workspace(copied.root), read_params(SHIPPED)
@@ -138,7 +136,6 @@ def test_the_gate_refuses_a_comparison_with_it(project: Registered, tmp_path: Pa
 def test_training_can_start_from_it(project: Registered, tmp_path: Path) -> None:
     from person_attributes.modeling.classifier import Normalization, build_classifier
     from person_attributes.modeling.starting_weights import load_starting_weights
-    from person_attributes.registry.weights import fetch_weights
 
     params = read_params(SHIPPED)
     model = read_params(FOLDER / "params.yaml").model

@@ -9,6 +9,7 @@ import pytest
 from person_attributes.config import SMALLEST_SIZES, ModelParams, Params
 from person_attributes.modeling.backbones import BACKBONES, build_backbone
 from person_attributes.modeling.classifier import Normalization, build_classifier, freeze
+from person_attributes.modeling.resnext import GroupedConv2D
 
 PUBLISHED = {
     # Published sizes (https://arxiv.org/abs/1611.05431 and the papers' code), without the top of
@@ -81,8 +82,6 @@ def test_networks_that_keras_lacks_have_their_published_size(params: Params, bac
 
 
 def test_grouped_convolution_equals_one_convolution_per_group(random: np.random.Generator) -> None:
-    from person_attributes.modeling.resnext import GroupedConv2D
-
     inputs = random.normal(size=(2, 9, 9, 8)).astype(np.float32)
     for strides in (1, 2):
         layer = GroupedConv2D(groups=2, strides=strides)

@@ -64,7 +64,7 @@ def test_probabilities_are_in_head_order_and_sum_to_one(
         np.testing.assert_allclose(np.sum(y_prob[head], axis=1), 1, rtol=1e-5)
 
 
-def test_the_network_normalises_pixels(small: ModelParams) -> None:
+def test_the_network_normalizes_pixels(small: ModelParams) -> None:
     classifier = build_classifier(32, {"a": 2}, small, NORMALIZATION)
     image = np.full((1, 32, 32, 3), (150, 50, 190), np.uint8)
     np.testing.assert_allclose(

@@ -29,7 +29,7 @@ def test_average_and_maximum_are_concatenated(random: np.random.Generator) -> No
     )
 
 
-def test_generalised_mean_is_between_mean_and_maximum(random: np.random.Generator) -> None:
+def test_generalized_mean_is_between_mean_and_maximum(random: np.random.Generator) -> None:
     """Radenovic et al. 2018: exponent 1 is the mean, a large one approaches the maximum."""
     features = _features(random)
     layer = GeneralizedMeanPooling2D()

@@ -108,7 +108,7 @@ def test_phases_log_every_epoch_of_every_head(finished: Project) -> None:
             assert [artifact.path.endswith(".keras") for artifact in artifacts] == [True]
 
 
-def test_data_stages_log_their_data_and_figures(finished: Project) -> None:
+def test_data_stages_log_their_data_and_plots(finished: Project) -> None:
     by_stage = {_stage_of(run): run for run in _runs(finished)}
     client = _client(finished)
     for stage, artifact in (

@@ -96,7 +96,7 @@ def _train(params: Params, recipe: Recipe, out: Path, number: int) -> list[float
     classifier = build_classifier(32, CLASSES, model, normalization)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder), "p1", "0" * 64, 60)
-        with checkpoint.hold():
+        with checkpoint.lock():
             trained = train_phase(
                 classifier, make_batches(1), make_batches(None), recipe, checkpoint, []
             )

@@ -46,7 +46,7 @@ def test_focal_loss_reduces_the_weight_of_easy_rows(params: Params) -> None:
 
 
 def test_class_balance_uses_the_effective_number_of_rows(params: Params) -> None:
-    """Cui et al. 2019: (1 - beta) / (1 - beta ** n), normalised to the number of classes."""
+    """Cui et al. 2019: (1 - beta) / (1 - beta ** n), normalized to the number of classes."""
     weights = balance_classes(np.array([1000, 100, 10]), 0.99)
     raw = np.array([0.01 / (1 - 0.99**count) for count in (1000, 100, 10)])
     np.testing.assert_allclose(weights, 3 * raw / raw.sum())

@@ -49,7 +49,7 @@ def _train(
     augmenter = Augmenter(recipe.augmentation) if recipe.augmentation.augmenters else None
     mixer = Mixer(recipe.augmentation) if recipe.augmentation.mixes else None
     checkpoint = Checkpoint(folder, "p1", "0" * 64, checkpoint_minutes)
-    with checkpoint.hold():
+    with checkpoint.lock():
         trained = train_phase(
             classifier,
             make_batches(1, augmenter, mixer, workers),
@@ -143,7 +143,7 @@ def test_a_head_without_labels_keeps_its_weights(small: Params, tmp_path: Path) 
     before, classifier = build_tiny(small), build_tiny(small)
     batches = _mask(make_batches(None), "left", range(ROWS))
     checkpoint = Checkpoint(tmp_path, "p1", "0" * 64, 60)
-    with checkpoint.hold():
+    with checkpoint.lock():
         train_phase(classifier, batches, batches, make_recipe(small, epochs=1), checkpoint, [])
     for name, is_same in (("left", True), ("left_dense", True), ("right", False)):
         pairs = zip(
@@ -182,7 +182,7 @@ def test_a_single_head_trains(small: Params, tmp_path: Path) -> None:
     targets = {"only": np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2, 0, 1]]}
     batches = ImageBatches(images, targets, np.arange(8), 8, augmenter=None, seed=None)
     checkpoint = Checkpoint(tmp_path, "p1", "0" * 64, 60)
-    with checkpoint.hold():
+    with checkpoint.lock():
         trained = train_phase(
             classifier, batches, batches, make_recipe(small, epochs=1), checkpoint, []
         )
@@ -375,7 +375,7 @@ def test_lower_precision_trains_float32_weights(
 
 def test_a_full_disk_is_reported_and_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path, "p1", "0" * 64, 60)
-    with checkpoint.hold():
+    with checkpoint.lock():
         checkpoint.write(Progress(epoch=3, arrays={"network": [np.ones(10, np.float32)]}))
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
@@ -394,12 +394,26 @@ def test_a_broken_checkpoint_restarts_the_phase(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = Checkpoint(tmp_path, "p1", "0" * 64, 60)
-    with checkpoint.hold():
+    with checkpoint.lock():
         checkpoint.write(Progress(epoch=3, arrays={"network": [np.ones(10, np.float32)]}))
         state = checkpoint.folder / "state.npy"
         state.write_bytes(state.read_bytes()[:100])
         assert checkpoint.read() == Progress()
     assert "is broken; starting from epoch 1" in capsys.readouterr().out
+
+
+def test_a_checkpoint_with_another_number_of_callbacks_is_refused(
+    small: Params, tmp_path: Path
+) -> None:
+    with pytest.raises(_StopError):
+        _train(small, tmp_path, checkpoint_minutes=0, listeners=[_stop_after(2)])
+    checkpoint = Checkpoint(tmp_path, "p1", "0" * 64, 60)
+    with checkpoint.lock():
+        progress = checkpoint.read()
+        progress.callbacks.pop()
+        checkpoint.write(progress)
+    with pytest.raises(ValueError, match="shorter"):
+        _train(small, tmp_path)
 
 
 def test_out_of_memory_is_reported_in_one_line_with_advice(
@@ -411,7 +425,7 @@ def test_out_of_memory_is_reported_in_one_line_with_advice(
     monkeypatch.setattr(PhaseNetwork, "test_step", allocate_too_much)
     checkpoint = Checkpoint(tmp_path, "p1", "0" * 64, 60)
     with (
-        checkpoint.hold(),
+        checkpoint.lock(),
         pytest.raises(
             TrainingError, match=r"p1: out of memory with batches of 8 .* Lower"
         ) as error,

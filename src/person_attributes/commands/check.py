@@ -1,4 +1,4 @@
-"""The command `check`: reports errors at once that would end `dvc repro` later."""
+"""The command `check`: reports errors early that would stop `dvc repro`."""
 
 import configparser
 import subprocess
@@ -60,8 +60,8 @@ def _refuse_own_files(workspace: Workspace, params: Params) -> None:
     ):
         if path.resolve().is_relative_to(folder):
             raise ParamsError(
-                "params.yaml: data.source: expected a folder or a .zip of its own. Received: "
-                f"{source!r}, in which stages write {workspace.relative(path)}. "
+                "params.yaml: data.source: expected a folder or a .zip without outputs of "
+                f"stages. Received: {source!r}, which contains {workspace.relative(path)}. "
                 "Move the data, and set data.source to its path."
             )
 

@@ -1,4 +1,4 @@
-"""Sections for the evaluation and for the style of figures."""
+"""Sections for the evaluation and for the style of plots."""
 
 from typing import Annotated
 
@@ -29,6 +29,6 @@ class EvaluationParams(Section):
 
 
 class ReportParams(Section):
-    """The style of figures and pages."""
+    """The style of plots and pages."""
 
     colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]

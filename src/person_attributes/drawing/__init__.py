@@ -1,1 +1,1 @@
-"""Shared code for figures and pages."""
+"""Shared code for plots and pages."""

@@ -15,7 +15,7 @@ from person_attributes.modeling.residual import build_residual
 from person_attributes.modeling.resnext import build_resnext50
 
 _BUILT_IN_PREPROCESSING = (keras.layers.Rescaling, keras.layers.Normalization)
-"""First layers of some Keras networks; they are removed, since the classifier normalises."""
+"""First layers of some Keras networks; they are removed, since the classifier normalizes."""
 
 
 def build_backbone(model: ModelParams) -> keras.Model:
@@ -25,7 +25,7 @@ def build_backbone(model: ModelParams) -> keras.Model:
         model: The kind of backbone, its blocks and the momentum of its batch norms.
 
     Returns:
-        A model named `backbone`, from normalised images (n, height, width, 3) float32 to features
+        A model named `backbone`, from normalized images (n, height, width, 3) float32 to features
         of about (n, height / 32, width / 32, channels) float32; height and width are variable.
     """
     trunk = _remove_preprocessing(BACKBONES[model.backbone](model))

@@ -17,12 +17,12 @@ from person_attributes.modeling.necks import NECK, NECKS
 
 @dataclass(frozen=True)
 class Normalization:
-    """The normalisation of pixels at the start of the network.
+    """The normalization of pixels at the start of the network.
 
     Attributes:
         mean: Mean of red, green and blue, in 0 to 255, that is subtracted.
         standard_deviation: Divisor of red, green and blue.
-        per_image: Whether each image is then normalised to mean 0 and standard deviation 1.
+        per_image: Whether each image is then normalized to mean 0 and standard deviation 1.
     """
 
     mean: Sequence[float]
@@ -38,7 +38,7 @@ class Normalization:
 def make_normalization(
     section: NormalizationParams, measure: Callable[[], tuple[list[float], list[float]]]
 ) -> Normalization:
-    """Makes the normalisation that the parameters describe.
+    """Makes the normalization that the parameters describe.
 
     Args:
         section: The method, and the values of the method `fixed`.
@@ -59,15 +59,15 @@ def build_classifier(
 ) -> keras.Model:
     """Builds the multi-head classifier with random weights.
 
-    The graph is `normalisation → backbone → neck → a tower and a softmax per head`. It includes the
-    normalisation, so the input is raw pixels. Weights do not depend on `image_size`. Random weights
+    The graph is `normalization → backbone → neck → a tower and a softmax per head`. It includes the
+    normalization, so the input is raw pixels. Weights do not depend on `image_size`. Random weights
     and the seeds of dropout follow `keras.utils.set_random_seed`.
 
     Args:
         image_size: Height and width of the input in pixels, in the form of `params.yaml`.
         class_counts: Number of classes of each head, in output order.
         model: Backbone, neck, towers and initializer.
-        normalization: Normalisation of the pixels.
+        normalization: Normalization of the pixels.
 
     Returns:
         A model from images, (n, height, width, 3) uint8 RGB, to a dict of probabilities,
@@ -121,7 +121,7 @@ def _add_tower(
 
 
 def _draw_kernels(classifier: keras.Model, initializer: str) -> None:
-    """Initialises the kernels of convolutions and dense layers with the given initializer.
+    """Initializes the kernels of convolutions and dense layers with the given initializer.
 
     Depthwise and grouped convolutions keep their own: Keras would overestimate their fan-in.
     """

@@ -12,7 +12,7 @@ NECK = "neck"
 
 @keras.saving.register_keras_serializable("person_attributes")
 class GeneralizedMeanPooling2D(layers.Layer):
-    """Generalised mean over height and width (Radenovic et al. 2018).
+    """Generalized mean over height and width (Radenovic et al. 2018).
 
     The exponent is trainable and starts at 3, the paper's value. Exponent 1 is the mean, and large
     exponents approach the maximum. Features are clipped at 1e-6 from below.

@@ -1,4 +1,4 @@
-"""The stage `evaluate`: writes metrics, predictions, figures and the report."""
+"""The stage `evaluate`: writes metrics, predictions, plots and the report."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from person_attributes.workspace import Workspace
 
 
 def evaluate(workspace: Workspace, params: Params) -> None:
-    """Scores all validation and test rows; writes metrics, predictions, figures and the report."""
+    """Scores all validation and test rows; writes metrics, predictions, plots and the report."""
     phase, sections = params.evaluation.phase, {"seed", "evaluation", "report"}
     reads, writes = _list_inputs(workspace, params), _list_outputs(workspace)
     with open_stage_run("evaluate", workspace, params, sections, reads, writes) as run:

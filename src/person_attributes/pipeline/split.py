@@ -54,7 +54,7 @@ def split(workspace: Workspace, params: Params) -> None:
 def _resolve_leaks(
     workspace: Workspace, params: Params, records: pd.DataFrame, drawn: Split
 ) -> tuple[pd.DataFrame, Split]:
-    """Finds near-duplicates, and treats those across parts as `split.near_duplicates` asks.
+    """Finds near-duplicates; handles pairs in different parts as `split.near_duplicates` requires.
 
     Returns:
         The pairs, and the resolved split.

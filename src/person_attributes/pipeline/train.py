@@ -35,7 +35,7 @@ from person_attributes.training.replicas import require_agreement
 from person_attributes.workspace import Workspace
 
 _SHOWN_IMAGES = 6
-"""Number of images in the figure of an augmentation policy."""
+"""Number of images in the plot of an augmentation policy."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def train(
     fingerprint = fingerprint_phase(used, inputs)
     runtime = params.runtime
     checkpoint = Checkpoint(workspace.checkpoints, phase, fingerprint, runtime.checkpoint_minutes)
-    with checkpoint.hold(waits=workspace.is_copy):
+    with checkpoint.lock(waits=workspace.is_copy):
         if restore():
             checkpoint.finish(digest_paths(workspace.root, writes))
             return
@@ -133,7 +133,7 @@ def _train(
 
 
 def _log_start(current: _PhaseRun, dataset: Dataset, train_batches: ImageBatches) -> None:
-    """Logs the split, whether features are cached, and a figure of the augmentation."""
+    """Logs the split, whether features are cached, and a plot of the augmentation."""
     params, phase, run = current.params, current.phase, current.run
     is_cached = has_constant_features(params.recipe(phase), train_batches)
     if is_cached:

@@ -78,7 +78,7 @@ class Checkpoint:
         return self.folder / "state.npy"
 
     @contextlib.contextmanager
-    def hold(self, *, waits: bool = False) -> Iterator[None]:
+    def lock(self, *, waits: bool = False) -> Iterator[None]:
         """Locks the phase: only one process at a time trains it.
 
         Args:

@@ -63,7 +63,7 @@ _ADVICE = {
 def connect(workspace: Workspace) -> MlflowClient:
     """Connects MLflow to the project's own store, or to the one that the user has set.
 
-    It also marks runs as KILLED whose process no longer exists.
+    It also marks runs whose process no longer exists as KILLED.
 
     Args:
         workspace: The project.

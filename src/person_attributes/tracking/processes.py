@@ -80,7 +80,7 @@ def name_place(folder: Path) -> str:
 
 
 def end_abandoned_runs(client: MlflowClient, experiment: str) -> None:
-    """Marks runs as KILLED whose process no longer exists, for example after `kill -9`."""
+    """Marks runs whose process no longer exists as KILLED, for example after `kill -9`."""
     for found in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
         if not is_gone(found.data.tags.get(PROCESS, "")):
             continue

@@ -46,7 +46,7 @@ class TrialRun:
             os.environ.pop(RUN_ID, None)
 
     def log_value(self, metric: str, value: float) -> None:
-        """Logs the value that the sweep optimises, under the metric's name and as `value`."""
+        """Logs the value that the sweep optimizes, under the metric's name and as `value`."""
         for name in (metric, _VALUE):
             self.client.log_metric(self.run_id, name, value)
 

@@ -1,4 +1,4 @@
-"""The objective that a phase minimises, and the metrics that every phase reports."""
+"""The objective that a phase minimizes, and the metrics that every phase reports."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from person_attributes.runtime.devices import count_devices, is_across_hosts
 from person_attributes.training.replicas import sum_over_devices
 
 OBJECTIVE = "objective"
-"""The metric that is minimised; `loss` is always the plain sum of the heads' cross-entropies."""
+"""The metric that is minimized; `loss` is always the plain sum of the heads' cross-entropies."""
 
 
 def make_losses(
@@ -63,7 +63,7 @@ class PhaseNetwork(keras.Model):
     """A classifier, or its towers, with the objective of a phase.
 
     It shares the layers of the classifier. It reports `loss`, the sum of the heads'
-    cross-entropies; `{head}_loss` and `{head}_accuracy`; and `objective`, which is minimised.
+    cross-entropies; `{head}_loss` and `{head}_accuracy`; and `objective`, which is minimized.
     """
 
     def __init__(

@@ -73,8 +73,11 @@ class CheckpointCallback(keras.callbacks.Callback):
             self.tracked.best.restore(arrays["best"], best_epoch, history[best_epoch]["val_loss"])
 
     def on_train_begin(self, logs: Any = None) -> None:
-        for schedule, state in zip(self.tracked.schedules, self.progress.callbacks, strict=False):
-            vars(schedule).update(state)
+        if self.progress.callbacks:
+            for schedule, state in zip(
+                self.tracked.schedules, self.progress.callbacks, strict=True
+            ):
+                vars(schedule).update(state)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         # `fit` has just reset the running means, which continue inside a resumed epoch.

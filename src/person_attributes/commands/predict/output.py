@@ -32,7 +32,7 @@ class PartialOutput:
 
         Args:
             output: The file to write.
-            identity: What identifies the run: the model, the source and the names of the images.
+            identity: Identifiers of the run: the model, the source and the names of the images.
             columns: The names of the columns.
         """
         digest = hashlib.sha256("\0".join(identity).encode("utf-8", "surrogatepass")).hexdigest()
