@@ -47,12 +47,19 @@ def _clear_abandoned(path: Path) -> None:
     """Removes temporary files of killed processes, and restores a folder that one moved away."""
     for abandoned in path.parent.glob(f".writing-*-{path.name}"):
         pid = int(abandoned.name.split("-")[1])
-        if pid != os.getpid() and psutil.pid_exists(pid):
+        if pid != os.getpid() and _is_running(pid):
             continue
         if "-earlier-" in abandoned.name and not path.exists():
             abandoned.rename(path)
         else:
             remove(abandoned)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def remove(path: Path) -> None:

@@ -3,9 +3,11 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from person_attributes.config import Recipe
 from person_attributes.data.batches import ImageBatches
@@ -185,7 +187,7 @@ def check_pairing(network: PhaseNetwork, batches: ImageBatches) -> None:
     images, y_true, weights = batches[0]
     with _eagerly(network):
         reported = network.test_on_batch(images, y_true, weights, return_dict=True)
-        y_prob = network.predict_on_batch(images)
+        y_prob = _predict(network, images)
     epsilon = keras.config.epsilon()
     for head, truth in y_true.items():
         probability = np.clip(y_prob[head], epsilon, 1)
@@ -224,7 +226,16 @@ def _eagerly(network: keras.Model) -> Iterator[None]:
         yield
     finally:
         network.run_eagerly = False
-        network.test_function = network.predict_function = None  # drop the eager functions
+        network.test_function = None  # drop the eager function
+
+
+def _predict(network: keras.Model, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+    """Predicts one batch: compiled on JAX, else eagerly and on one device."""
+    if keras.backend.backend() == "jax":
+        compiled: dict[str, npt.NDArray[Any]] = network.predict_on_batch(images)
+        return compiled
+    y_prob = network(images, training=False)
+    return {head: keras.ops.convert_to_numpy(value) for head, value in y_prob.items()}
 
 
 @contextlib.contextmanager
