@@ -28,6 +28,7 @@ _DATA = DataParams(
     source="source",
     annotations="labels.csv",
     image_column="file",
+    image_path="",
     keep_columns=(),
     limits=_LIMITS,
     black_bars="keep",

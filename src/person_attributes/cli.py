@@ -97,10 +97,14 @@ COMMANDS = {
     "predict": Command(
         "label images with a registered model",
         (
-            Argument("images", "an image, a folder, a pattern, a CSV file of paths, or a .zip"),
+            Argument("images", "an image, a folder, a pattern, a table of paths, or a .zip"),
             Argument("output", "the .csv or .parquet file to write", type=Path),
             _MODEL,
-            Argument("--column", "the column of paths in a CSV file (default: image)", "image"),
+            Argument(
+                "--column",
+                "the column of paths in a table, or a pattern: images/{id}.jpg (default: image)",
+                "image",
+            ),
         ),
     ),
     "demo": Command(

@@ -101,7 +101,9 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _columns_are_unique(self) -> Self:
-        columns: dict[str, str] = {self.data.image_column: "data.image_column"}
+        columns: dict[str, str] = {}
+        if not self.data.image_path:
+            columns[self.data.image_column] = "data.image_column"
         for column in self.data.keep_columns:
             if column in columns or column in {"row", "line", "image", *self.heads}:
                 raise ValueError(

@@ -38,11 +38,11 @@ def predict(
     Args:
         workspace: The project; its store has the model.
         params: The size limits of archives and images, and the number of images per batch.
-        images: An image, a folder (searched recursively), a pattern such as `photos/*.jpg`, a CSV
-            file with a column of paths relative to it, or a `.zip`.
+        images: An image, a folder (searched recursively), a pattern such as `photos/*.jpg`, a
+            table of paths relative to it, or a `.zip`.
         output: The `.csv` or `.parquet` file to write.
         model: A URI such as `models:/person-attributes@champion`; empty for the champion.
-        column: The column with the paths in a CSV file.
+        column: The column with the paths in a table, or a pattern such as `images/{id}.jpg`.
 
     Raises:
         SourceError: If no images are found, or the output has another suffix. Correct the path.

@@ -4,10 +4,10 @@ import glob
 from collections.abc import Iterable
 from pathlib import Path
 
-import pandas as pd
-
 from person_attributes.config import LimitsParams
 from person_attributes.data.archive import FolderSource, Source, ZipSource
+from person_attributes.data.image_list import read_image_list
+from person_attributes.data.tables import TABLE_SUFFIXES
 from person_attributes.errors import SourceError
 
 _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
@@ -26,8 +26,8 @@ def open_images(images: str, column: str, limits: LimitsParams) -> tuple[Source,
     elif path.suffix.lower() == ".zip" and path.is_file():
         archive = ZipSource(path, limits)
         source, names = archive, _filter(archive.names())
-    elif path.suffix.lower() == ".csv" and path.is_file():
-        source, names = FolderSource(path.parent), _read_paths(path, column)
+    elif path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
+        source, names = FolderSource(path.parent), read_image_list(path, column, limits)
     elif path.is_file():
         names = [str(path)]
     else:
@@ -35,7 +35,7 @@ def open_images(images: str, column: str, limits: LimitsParams) -> tuple[Source,
         names = _filter(glob.glob(images, recursive=True))  # noqa: PTH207
     if not names:
         raise SourceError(
-            f"{images}: expected an image, a folder, a pattern, a CSV file of paths or a "
+            f"{images}: expected an image, a folder, a pattern, a list of images or a "
             f".zip, with images ({', '.join(sorted(_SUFFIXES))}). Received: none. Correct the path."
         )
     return source, names
@@ -52,16 +52,3 @@ def identify_source(images: str) -> list[str]:
 
 def _filter(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if Path(name).suffix.lower() in _SUFFIXES)
-
-
-def _read_paths(path: Path, column: str) -> list[str]:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeError) as error:  # ValueError includes pandas' parser errors
-        raise SourceError(f"{path}: not a readable CSV file: {error}. Fix the file.") from None
-    if column not in table:
-        raise SourceError(
-            f"{path}: expected a column {column!r} of paths. Received: "
-            f"{', '.join(map(str, table.columns))}. Name one with --column."
-        )
-    return [str(name) for name in table[column]]

@@ -1,0 +1,226 @@
+"""Reads tables of text, Parquet and Excel: annotations, and lists of images."""
+
+import codecs
+import csv
+import io
+import re
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, repeat
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from person_attributes.config import LimitsParams
+from person_attributes.data.archive import Source
+from person_attributes.data.binary_formats import read_excel, read_parquet, refuse_format
+from person_attributes.errors import AnnotationsError, one_line, suggest
+
+if TYPE_CHECKING:
+    import _csv
+
+TABLE_SUFFIXES = frozenset({".csv", ".parquet", ".tab", ".tsv", ".txt", ".xls", ".xlsx"})
+"""Endings of lists of images; `.xls` is refused with advice."""
+
+_DELIMITERS = ",;\t| "
+
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+_MAX_HEADER_LENGTH = 300
+"""Characters of a header in a message."""
+
+_Rows = Iterator[tuple[int, Sequence[str]]]
+"""The first line and the cells of each row; the header is the first row."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Some columns of a table.
+
+    Attributes:
+        lines: The first line of each row in the file.
+        columns: `{column: cells}`, without whitespace around a cell.
+        malformed: `{row: reason}` for rows with more or fewer values than the header.
+    """
+
+    lines: list[int]
+    columns: dict[str, list[str]]
+    malformed: dict[int, str]
+
+
+def read_table(
+    source: Source, file: str, columns: Iterable[str], limits: LimitsParams, named_in: str
+) -> Table:
+    """Reads columns of a table.
+
+    A file that ends in `.parquet` or `.xlsx` has that format; of a workbook, the first sheet is
+    read. Any other file is text: UTF-8, or UTF-16 with a byte order mark. Its delimiter is a comma,
+    semicolon, tab, bar or blank. A first line with nothing but a count is skipped.
+
+    Args:
+        source: The folder or archive with the file.
+        file: Its name in the source.
+        columns: The columns to read. The empty string is the column whose name is empty; or the
+            first column, if the header has no name for it and one value less than the rows.
+        limits: The largest size of the file.
+        named_in: Where the user names the columns, for messages.
+
+    Raises:
+        AnnotationsError: If the file is too large or no table, or if a column is missing.
+    """
+    megabytes = source.size(file) / 1e6
+    if megabytes > limits.annotations_megabytes:
+        raise AnnotationsError(
+            f"{file}: {megabytes:.0f} MB. Expected at most {limits.annotations_megabytes:g}. "
+            "Raise data.limits.annotations_megabytes in params.yaml if the file is correct."
+        )
+    columns = list(dict.fromkeys(columns))
+    rows = _read_rows(source.read(file), file, columns)
+    return _collect(rows, file, columns, named_in)
+
+
+def _read_rows(content: bytes, file: str, columns: Sequence[str]) -> _Rows:
+    match PurePosixPath(file).suffix.lower():
+        case ".parquet":
+            needed = {_normalize(column) for column in columns}
+            return read_parquet(content, file, lambda name: _normalize(name) in needed)
+        case ".xlsx":
+            return read_excel(content, file)
+        case _:
+            return _read_text(content, file, columns)
+
+
+def _collect(rows: _Rows, file: str, columns: Sequence[str], named_in: str) -> Table:
+    """Collects the cells of some columns, and finds malformed rows."""
+    first = next(rows, None)
+    if first and _is_count(first[1], columns):
+        first = next(rows, None)
+    if first is None:
+        raise AnnotationsError(f"{file}: empty. Expected a header and rows. Add rows.")
+    line, header = first[0], [_normalize(name) for name in first[1]]
+    first = next(rows, None)
+    if first is None:
+        raise AnnotationsError(f"{file}: no rows below the header. Add rows.")
+    if "" in columns and "" not in header and len(first[1]) == len(header) + 1:
+        header.insert(0, "")
+    indices = {
+        column: _find_column(column, header, columns, f"{file}:{line}", named_in)
+        for column in columns
+    }
+    table = Table([], {column: [] for column in columns}, {})
+    for line, cells in chain([first], rows):
+        if len(cells) != len(header):
+            table.malformed[len(table.lines)] = f"{len(cells)} values; the header has {len(header)}"
+            cells = [*cells, *repeat("", len(header))]
+        table.lines.append(line)
+        for column, index in indices.items():
+            table.columns[column].append(sys.intern(_clean(cells[index])))
+    return table
+
+
+def _is_count(cells: Sequence[str], columns: Sequence[str]) -> bool:
+    """Whether a line above the header is the number of rows."""
+    return len(cells) == 1 and cells[0].strip().isdecimal() and cells[0].strip() not in columns
+
+
+def _normalize(name: str) -> str:
+    """Normalizes the name of a column: macOS and other systems write accents differently."""
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def _clean(cell: str) -> str:
+    """Removes surrounding whitespace, and normalizes line breaks to the form that pandas keeps."""
+    return cell.strip().replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _find_column(
+    column: str, header: Sequence[str], columns: Sequence[str], where: str, named_in: str
+) -> int:
+    name = _normalize(column)
+    if header.count(name) == 1:
+        return header.index(name)
+    found = one_line(", ".join(known or "''" for known in header), _MAX_HEADER_LENGTH)
+    if name in header:
+        raise AnnotationsError(
+            f"{where}: column {column!r} appears {header.count(name)} times. Expected it once. "
+            f"Received: {found}. Rename or remove the others."
+        )
+    expected = ", ".join(known or "''" for known in columns)
+    raise AnnotationsError(
+        f"{where}: no column {column!r}.{suggest(column, header)} Expected the columns {expected}. "
+        f"Received: {found}. Correct the header or {named_in}."
+    )
+
+
+def _read_text(content: bytes, file: str, columns: Sequence[str]) -> _Rows:
+    text = _decode(content, file)
+    delimiter = _find_delimiter(text, columns)
+    # Not StringIO: it uses four bytes per character.
+    lines: Iterator[str] = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline="")
+    if delimiter == " ":
+        lines = map(_collapse_blanks, lines)
+    return _read_csv(csv.reader(lines, delimiter=delimiter, strict=True), file)
+
+
+def _decode(content: bytes, file: str) -> str:
+    marks = (name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark))
+    encoding = next(marks, "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise refuse_format(content, file) or AnnotationsError(
+            f"{file}:{line}: not {encoding.upper()} text. Expected UTF-8, or UTF-16 "
+            "with a byte order mark. Save the file as UTF-8."
+        ) from None
+    if "\0" in text:
+        line = text.partition("\0")[0].count("\n") + 1
+        raise refuse_format(content, file) or AnnotationsError(
+            f"{file}:{line}: contains a null character. Expected UTF-8 text, or UTF-16 "
+            "with a byte order mark. Save the file as UTF-8."
+        )
+    return text
+
+
+def _find_delimiter(text: str, columns: Sequence[str]) -> str:
+    """Returns the delimiter that gives most of the needed columns, or else most columns."""
+    lines = (match[0] for match in re.finditer(r"[^\r\n]+", text))
+    header = next(lines, "")
+    if _is_count([header], columns):
+        header = next(lines, header)
+    needed = {_normalize(column) for column in columns}
+
+    def count(delimiter: str) -> tuple[int, int]:
+        line = _collapse_blanks(header) if delimiter == " " else header
+        try:
+            cells = next(csv.reader([line], delimiter=delimiter), [])
+        except csv.Error:  # reported by `_read_csv`
+            return 0, 0
+        return len(needed & {_normalize(cell) for cell in cells}), len(cells)
+
+    return max(_DELIMITERS, key=count)
+
+
+def _collapse_blanks(line: str) -> str:
+    """Replaces runs of blanks between values by one blank."""
+    return re.sub(r"[ \t]+", " ", line.strip()) + "\n"
+
+
+def _read_csv(reader: "_csv.Reader", file: str) -> _Rows:
+    """Yields the rows that are not blank."""
+    line = 1
+    try:
+        for cells in reader:
+            if len(cells) > 1 or (cells and cells[0].strip()):
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise AnnotationsError(
+            f"{file}:{line}: not a CSV file: {error}. Look for an unclosed quotation mark in the "
+            "row that begins on this line."
+        ) from None
