@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from person_attributes.config import Params
-from person_attributes.data.image_list import read_image_list
+from person_attributes.data.image_list import find_images, read_image_list
 from person_attributes.errors import AnnotationsError, SourceError
 
 ROWS = "number,image\n1,a b.jpg\n2,c.jpg\n"
@@ -53,7 +53,7 @@ def test_the_column_may_be_a_pattern(tmp_path: Path, params: Params) -> None:
     [
         ("image,n\na.jpg,1,2\n", ":2: 3 values; the header has 2. Correct the row"),
         ("image;n\na.jpg;1\n\nb.jpg\n", ":4: 1 values; the header has 2. Correct the row"),
-        ("path,n\na.jpg,1\n", ":1: no column 'image'. Expected the columns image. Received: path"),
+        ("path,n\na.jpg,1\n", ":1: no column 'image'. Expected columns: image. Received: path"),
         ("image\n\xff\0", ":2: contains a null character"),
         ("", ": empty. Expected a header and rows"),
     ],
@@ -67,3 +67,12 @@ def test_a_faulty_list_is_one_line_with_the_place(
         read_image_list(path, "image", params.data.limits)
     assert str(raised.value).startswith(f"{path}{message}")
     assert "\n" not in str(raised.value)
+
+
+def test_listed_images_are_found_under_names_of_another_form(tmp_path: Path) -> None:
+    (tmp_path / "shop/images").mkdir(parents=True)
+    for path in ("shop/images/0.JPG", "shop/images/1.jpg", "2.jpg"):
+        (tmp_path / path).touch()
+    outside = ["../2.jpg", str(tmp_path / "2.jpg")]  # a list may name any file
+    names = [r"images\0.jpg", "images/1.jpg", "1", "", "x" * 5000, "nowhere.jpg", *outside]
+    assert find_images(tmp_path / "shop", names) == {r"images\0.jpg": "images/0.JPG"}

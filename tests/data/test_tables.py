@@ -116,7 +116,7 @@ def test_a_missing_column_is_reported_with_the_names_in_the_file(
     with pytest.raises(AnnotationsError) as raised:
         _read(folder / "a.csv", "12\n,lable,x\n1,2,3\n", params, ["", "label"])
     assert str(raised.value) == (
-        "a.csv:2: no column 'label'. Did you mean 'lable'? Expected the columns '', label. "
+        "a.csv:2: no column 'label'. Did you mean 'lable'? Expected columns: '', label. "
         "Received: '', lable, x. Correct the header or params.yaml."
     )
 

@@ -14,6 +14,7 @@ from person_attributes.data.annotations import find_copies, make_faults, read_an
 from person_attributes.data.appearance import THUMBNAIL_SIZE, Appearance, describe_image
 from person_attributes.data.archive import Source
 from person_attributes.data.decoding import map_images
+from person_attributes.data.image_names import Matches, match_names
 from person_attributes.data.packs import create_array
 from person_attributes.errors import AnnotationsError, ImageError
 
@@ -33,12 +34,14 @@ class Ingested:
         appearances: Measurements of each record's image. Columns: `width`, `height`, `brightness`,
             `sharpness` and `hash`.
         thumbnails: (n, 64, 64) uint8 grey, aligned with the records.
+        renamed: `{name in the annotations: name in the source}` of images whose names differ.
     """
 
     records: pd.DataFrame
     quarantine: pd.DataFrame
     appearances: pd.DataFrame
     thumbnails: npt.NDArray[np.uint8]
+    renamed: Mapping[str, str]
 
 
 def allocate_in_memory(count: int) -> npt.NDArray[np.uint8]:
@@ -75,9 +78,15 @@ def ingest(
             CSV. Correct the file or `data` in `params.yaml`.
     """
     annotations = read_annotations(source, data, heads)
-    table = annotations.table
-    measured, bad_images = _measure_images(source, table, data, allocate)
-    faults = pd.concat([annotations.faults, bad_images], ignore_index=True)
+    images = annotations.table["image"]
+    matches = _match_images(source, images, data)
+    found = images.map(lambda name: matches.found.get(name, name))
+    table = annotations.table.assign(image=found)
+    is_missing = images.isin(matches.missing.keys())
+    reasons = images[is_missing].map(matches.missing).to_dict()
+    missing = make_faults(table, "missing image", reasons)
+    measured, bad_images = _measure_images(source, table[~is_missing], data, allocate)
+    faults = pd.concat([annotations.faults, missing, bad_images], ignore_index=True)
     good = table["image"].drop(index=list(faults["row"].unique()))
     digests = good.map({name: appearance.digest for name, appearance in measured.items()})
     faults = pd.concat([faults, find_copies(table, digests, heads)], ignore_index=True)
@@ -88,7 +97,15 @@ def ingest(
     thumbnails = allocate(len(kept))
     for thumbnail, appearance in zip(thumbnails, kept, strict=True):
         thumbnail[:] = appearance.thumbnail
-    return Ingested(records, quarantine, appearances, thumbnails)
+    return Ingested(records, quarantine, appearances, thumbnails, matches.found)
+
+
+def _match_images(source: Source, images: pd.Series, data: DataParams) -> Matches:
+    """Finds the images that the source contains under another name, or not at all."""
+    names = [name for name in images.unique() if name]
+    present = {name for name in names if name in source}
+    absent = [name for name in names if name not in present]
+    return match_names(absent, present, source, data.source)
 
 
 def _measure_images(
@@ -100,25 +117,19 @@ def _measure_images(
     """Decodes every image in the table once; returns the measurements and the faults."""
     images = table["image"]
     names = [name for name in images.unique() if name]
-    present = [name for name in names if name in source]
-    thumbnails = allocate(len(present))
+    thumbnails = allocate(len(names))
     measured: dict[str, Appearance] = {}
     broken: dict[str, str] = {}
-    results = map_images(describe_image, source, present, data.limits, "checking images")
-    for name, result, thumbnail in zip(present, results, thumbnails, strict=True):
+    results = map_images(describe_image, source, names, data.limits, "checking images")
+    for name, result, thumbnail in zip(names, results, thumbnails, strict=True):
         if isinstance(result, ImageError):
             broken[name] = str(result)
         else:
             thumbnail[:] = result.thumbnail
             measured[name] = replace(result, thumbnail=thumbnail)
-    missing = dict.fromkeys(images.index[images.isin(set(names) - set(present))], "no such image")
     is_broken = images.isin(broken.keys())
     reasons = dict(zip(images.index[is_broken], images[is_broken].map(broken), strict=True))
-    faults = [
-        make_faults(table, "missing image", missing),
-        make_faults(table, "bad image", reasons),
-    ]
-    return measured, pd.concat(faults, ignore_index=True)
+    return measured, make_faults(table, "bad image", reasons)
 
 
 def _merge(faults: pd.DataFrame) -> pd.DataFrame:

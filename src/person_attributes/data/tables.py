@@ -152,7 +152,7 @@ def _find_column(
         )
     expected = ", ".join(known or "''" for known in columns)
     raise AnnotationsError(
-        f"{where}: no column {column!r}.{suggest(column, header)} Expected the columns {expected}. "
+        f"{where}: no column {column!r}.{suggest(column, header)} Expected columns: {expected}. "
         f"Received: {found}. Correct the header or {named_in}."
     )
 
