@@ -14,6 +14,7 @@ import pandas as pd
 
 from person_attributes.config import DataParams, HeadParams
 from person_attributes.data.archive import Source
+from person_attributes.data.class_names import describe_unknown, name_classes
 from person_attributes.errors import AnnotationsError, suggest
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def read_annotations(
     names = {"image": data.image_column} | {name: name for name in data.keep_columns}
     names |= {head: section.column for head, section in heads.items()}
     table, malformed = _parse(text, data.annotations, names)
+    for head, section in heads.items():
+        table[head] = name_classes(table[head], section)
     faults = pd.concat([malformed, _check_labels(table, heads)], ignore_index=True)
     return Annotations(table, faults)
 
@@ -238,16 +241,11 @@ def _describe_failures(
     for head, section in heads.items():
         wrong = by_column[by_column["column"] == head]
         values = wrong["failure_case"].astype(str)
-        reasons = values.map({value: _describe_class(value, section) for value in values.unique()})
+        reasons = values.map({value: describe_unknown(value, section) for value in values.unique()})
         parts.append(
             make_faults(table, "unknown class", dict(zip(wrong["index"], reasons, strict=True)))
         )
     return pd.concat(parts, ignore_index=True)
-
-
-def _describe_class(value: str, head: HeadParams) -> str:
-    hint = suggest(value, head.classes)
-    return f"unknown {head.column} {value!r}.{hint} Expected one of {', '.join(head.classes)}"
 
 
 def find_copies(
