@@ -96,6 +96,8 @@ def make_faults(table: pd.DataFrame, kind: str, reasons: Mapping[int, str]) -> p
 
 
 def _read_text(source: Source, data: DataParams) -> str:
+    if link := source.describe_link(data.annotations):
+        raise AnnotationsError(f"{data.source}: {data.annotations} is {link}.")
     if data.annotations not in source:
         raise AnnotationsError(
             f"{data.source}: contains no file {data.annotations!r}. Expected the annotations CSV. "

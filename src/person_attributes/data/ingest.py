@@ -111,7 +111,8 @@ def _measure_images(
         else:
             thumbnail[:] = result.thumbnail
             measured[name] = replace(result, thumbnail=thumbnail)
-    missing = dict.fromkeys(images.index[images.isin(set(names) - set(present))], "no such image")
+    absent = images[images.isin(set(names) - set(present))]
+    missing = {row: source.describe_link(name) or "no such image" for row, name in absent.items()}
     is_broken = images.isin(broken.keys())
     reasons = dict(zip(images.index[is_broken], images[is_broken].map(broken), strict=True))
     faults = [
