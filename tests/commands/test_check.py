@@ -69,3 +69,21 @@ def test_a_source_that_experiments_will_lack_is_reported(
         "and --temp will not find it: set an absolute path, or run dvc add."
     )
     assert lines == ([] if is_in_copies else [expected])
+
+
+@pytest.mark.parametrize(("epochs", "only_rises"), [(1, True), (2, False)])
+def test_a_phase_whose_learning_rate_only_rises_is_reported(
+    tmp_path: Path,
+    params: Params,
+    epochs: int,
+    only_rises: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    changes = {"phases.p2.schedule": "cosine", "phases.p2.epochs": epochs}
+    check(Workspace(tmp_path), params.change(changes))
+    note = (
+        "check: phases.p2: the learning rate only rises: the phase has epochs 1, and "
+        "schedules.cosine has warmup_epochs 1. Raise epochs, or choose another schedule."
+    )
+    assert capsys.readouterr().out.splitlines() == ([note] if only_rises else [])

@@ -138,12 +138,45 @@ def test_every_key_is_required() -> None:
             r"expected one of none, standard, aggressive, mixed.*wild",
         ),
         ({"evaluation.phase": "p6"}, r"evaluation\.phase: expected one of p1, p2, p3, p4, p5"),
-        ({"heads.age.classes": ["a", "a"]}, r"heads\.age\.classes: class 'a' is listed twice"),
+        ({"heads.age.classes": ["a", "a"]}, r"heads\.age\.classes: 'a' is listed twice"),
+        ({"heads.age.classes": "old"}, r"age\.classes: expected a list\. .*'old'\. Put it in bra"),
+        (
+            {"heads.age.classes": ["old"]},
+            r"age\.classes: expected at least 2 entries\. .*\['old'\]",
+        ),
+        (
+            {"heads.age.aliases": ["a"]},
+            r"age\.aliases: expected keys and values\. Received: \['a'\]",
+        ),
+        (
+            {"heads.Age": {"column": "a", "classes": ["b", "c"]}},
+            r"heads\.Age: expected text that matches .*'Age'",
+        ),
+        (
+            {"card.licence": 2012},
+            r"card\.licence: expected text\. Received: 2012\. Put it in quotes",
+        ),
+        ({"evaluation.flips": "no"}, r"flips: expected true or false\. Received: 'no'\. Change"),
+        ({"model.dropout": True}, r"dropout: expected a number\. Received: true"),
+        ({"heads.age.missing": ["NA", "NA"]}, r"heads\.age\.missing: 'NA' is listed twice"),
+        ({"heads.age.missing": [""]}, r"heads\.age\.missing\.0: '' is empty or has blanks"),
+        ({"heads.age.missing": ["55+"]}, r"heads\.age: missing: '55\+' is also a class; remove"),
+        (
+            {"heads.age.missing": ["old"], "heads.age.aliases": {"old": "55+"}},
+            r"heads\.age: missing: 'old' is also an alias; remove one",
+        ),
+        ({"heads.age.aliases": {"55+": "35-45"}}, r"heads\.age: aliases: '55\+' is also a class"),
+        (
+            {"heads.age.aliases": {"old": "56+"}},
+            r"heads\.age: aliases: 'old' stands for '56\+', .* Did you mean '55\+'\? Expected one",
+        ),
+        ({"heads.age.bins": [0, 15, 25]}, r"heads\.age: bins: expected 6 edges for 5 classes"),
+        ({"heads.age.bins": [0, 25, 15]}, r"heads\.age\.bins: expected increasing numbers"),
         ({"heads.age.column": "gender"}, r"heads\.age\.column: column 'gender' is already used"),
         ({"heads": {"image": {"column": "a", "classes": ["b", "c"]}}}, r"heads\.image: the name"),
         ({"heads": {"test_a": {"column": "a", "classes": ["b", "c"]}}}, r"heads\.test_a: the name"),
         ({"split.group_by.pattern": "a{99999999999}"}, r"pattern: not a regular expression"),
-        ({"heads.age.classes": ["a", " b"]}, r"heads\.age\.classes: class ' b' is empty or has"),
+        ({"heads.age.classes": ["a", " b"]}, r"heads\.age\.classes\.1: ' b' is empty or has"),
         ({"data.keep_columns": ["age"]}, r"data\.keep_columns: the name 'age' is already"),
         ({"data.limits.image_megapixels": 500}, r"data\.limits\.image_megapixels: expected .* 89"),
         ({"split.stratify_by": ["shoes"]}, r"split\.stratify_by: expected one of gender.* shoes"),
@@ -166,6 +199,35 @@ def test_an_invalid_value_is_reported_in_one_line(
     with pytest.raises(ParamsError, match=message) as raised:
         read_params(params_file)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "read", "quoted"),
+    [
+        ("column: a, classes: [01, 02]", "01 as a number", "'01', '02'"),
+        ("column: a, classes: [x, true, 1.0]", "true as a truth value", "'true', '1.0'"),
+        ("column: a, classes: [x, null]", "null as no value", "'null'"),
+        ("column: a, classes: [x, 2012-01-01]", "2012-01-01 as a date", "'2012-01-01'"),
+        ("column: 01, classes: [x, y]", "01 as a number", "'01'"),
+        ("column: a, classes: [x, y], missing: [-1]", "-1 as a number", "'-1'"),
+        ("column: a, classes: [x, y], aliases: {0: x, 1: y}", "0 as a number", "'0', '1'"),
+    ],
+)
+def test_text_without_quotes_is_reported_as_written(
+    params_file: Path, section: str, read: str, quoted: str
+) -> None:
+    content = params_file.read_text()
+    params_file.write_text(content.replace("heads: ", f"heads:\n  x: {{{section}}} ", 1))
+    with pytest.raises(ParamsError) as raised:
+        read_params(params_file)
+    line = f"heads.x: YAML reads {read}. Expected text. Use quotes: {quoted}."
+    assert str(raised.value) == f"{params_file}: {line}"
+
+
+def test_yes_and_no_are_text(params_file: Path) -> None:
+    content = params_file.read_text()
+    params_file.write_text(content.replace("[female, male]", "[yes, no]"))
+    assert read_params(params_file).heads["gender"].classes == ("yes", "no")
 
 
 @pytest.mark.parametrize("name", ["initial", "normalization", "temperatures"])

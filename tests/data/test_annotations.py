@@ -1,6 +1,7 @@
 """Reading and validation of annotation files."""
 
 import tracemalloc
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -174,8 +175,19 @@ def test_a_file_that_exceeds_its_limit_is_refused(data: DataParams, tmp_path: Pa
 
 
 def test_a_missing_file_is_reported(data: DataParams, tmp_path: Path) -> None:
-    with pytest.raises(AnnotationsError, match=r"contains no file 'a\.csv'"):
-        read_annotations(open_source(tmp_path, data.limits), data, HEADS)
+    source = open_source(tmp_path, data.limits)
+    with pytest.raises(AnnotationsError, match=r"contains no file 'a\.csv'\. Expected"):
+        read_annotations(source, data, HEADS)
+    (tmp_path / "aa.csv").touch()
+    with pytest.raises(AnnotationsError, match=r"no file 'a\.csv'\. Did you mean 'aa\.csv'\?"):
+        read_annotations(source, data, HEADS)
+
+
+def test_the_name_of_the_file_may_differ_in_form(data: DataParams, tmp_path: Path) -> None:
+    (tmp_path / unicodedata.normalize("NFD", "märken.CSV")).write_text(TEXT)
+    changed = data.model_copy(update={"annotations": unicodedata.normalize("NFC", "märken.csv")})
+    annotations = read_annotations(open_source(tmp_path, data.limits), changed, HEADS)
+    assert annotations.table["line"].tolist() == [2, 3]
 
 
 def test_records_are_equal_after_writing_and_reading(data: DataParams, tmp_path: Path) -> None:

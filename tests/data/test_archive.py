@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from conftest import Project
 
 from person_attributes.config import LimitsParams, Params
 from person_attributes.data.archive import Source, open_source
@@ -152,6 +153,38 @@ def test_files_outside_the_folder_are_not_read(tmp_path: Path, limits: LimitsPar
     odd = ["a\0b", "x" * 5000, "", ".", "\udc80"]
     for name in ("../secret", str(tmp_path / "secret"), "out", "circle", "pipe", *odd):
         assert name not in source
+    assert source.describe_link("out").startswith("a link that leads out of the source, to /")
+    for name in ("../secret", str(tmp_path / "secret"), "circle", "alias", "real", *odd):
+        assert not source.describe_link(name)
+
+
+def test_links_of_dvc_into_its_cache_are_followed(
+    tmp_path: Path, limits: LimitsParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path / "project")
+    photos = project.root / "photos"
+    (photos / "a").mkdir(parents=True)
+    (photos / "a/1.jpg").write_bytes(b"one")
+    (photos / "a/2.jpg").write_bytes(b"two")
+    project.run("dvc", "init", "--quiet", "--no-scm")
+    project.run("dvc", "config", "cache.type", "symlink")
+    project.run("dvc", "cache", "dir", str(tmp_path / "cache"))
+    project.run("dvc", "add", "--quiet", "photos")
+    target = (photos / "a/2.jpg").readlink()
+    target.unlink()
+    (photos / "3.jpg").symlink_to(tmp_path / "project.txt")
+    monkeypatch.chdir(project.root)
+    source = open_source(photos, limits)
+    assert "a/1.jpg" in source
+    assert source.read("a/1.jpg") == b"one"
+    assert (
+        f"../../cache/{(photos / 'a/1.jpg').readlink().relative_to(tmp_path / 'cache')}"
+        not in source
+    )
+    assert "a/2.jpg" not in source
+    assert source.describe_link("a/2.jpg") == f"a link to {target}, which is missing. Run dvc pull"
+    assert "3.jpg" not in source
+    assert "leads out of the source" in source.describe_link("3.jpg")
 
 
 def test_a_missing_or_broken_source_is_reported(tmp_path: Path, limits: LimitsParams) -> None:

@@ -11,8 +11,8 @@ from conftest import Project, change_params
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from person_attributes.tracking.connection import connect
-from person_attributes.tracking.executions import LAST_STAGE
+from person_attributes.tracking.connection import choose_experiment, connect
+from person_attributes.tracking.executions import LAST_STAGE, log_params
 from person_attributes.tracking.processes import PROCESS, identify
 from person_attributes.tracking.runs import open_run
 from person_attributes.workspace import Workspace
@@ -140,3 +140,14 @@ def test_mlflow_run_of_a_path_tracks_in_the_store_of_the_project(
     (run,) = theirs.search_runs(["0"])
     assert str(project.root / "mlflow.db") in run.data.tags["mlflow.note.content"]
     assert run.info.status == "FINISHED"
+
+
+def test_parameters_with_any_keys_are_logged(workspace: Workspace) -> None:
+    aliases = {"heads": {"mood": {"aliases": {"?": "sad", "a//b": "happy"}, "column": "mood"}}}
+    client = connect(workspace)
+    run = client.create_run(choose_experiment(client, workspace))
+    log_params(client, run.info.run_id, aliases)
+    assert client.get_run(run.info.run_id).data.params == {
+        "heads.mood.aliases": "{'?': 'sad', 'a//b': 'happy'}",
+        "heads.mood.column": "mood",
+    }

@@ -21,6 +21,7 @@ def check(workspace: Workspace, params: Params) -> None:
         _require_git(workspace.root)
     _refuse_own_files(workspace, params)
     check_policies(params.augmentation, params.data.image_sizes)
+    _describe_warmups(params)
     source = workspace.root / params.data.source
     if source != workspace.sample:
         open_source(source, params.data.limits)
@@ -63,6 +64,18 @@ def _refuse_own_files(workspace: Workspace, params: Params) -> None:
                 "params.yaml: data.source: expected a folder or a .zip without outputs of "
                 f"stages. Received: {source!r}, which contains {workspace.relative(path)}. "
                 "Move the data, and set data.source to its path."
+            )
+
+
+def _describe_warmups(params: Params) -> None:
+    """Prints a note for each phase whose learning rate rises until its end."""
+    for name, phase in params.phases.items():
+        schedule = params.schedules[phase.schedule]
+        if schedule.kind == "cosine" and schedule.warmup_epochs >= phase.epochs:
+            print(
+                f"check: phases.{name}: the learning rate only rises: the phase has epochs "
+                f"{phase.epochs}, and schedules.{phase.schedule} has warmup_epochs "
+                f"{schedule.warmup_epochs:g}. Raise epochs, or choose another schedule."
             )
 
 

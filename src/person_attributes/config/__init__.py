@@ -1,7 +1,8 @@
 """Typed, validated objects for the content of `params.yaml`.
 
 Every field is required and has no default in code. So `params.yaml` is the only place for a number
-that can change a result, and DVC tracks all of them.
+that can change a result, and DVC tracks all of them. Only what a head may lack (`missing`,
+`aliases`, `bins`) is optional, and empty if absent.
 """
 
 from person_attributes.config.data import (

@@ -1,9 +1,18 @@
 """Sections for the data: sample, source, heads, split and data page."""
 
 import re
-from typing import Annotated, Literal, Self
+import unicodedata
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from person_attributes.config.fields import (
     FROM_LIST,
@@ -17,10 +26,22 @@ from person_attributes.config.fields import (
     Share,
     Side,
 )
+from person_attributes.errors import suggest
 from person_attributes.framing import BlackBars
 from person_attributes.image_path import ImagePath
 
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
+_Edge = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _check_label(label: str) -> str:
+    if not label or label != label.strip():
+        raise ValueError(f"{label!r} is empty or has blanks around it; rename it")
+    return unicodedata.normalize("NFC", label)
+
+
+_Label = Annotated[str, AfterValidator(_check_label)]
+"""A class or another content of a label cell, in Unicode's composed form (NFC)."""
 
 
 class SampleParams(Section):
@@ -69,21 +90,59 @@ class DataParams(Section):
 
 
 class HeadParams(Section):
-    """One classification output: its column in the annotations and its classes, in output order."""
+    """One classification output: its column in the annotations and its classes, in output order.
+
+    The other keys are optional. They describe how cells of the column become class names. A cell in
+    `missing` is a missing label. `aliases` maps other spellings and codes to classes. `bins` are
+    increasing edges, one more than classes: a number from the first edge to below the second one is
+    of the first class, and so on; the last class includes the last edge, as in `numpy.histogram`.
+    """
 
     column: Column
-    classes: Annotated[tuple[str, ...], FROM_LIST, Field(min_length=2)]
+    classes: Annotated[tuple[_Label, ...], FROM_LIST, Field(min_length=2)]
+    missing: Annotated[tuple[_Label, ...], FROM_LIST] = ()
+    aliases: dict[_Label, _Label] = Field(default_factory=dict)
+    bins: Annotated[tuple[_Edge, ...], FROM_LIST] = ()
 
-    @field_validator("classes")
+    @field_validator("classes", "missing")
     @classmethod
-    def _are_unique(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        repeated = sorted({name for name in classes if classes.count(name) > 1})
+    def _are_unique(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        repeated = sorted({name for name in labels if labels.count(name) > 1})
         if repeated:
-            raise ValueError(f"class {repeated[0]!r} is listed twice; remove one")
-        blank = [name for name in classes if not name or name != name.strip()]
-        if blank:
-            raise ValueError(f"class {blank[0]!r} is empty or has blanks around it; rename it")
-        return classes
+            raise ValueError(f"{repeated[0]!r} is listed twice; remove one")
+        return labels
+
+    @field_validator("bins")
+    @classmethod
+    def _increase(cls, bins: tuple[float, ...]) -> tuple[float, ...]:
+        if any(low >= high for low, high in pairwise(bins)):
+            raise ValueError(f"expected increasing numbers. Received: {list(bins)}; sort them")
+        return bins
+
+    @model_validator(mode="after")
+    def _name_each_label_once(self) -> Self:
+        for label, name in self.aliases.items():
+            if name not in self.classes:
+                hint = suggest(name, self.classes)
+                raise ValueError(
+                    f"aliases: {label!r} stands for {name!r}, which is not a class.{hint} "
+                    f"Expected one of {', '.join(self.classes)}"
+                )
+        for key, labels in {"missing": self.missing, "aliases": self.aliases}.items():
+            for label in labels:
+                if label in self.classes or (key == "missing" and label in self.aliases):
+                    known = "a class" if label in self.classes else "an alias"
+                    raise ValueError(f"{key}: {label!r} is also {known}; remove one of them")
+        if self.bins and len(self.bins) != len(self.classes) + 1:
+            raise ValueError(
+                f"bins: expected {len(self.classes) + 1} edges for {len(self.classes)} classes. "
+                f"Received: {len(self.bins)}; add or remove edges"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _omit_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in serialize(self).items() if value}
 
 
 class GroupParams(Section):

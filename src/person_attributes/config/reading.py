@@ -1,5 +1,6 @@
 """Reads `params.yaml` and other YAML files."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from person_attributes.config.params import Params, check_params
+from person_attributes.config.quotes import describe_unquoted
 from person_attributes.errors import ParamsError
 
 
@@ -26,7 +28,13 @@ def read_params(path: Path) -> Params:
     """
     folder = Path.cwd()
     name = path.relative_to(folder) if path.is_relative_to(folder) else path
-    return check_params(read_yaml(path), str(name))
+    try:
+        return check_params(read_yaml(path), str(name))
+    except ParamsError:
+        unquoted = describe_unquoted(_parse(path, YAML(typ="safe").compose))
+        if not unquoted:
+            raise
+    raise ParamsError("\n".join(f"{name}: {line}" for line in unquoted))
 
 
 def read_yaml(path: Path) -> Any:
@@ -35,8 +43,12 @@ def read_yaml(path: Path) -> Any:
     Raises:
         ParamsError: If it is missing or is not YAML.
     """
+    return _parse(path, YAML(typ="safe").load)
+
+
+def _parse(path: Path, parse: Callable[[str], Any]) -> Any:
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(
             f"{path}: no such file. Run the command in the project's folder, or copy a file from "

@@ -1,11 +1,12 @@
 """Formats pydantic's validation errors on `params.yaml`, one line for each fault."""
 
+from datetime import date
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from person_attributes.errors import suggest
+from person_attributes.errors import one_line, suggest
 
 RENAMED = {
     "backup_minutes": "checkpoint_minutes",
@@ -23,6 +24,26 @@ RENAMED = {
     "suspicious_per_head": "label_issues_per_head",
 }
 """`{key in version 0.1: key in version 0.2}`."""
+
+
+_EXPECTED = {
+    "bool_type": "true or false",
+    "dict_type": "keys and values",
+    "float_type": "a number",
+    "int_from_float": "an integer",
+    "int_type": "an integer",
+    "model_type": "keys and values",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "string_too_short": "text that is not empty",
+    "string_type": "text",
+    "too_long": "at most {max_length} entries",
+    "too_short": "at least {min_length} entries",
+    "tuple_type": "a list",
+}
+"""What is expected, by pydantic's type of fault; other types have a readable message."""
+
+_MAX_LENGTH = 200
+"""Maximum number of characters of a received value."""
 
 
 def follows_from_rename(fault: Any) -> bool:
@@ -58,8 +79,28 @@ def describe_fault(fault: Any, model: type[BaseModel]) -> str:
         return f"{where}.kind: expected one of {expected}. Received: {fault['ctx']['tag']}"
     if fault["type"] == "value_error":
         return f"{where}: {fault['ctx']['error']}" if where else str(fault["ctx"]["error"])
-    expected = fault["msg"].removeprefix("Input should be ")
-    return f"{where}: expected {expected}. Received: {fault['input']!r}. Change the value."
+    if fault["type"] in _EXPECTED:
+        expected = _EXPECTED[fault["type"]].format(**fault.get("ctx", {}))
+    else:
+        expected = fault["msg"].removeprefix("Input should be ")
+    received = one_line(_show(fault["input"]), _MAX_LENGTH)
+    return f"{where}: expected {expected}. Received: {received}. {_advise(fault)}"
+
+
+def _show(value: Any) -> str:
+    """Formats a value as in YAML."""
+    if value is None or isinstance(value, bool):
+        return {None: "no value", True: "true", False: "false"}[value]
+    return repr(list(value) if isinstance(value, tuple) else value)
+
+
+def _advise(fault: Any) -> str:
+    value = fault["input"]
+    if fault["type"] == "string_type" and isinstance(value, int | float | date):
+        return "Put it in quotes."
+    if fault["type"] == "tuple_type" and isinstance(value, str):
+        return "Put it in brackets, as in [a, b]."
+    return "Change the value."
 
 
 def _locate(location: tuple[Any, ...], model: type[BaseModel]) -> tuple[list[str], list[str]]:
@@ -71,6 +112,8 @@ def _locate(location: tuple[Any, ...], model: type[BaseModel]) -> tuple[list[str
     known: list[str] = []
     here: Any = model
     for part in location:
+        if part == "[key]":  # the fault is in the key itself
+            break
         kinds = _kinds(here)
         if kinds:
             here = kinds.get(part)

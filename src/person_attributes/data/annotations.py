@@ -8,6 +8,8 @@ import pandas as pd
 
 from person_attributes.config import DataParams, HeadParams
 from person_attributes.data.archive import Source
+from person_attributes.data.class_names import describe_unknown, name_classes
+from person_attributes.data.image_names import fold_name, is_image_name
 from person_attributes.data.tables import read_table
 from person_attributes.errors import AnnotationsError, suggest
 from person_attributes.image_path import ImagePath
@@ -50,11 +52,7 @@ def read_annotations(
         AnnotationsError: If the file or a column is missing, or if the file is not a table. Correct
             the file or `data` in `params.yaml`.
     """
-    if data.annotations not in source:
-        raise AnnotationsError(
-            f"{data.source}: contains no file {data.annotations!r}. Expected the annotations. "
-            "Correct data.annotations in params.yaml."
-        )
+    file = _find_file(source, data)
     image = (
         ImagePath.parse(data.image_path)
         if data.image_path
@@ -63,13 +61,31 @@ def read_annotations(
     names = {name: name for name in data.keep_columns}
     names |= {head: section.column for head, section in heads.items()}
     needed = [*image.columns, *names.values()]
-    read = read_table(source, data.annotations, needed, data.limits, "params.yaml")
+    read = read_table(source, file, needed, data.limits, "params.yaml")
     cells = {name: read.columns[column] for name, column in names.items()}
     table = pd.DataFrame({"line": read.lines, "image": image.compose(read.columns)} | cells)
     table.index.name = "row"
     malformed = make_faults(table, "malformed row", read.malformed)
+    for head, section in heads.items():
+        table[head] = name_classes(table[head], section)
     faults = pd.concat([malformed, _check_labels(table, heads)], ignore_index=True)
     return Annotations(table, faults)
+
+
+def _find_file(source: Source, data: DataParams) -> str:
+    """Returns the name of the annotations file in the source; its form may differ."""
+    if data.annotations in source:
+        return data.annotations
+    if link := source.describe_link(data.annotations):
+        raise AnnotationsError(f"{data.source}: {data.annotations} is {link}.")
+    names = [name for name in source.names() if not is_image_name(name)]
+    same = [name for name in names if fold_name(name) == fold_name(data.annotations)]
+    if len(same) == 1 and same[0] in source:
+        return same[0]
+    raise AnnotationsError(
+        f"{data.source}: contains no file {data.annotations!r}.{suggest(data.annotations, names)} "
+        "Expected the annotations. Correct data.annotations in params.yaml."
+    )
 
 
 def make_faults(table: pd.DataFrame, kind: str, reasons: Mapping[int, str]) -> pd.DataFrame:
@@ -121,16 +137,11 @@ def _describe_failures(
     for head, section in heads.items():
         wrong = by_column[by_column["column"] == head]
         values = wrong["failure_case"].astype(str)
-        reasons = values.map({value: _describe_class(value, section) for value in values.unique()})
+        reasons = values.map({value: describe_unknown(value, section) for value in values.unique()})
         parts.append(
             make_faults(table, "unknown class", dict(zip(wrong["index"], reasons, strict=True)))
         )
     return pd.concat(parts, ignore_index=True)
-
-
-def _describe_class(value: str, head: HeadParams) -> str:
-    hint = suggest(value, head.classes)
-    return f"unknown {head.column} {value!r}.{hint} Expected one of {', '.join(head.classes)}"
 
 
 def find_copies(

@@ -1,6 +1,7 @@
 """Read-only access to the user's files in a folder or a `.zip` archive."""
 
 import contextlib
+import functools
 import lzma
 import os
 import re
@@ -47,6 +48,9 @@ class Source(Protocol):
     def names(self) -> list[str]:
         """Lists the names of all files."""
 
+    def describe_link(self, name: str) -> str:
+        """Describes a link that cannot be followed, with advice; empty for other names."""
+
     def size(self, name: str) -> int:
         """Returns the number of bytes of a file.
 
@@ -63,7 +67,10 @@ class Source(Protocol):
 
 
 class FolderSource:
-    """The files in a folder and its subfolders; links to files outside are ignored."""
+    """The files in a folder and its subfolders.
+
+    Links to files outside are ignored, except those that DVC makes into its cache.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
@@ -71,7 +78,8 @@ class FolderSource:
     def __contains__(self, name: object) -> bool:
         try:
             path = (self._root / str(name)).resolve()
-            return path.is_relative_to(self._root) and path.is_file()
+            is_inside = path.is_relative_to(self._root) or self._is_from_cache(str(name), path)
+            return is_inside and path.is_file()
         except (OSError, ValueError, RuntimeError):  # too long, a null byte, circular links
             return False
 
@@ -81,6 +89,29 @@ class FolderSource:
             prefix = Path(folder).relative_to(self._root)
             names += [(prefix / file).as_posix() for file in files]
         return names
+
+    def describe_link(self, name: str) -> str:
+        try:
+            path = (self._root / name).resolve()
+            if path.is_relative_to(self._root) or not self._is_name_inside(name):
+                return ""
+            if self._is_from_cache(name, path):
+                return "" if path.is_file() else f"a link to {path}, which is missing. Run dvc pull"
+        except (OSError, ValueError, RuntimeError):
+            return ""
+        return (
+            f"a link that leads out of the source, to {path}. Copy the file into the source, or "
+            "set data.source to a folder that contains both"
+        )
+
+    def _is_from_cache(self, name: str, path: Path) -> bool:
+        """Whether a name in the folder is a link into DVC's cache, as with its type symlink."""
+        cache = _find_dvc_cache(Path.cwd()) if self._is_name_inside(name) else None
+        return cache is not None and path.is_relative_to(cache)
+
+    def _is_name_inside(self, name: str) -> bool:
+        """Whether a path is in the folder before links are followed."""
+        return Path(os.path.normpath(self._root / name)).is_relative_to(self._root)
 
     def size(self, name: str) -> int:
         try:
@@ -93,6 +124,19 @@ class FolderSource:
             return (self._root / name).read_bytes()
         except OSError as error:
             raise SourceError(f"{name}: cannot be read: {error.strerror}") from None
+
+
+@functools.cache
+def _find_dvc_cache(folder: Path) -> Path | None:
+    """Returns the cache of the DVC repository in a folder; None if there is none."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(folder)) as repo:
+            return Path(repo.cache.local_cache_dir).resolve()
+    except DvcException:
+        return None
 
 
 class ZipSource:
@@ -133,6 +177,9 @@ class ZipSource:
 
     def __contains__(self, name: object) -> bool:
         return _normalize(str(name)) in self._members
+
+    def describe_link(self, name: str) -> str:
+        return ""  # an archive with links is refused
 
     def size(self, name: str) -> int:
         return self._members[_normalize(name)].file_size

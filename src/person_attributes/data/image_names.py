@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from person_attributes.data.archive import Source
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+"""Endings of images, in lower case."""
 
 _MAX_LISTED = 3
 """Number of files in a message."""
@@ -27,6 +28,17 @@ class Matches:
 
     found: dict[str, str]
     missing: dict[str, str]
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a name ends like that of an image."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def fold_name(name: str) -> str:
+    """Returns a name without the differences between systems: case, slashes and Unicode form."""
+    path = PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/"))
+    return unicodedata.normalize("NFC", str(path).casefold())
 
 
 def match_names(
@@ -56,7 +68,7 @@ def match_names(
         if len(names) == 1 and claims[names[0]] == 1
     }
     missing = {
-        name: _describe(name, where, names, files.find_nearest(name))
+        name: source.describe_link(name) or _describe(name, where, names, files.find_nearest(name))
         for name, names in candidates.items()
         if name not in found
     }
@@ -80,10 +92,10 @@ class _Files:
         self._by_file_name: dict[str, list[tuple[str, str]]] = {}
         self._images: list[tuple[str, str]] = []
         for name in listed:
-            self._by_path[_fold(name)] = []
-            self._by_file_name |= {_file_name(path): [] for path in _spell(_fold(name))}
+            self._by_path[fold_name(name)] = []
+            self._by_file_name |= {_file_name(path): [] for path in _spell(fold_name(name))}
         for file in source.names():
-            paths = _spell(_fold(file))
+            paths = _spell(fold_name(file))
             if len(paths) > 1:
                 self._images.append((paths[0], file))
             for path in paths:
@@ -93,7 +105,7 @@ class _Files:
 
     def find(self, name: str) -> list[str]:
         """Lists the files that a name may mean: those at its path, or else in other folders."""
-        key = _fold(name)
+        key = fold_name(name)
         files = self._by_path[key] or [
             file for path, file in self._by_file_name[_file_name(key)] if path.endswith(f"/{key}")
         ]
@@ -101,7 +113,7 @@ class _Files:
 
     def find_nearest(self, name: str) -> str:
         """Returns an image of the same name, or else of a similar one; empty if there is none."""
-        key = _fold(name)
+        key = fold_name(name)
         for path in _spell(key):
             for _, file in self._by_file_name[_file_name(path)]:
                 return file
@@ -111,16 +123,9 @@ class _Files:
         return max(common, key=lambda file: common[file], default="")
 
 
-def _fold(name: str) -> str:
-    """Returns a name without the differences between systems: case, slashes and Unicode form."""
-    path = PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/"))
-    return unicodedata.normalize("NFC", str(path).casefold())
-
-
 def _spell(path: str) -> list[str]:
     """Returns the path of a file and, if it is an image, the path without its ending."""
-    stem, dot, ending = path.rpartition(".")
-    return [path, stem] if dot + ending in IMAGE_SUFFIXES else [path]
+    return [path, path.rpartition(".")[0]] if is_image_name(path) else [path]
 
 
 def _file_name(path: str) -> str:

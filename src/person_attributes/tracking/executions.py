@@ -8,6 +8,7 @@ outputs, which are found by digest.
 
 import contextlib
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -49,6 +50,7 @@ _PROJECT_RUN = "pipeline.project_run"
 """Tag of an execution: the run of `mlflow run`, if it is in another experiment or store."""
 
 _PARAMS_PER_BATCH = 100
+_PARAM_NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
 _REUSED = "reused."
 
 
@@ -250,9 +252,12 @@ def log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> 
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields nested parameters under dotted names."""
+    """Yields nested parameters under dotted names.
+
+    A mapping whose keys MLflow may refuse in a name, such as the alias `?`, stays one parameter.
+    """
     for key, value in params.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and all(map(_PARAM_NAME.fullmatch, value)):
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

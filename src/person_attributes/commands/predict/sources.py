@@ -8,7 +8,7 @@ from pathlib import Path
 from person_attributes.config import LimitsParams
 from person_attributes.data.archive import FolderSource, Source, ZipSource
 from person_attributes.data.image_list import find_images, read_image_list
-from person_attributes.data.image_names import IMAGE_SUFFIXES
+from person_attributes.data.image_names import IMAGE_SUFFIXES, is_image_name
 from person_attributes.data.tables import TABLE_SUFFIXES
 from person_attributes.errors import SourceError
 
@@ -73,4 +73,4 @@ def identify_source(images: str) -> list[str]:
 
 
 def _filter(names: Iterable[str]) -> list[str]:
-    return sorted(name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(filter(is_image_name, names))

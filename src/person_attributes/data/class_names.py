@@ -1,0 +1,53 @@
+"""Converts the cells of a label column to class names."""
+
+import unicodedata
+from bisect import bisect_right
+
+import pandas as pd
+
+from person_attributes.config import HeadParams
+from person_attributes.errors import suggest
+
+
+def name_classes(cells: pd.Series, head: HeadParams) -> pd.Series:
+    """Converts the cells of a label column to class names.
+
+    Names are compared in Unicode's composed form (NFC).
+
+    Args:
+        cells: The column, as text.
+        head: The classes, and the other contents of cells that stand for them.
+
+    Returns:
+        Class names; empty for missing labels. Unknown contents are kept.
+    """
+    return cells.map({cell: _name_class(cell, head) for cell in cells.unique()})
+
+
+def _name_class(cell: str, head: HeadParams) -> str:
+    label = unicodedata.normalize("NFC", cell)
+    if label in head.missing:
+        return ""
+    if label in head.aliases:
+        return head.aliases[label]
+    return _find_bin(label, head) if head.bins else label
+
+
+def _find_bin(label: str, head: HeadParams) -> str:
+    """Returns the class of a number; other text and numbers outside of the bins are kept."""
+    try:
+        number = float(label)
+    except ValueError:
+        return label
+    if not head.bins[0] <= number <= head.bins[-1]:
+        return label
+    return head.classes[bisect_right(head.bins[:-1], number) - 1]
+
+
+def describe_unknown(label: str, head: HeadParams) -> str:
+    """Describes a label that is not a class."""
+    if head.bins:
+        expected = f"Expected a number from {head.bins[0]:g} to {head.bins[-1]:g}"
+    else:
+        expected = f"Expected one of {', '.join(head.classes)}"
+    return f"unknown {head.column} {label!r}.{suggest(label, head.classes)} {expected}"

@@ -1,0 +1,76 @@
+"""Cells of label columns become class names: other spellings, codes, numbers, missing labels."""
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from person_attributes.config import HeadParams, Params
+from person_attributes.data.annotations import read_annotations
+from person_attributes.data.archive import open_source
+from person_attributes.data.class_names import describe_unknown, name_classes
+
+
+def _name(cells: Sequence[str], **head: Any) -> list[str]:
+    return name_classes(pd.Series(cells), HeadParams(column="mood", **head)).tolist()
+
+
+def test_marks_are_missing_labels() -> None:
+    named = _name(["happy", "NA", "", "u", "-1"], classes=("happy", "sad"), missing=("NA", "-1"))
+    assert named == ["happy", "", "", "u", ""]
+
+
+def test_aliases_become_classes() -> None:
+    aliases = {"suprise": "surprise", "-1": "none"}
+    named = _name(["suprise", "-1", "1", "none"], classes=("none", "surprise"), aliases=aliases)
+    assert named == ["surprise", "none", "1", "none"]
+
+
+def test_numbers_become_classes_by_bins() -> None:
+    """As in `numpy.histogram`, the last bin includes its upper edge."""
+    ages = {"classes": ("child", "adult", "old"), "bins": (0, 18, 65, 120)}
+    named = _name(["0", "17.9", "18", "65", "120"], **ages)
+    assert named == ["child", "child", "adult", "old", "old"]
+    marked = _name(["-1", "adult", "?"], missing=("-1",), aliases={"?": "old"}, **ages)
+    assert marked == ["", "adult", "old"]
+    assert _name(["-0.1", "121", "nan", "inf", "ten"], **ages) == [
+        "-0.1",
+        "121",
+        "nan",
+        "inf",
+        "ten",
+    ]
+    head = HeadParams(column="age", **ages)
+    assert describe_unknown("121", head) == "unknown age '121'. Expected a number from 0 to 120"
+
+
+@pytest.mark.parametrize(("in_params", "in_file"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_are_compared_in_one_unicode_form(in_params: str, in_file: str) -> None:
+    red, white, unsure = (unicodedata.normalize(in_params, name) for name in ("röd", "weiß", "né"))
+    cells = [unicodedata.normalize(in_file, name) for name in ("röd", "né", "Å", "weiß")]
+    aliases = {unicodedata.normalize(in_params, "Å"): red}
+    named = _name(cells, classes=(red, white), missing=(unsure,), aliases=aliases)
+    assert named == ["röd", "", "röd", "weiß"]
+
+
+def test_a_row_with_a_mark_trains_the_other_heads(params: Params, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(
+        "file,mood,colour\na.jpg,unknown,1\nb.jpg,sad,0\nc.jpg,unknown,?\n"
+    )
+    heads = {
+        "mood": HeadParams(column="mood", classes=("happy", "sad"), missing=("unknown",)),
+        "colour": HeadParams(
+            column="colour",
+            classes=("red", "blue"),
+            missing=("?",),
+            aliases={"0": "red", "1": "blue"},
+        ),
+    }
+    data = params.data.model_copy(update={"annotations": "labels.csv", "image_column": "file"})
+    annotations = read_annotations(open_source(tmp_path, data.limits), data, heads)
+    assert annotations.table["mood"].tolist() == ["", "sad", ""]
+    assert annotations.table["colour"].tolist() == ["blue", "red", ""]
+    assert annotations.faults[["row", "kind"]].to_numpy().tolist() == [[2, "no label"]]
