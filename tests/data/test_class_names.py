@@ -81,7 +81,7 @@ def test_several_labels_in_a_cell_are_described(cell: str) -> None:
     head = HeadParams(column="mood", classes=("happy", "sad", "n/a"))
     assert describe_unknown(cell, head) == (
         f"2 labels in mood: {cell!r}. Expected one of happy, sad, n/a. Keep one, or give each "
-        "label a column and a head of its own"
+        "label its own column and head"
     )
 
 

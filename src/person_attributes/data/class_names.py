@@ -57,7 +57,7 @@ def describe_unknown(label: str, head: HeadParams) -> str:
     if labels:
         return (
             f"{len(labels)} labels in {head.column}: {label!r}. Expected one of "
-            f"{', '.join(head.classes)}. Keep one, or give each label a column and a head of its own"
+            f"{', '.join(head.classes)}. Keep one, or give each label its own column and head"
         )
     if head.bins:
         expected = f"Expected a number from {head.bins[0]:g} to {head.bins[-1]:g}"
