@@ -102,6 +102,13 @@ def test_a_row_is_never_shifted_by_an_extra_value(folder: Path, params: Params) 
     }
 
 
+@pytest.mark.parametrize("delimiter", [",", ", ", ";", "\t", "|"])
+def test_names_of_columns_may_contain_blanks(folder: Path, params: Params, delimiter: str) -> None:
+    rows = [["image name", "label text", "file"], ["a b", "c d", "1.jpg"]]
+    text = "\n".join(delimiter.join(row) for row in rows)
+    assert _read(folder / "a.csv", text, params, ["file"]).columns == {"file": ["1.jpg"]}
+
+
 def test_names_of_columns_match_in_another_unicode_form(folder: Path, params: Params) -> None:
     composed, decomposed = (unicodedata.normalize(form, "städte") for form in ("NFC", "NFD"))
     assert composed != decomposed
@@ -117,8 +124,11 @@ def test_a_missing_column_is_reported_with_the_names_in_the_file(
         _read(folder / "a.csv", "12\n,lable,x\n1,2,3\n", params, ["", "label"])
     assert str(raised.value) == (
         "a.csv:2: no column 'label'. Did you mean 'lable'? Expected columns: '', label. "
-        "Received: '', lable, x. Correct the header or params.yaml."
+        "Received: '', lable, x. The column without a name is ''. Correct the header or "
+        "params.yaml."
     )
+    with pytest.raises(AnnotationsError, match=r"x, label\. The column without a name is ''\."):
+        _read(folder / "a.txt", "2\nx label\n1.jpg 2 3\n", params)
 
 
 def _make_zip(name: str) -> bytes:

@@ -106,12 +106,16 @@ def _collect(rows: _Rows, file: str, columns: Sequence[str], named_in: str) -> T
     first = next(rows, None)
     if first is None:
         raise AnnotationsError(f"{file}: no rows below the header. Add rows.")
-    if "" in columns and "" not in header and len(first[1]) == len(header) + 1:
+    is_first_unnamed = "" not in header and len(first[1]) == len(header) + 1
+    if is_first_unnamed and "" in columns:
         header.insert(0, "")
-    indices = {
-        column: _find_column(column, header, columns, f"{file}:{line}", named_in)
-        for column in columns
-    }
+    try:
+        indices = {column: _find_column(column, header, columns) for column in columns}
+    except AnnotationsError as error:
+        hint = " The column without a name is ''." if is_first_unnamed or "" in header else ""
+        raise AnnotationsError(
+            f"{file}:{line}: {error}{hint} Correct the header or {named_in}."
+        ) from None
     table = Table([], {column: [] for column in columns}, {})
     for line, cells in chain([first], rows):
         if len(cells) != len(header):
@@ -138,23 +142,22 @@ def _clean(cell: str) -> str:
     return cell.strip().replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _find_column(
-    column: str, header: Sequence[str], columns: Sequence[str], where: str, named_in: str
-) -> int:
+def _find_column(column: str, header: Sequence[str], columns: Sequence[str]) -> int:
+    """Returns the index of a column.
+
+    Raises:
+        AnnotationsError: If it does not appear once; without the place and the advice.
+    """
     name = _normalize(column)
     if header.count(name) == 1:
         return header.index(name)
-    found = one_line(", ".join(known or "''" for known in header), _MAX_HEADER_LENGTH)
+    found, expected = (", ".join(name or "''" for name in names) for names in (header, columns))
+    received = f"Received: {one_line(found, _MAX_HEADER_LENGTH)}."
     if name in header:
-        raise AnnotationsError(
-            f"{where}: column {column!r} appears {header.count(name)} times. Expected it once. "
-            f"Received: {found}. Rename or remove the others."
-        )
-    expected = ", ".join(known or "''" for known in columns)
-    raise AnnotationsError(
-        f"{where}: no column {column!r}.{suggest(column, header)} Expected columns: {expected}. "
-        f"Received: {found}. Correct the header or {named_in}."
-    )
+        times = header.count(name)
+        raise AnnotationsError(f"column {column!r} appears {times} times. {received}")
+    hint = suggest(name, header)
+    raise AnnotationsError(f"no column {column!r}.{hint} Expected columns: {expected}. {received}")
 
 
 def _read_text(content: bytes, file: str, columns: Sequence[str]) -> _Rows:
@@ -188,22 +191,25 @@ def _decode(content: bytes, file: str) -> str:
 
 
 def _find_delimiter(text: str, columns: Sequence[str]) -> str:
-    """Returns the delimiter that gives most of the needed columns, or else most columns."""
+    """Returns the delimiter that gives most of the needed columns; if none does, most columns."""
     lines = (match[0] for match in re.finditer(r"[^\r\n]+", text))
     header = next(lines, "")
     if _is_count([header], columns):
         header = next(lines, header)
     needed = {_normalize(column) for column in columns}
+    names = {delimiter: _split_header(header, delimiter) for delimiter in _DELIMITERS}
+    best = max(names, key=lambda delimiter: len(needed.intersection(names[delimiter])))
+    if needed.isdisjoint(names[best]):
+        return max(names, key=lambda delimiter: len(names[delimiter]))
+    return best
 
-    def count(delimiter: str) -> tuple[int, int]:
-        line = _collapse_blanks(header) if delimiter == " " else header
-        try:
-            cells = next(csv.reader([line], delimiter=delimiter), [])
-        except csv.Error:  # reported by `_read_csv`
-            return 0, 0
-        return len(needed & {_normalize(cell) for cell in cells}), len(cells)
 
-    return max(_DELIMITERS, key=count)
+def _split_header(header: str, delimiter: str) -> list[str]:
+    line = _collapse_blanks(header) if delimiter == " " else header
+    try:
+        return [_normalize(name) for name in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:  # reported by `_read_csv`
+        return []
 
 
 def _collapse_blanks(line: str) -> str:
