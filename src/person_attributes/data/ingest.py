@@ -14,7 +14,7 @@ from person_attributes.data.annotations import find_copies, make_faults, read_an
 from person_attributes.data.appearance import THUMBNAIL_SIZE, Appearance, describe_image
 from person_attributes.data.archive import Source
 from person_attributes.data.decoding import map_images
-from person_attributes.data.image_names import Matches, match_names
+from person_attributes.data.image_names import match_names
 from person_attributes.data.packs import create_array
 from person_attributes.errors import AnnotationsError, ImageError
 
@@ -74,18 +74,13 @@ def ingest(
         Good and bad rows. Call `check_quarantine` to refuse data with too many bad rows.
 
     Raises:
-        AnnotationsError: If the annotations file or a column is missing, or if the file is not
-            CSV. Correct the file or `data` in `params.yaml`.
+        AnnotationsError: If the annotations file or a column is missing, or if the file is not a
+            table. Correct the file or `data` in `params.yaml`.
     """
     annotations = read_annotations(source, data, heads)
-    images = annotations.table["image"]
-    matches = _match_images(source, images, data)
-    found = images.map(lambda name: matches.found.get(name, name))
-    table = annotations.table.assign(image=found)
-    is_missing = images.isin(matches.missing.keys())
-    reasons = images[is_missing].map(matches.missing).to_dict()
-    missing = make_faults(table, "missing image", reasons)
-    measured, bad_images = _measure_images(source, table[~is_missing], data, allocate)
+    table, missing, renamed = _match_images(source, annotations.table, data)
+    present = table.drop(index=list(missing["row"]))
+    measured, bad_images = _measure_images(source, present, data, allocate)
     faults = pd.concat([annotations.faults, missing, bad_images], ignore_index=True)
     good = table["image"].drop(index=list(faults["row"].unique()))
     digests = good.map({name: appearance.digest for name, appearance in measured.items()})
@@ -97,15 +92,26 @@ def ingest(
     thumbnails = allocate(len(kept))
     for thumbnail, appearance in zip(thumbnails, kept, strict=True):
         thumbnail[:] = appearance.thumbnail
-    return Ingested(records, quarantine, appearances, thumbnails, matches.found)
+    return Ingested(records, quarantine, appearances, thumbnails, renamed)
 
 
-def _match_images(source: Source, images: pd.Series, data: DataParams) -> Matches:
-    """Finds the images that the source contains under another name, or not at all."""
+def _match_images(
+    source: Source, table: pd.DataFrame, data: DataParams
+) -> tuple[pd.DataFrame, pd.DataFrame, Mapping[str, str]]:
+    """Finds the images that the source contains under another name, or not at all.
+
+    Returns:
+        The table with the names in the source, the faults, and `Ingested.renamed`.
+    """
+    images = table["image"]
     names = [name for name in images.unique() if name]
     present = {name for name in names if name in source}
     absent = [name for name in names if name not in present]
-    return match_names(absent, present, source, data.source)
+    matches = match_names(absent, present, source, data.source)
+    missing = images[images.isin(matches.missing.keys())]
+    reasons = dict(zip(missing.index, missing.map(matches.missing), strict=True))
+    named = table.assign(image=[matches.found.get(name, name) for name in images])
+    return named, make_faults(table, "missing image", reasons), matches.found
 
 
 def _measure_images(
@@ -176,7 +182,10 @@ def check_quarantine(ingested: Ingested, data: DataParams, listed_in: str) -> No
     bad = len(ingested.quarantine)
     rows = bad + len(ingested.records)
     if bad == rows:
-        message = f"{data.annotations}: all {rows} rows are bad. Fix the rows in {listed_in}."
+        message = (
+            f"{data.annotations}: all {rows} rows are bad. Fix the rows in {listed_in}, or correct "
+            "data and heads in params.yaml."
+        )
     elif bad / rows > data.max_quarantined_share:
         message = (
             f"{data.annotations}: {bad} of {rows} rows are bad, a share of {bad / rows:.4f}. "
