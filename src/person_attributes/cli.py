@@ -214,6 +214,8 @@ def _advise(error: OSError, workspace: Workspace) -> str:
     """Returns advice on an error of the operating system; empty if there is none."""
     if error.errno == errno.ENOSPC:
         return "Free disk space and run the command again; earlier outputs are kept."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "Change its permissions, or name another path."
     if error.errno == errno.ENOENT and isinstance(error.filename, str):
         if workspace.is_written_by_stages(Path(error.filename)):
             return "Run dvc repro, which writes missing outputs."

@@ -41,6 +41,21 @@ def test_dvc_without_git_is_accepted(tmp_path: Path, params: Params) -> None:
     check(Workspace(tmp_path), params)
 
 
+@pytest.mark.parametrize(
+    ("program", "reason"), [("", "no such command"), ("echo No module >&2; exit 1", "No module")]
+)
+def test_a_shell_without_the_environment_is_refused(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch, program: str, reason: str
+) -> None:
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    if program:
+        (tmp_path / "python").write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / "python").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ProjectError, match=f"Received: {reason}. Run source .venv/bin/activate"):
+        check(Workspace(tmp_path), params)
+
+
 @pytest.mark.parametrize("source", ["data", "data/", ".", "..", "", "data/packs", "models", "/"])
 def test_a_source_that_contains_outputs_is_refused(
     project: Project, params: Params, source: str

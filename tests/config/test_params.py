@@ -256,6 +256,14 @@ def test_a_missing_or_malformed_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: [42\nsample: 1\n")
     with pytest.raises(ParamsError, match=r"params\.yaml:\d+: not valid YAML"):
         read_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("heads:\n  mood: {classes: [=, b]}\n")
+    with pytest.raises(ParamsError, match=r"params\.yaml:2: not valid YAML: .* in quotes\.$"):
+        read_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_bytes(b"seed: 42\nname: caf\xe9\n")
+    with pytest.raises(
+        ParamsError, match=r"params\.yaml:2: not UTF-8 text\. Save the file as UTF-8"
+    ):
+        read_params(tmp_path / "params.yaml")
 
 
 def test_params_are_immutable(params_file: Path) -> None:

@@ -102,6 +102,10 @@ def test_a_fill_is_noise_one_grey_level_or_a_colour(params: Params) -> None:
         ({"Sometimes": {"p": 0.3, "then_list": [{"Resize": {"size": 16}}]}}, r"Sometimes: .*shape"),
         ({"CropToFixedSize": {"width": 32, "height": 32}}, r"changes images to \(32, 32, 3\)"),
         ({"Add": {"value": "much"}}, r"Add: .*Correct its arguments"),
+        (
+            {"ChangeColorTemperature": {}},
+            r"Temperature: .*It does not run with NumPy 2.*: remove it",
+        ),
         ({"RandomErasing": {"p": 0.5}}, r"RandomErasing: .*missing .*'area'"),
         (
             {"RandomErasing": {"p": 0.5, "area": [0.3, 0.2], "aspect": [1, 2], "fill": "noise"}},

@@ -4,6 +4,7 @@ import pytest
 
 from person_attributes.errors import TrackingError
 from person_attributes.tracking.connection import connect, translate_mlflow_errors
+from person_attributes.tracking.runs import open_run
 from person_attributes.workspace import Workspace
 
 
@@ -22,11 +23,48 @@ def test_an_unreachable_server_gives_the_advice_to_start_it(
 
 def test_another_error_does_not_give_the_advice_to_start_a_server(workspace: Workspace) -> None:
     client = connect(workspace)
-    refused = pytest.raises(TrackingError, match=r"shop/colours.*Fix the cause")
+    refused = pytest.raises(TrackingError, match=r"shop/colours.*'/' or ':'\.$")
     with refused as error, translate_mlflow_errors():
         client.create_registered_model("shop/colours")
-    assert "Start the server" not in str(error.value)
     assert str(error.value).startswith(f"MLflow at {workspace.tracking_database}: ")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        (
+            "MLFLOW_EXPERIMENT_ID",
+            "999",
+            r"id=999 exists\. Correct or unset MLFLOW_EXPERIMENT_ID, and",
+        ),
+        ("MLFLOW_TRACKING_URI", "foo://x", r"unsupported URI .*Correct MLFLOW_TRACKING_URI, and"),
+        ("MLFLOW_TRACKING_URI", "./mlruns", r"^MLflow at \./mlruns: .*Correct MLFLOW_TRACKING_URI"),
+        (
+            "MLFLOW_TRACKING_URI",
+            "mysql://u@h/x",
+            r"'MySQLdb'\. Install the driver of this database",
+        ),
+        (
+            "MLFLOW_TRACKING_URI",
+            "http://u:secret@127.0.0.1:9",
+            r"http://\*\*\*@127.*Start the server",
+        ),
+    ],
+)
+def test_the_advice_fits_the_variable(
+    workspace: Workspace,
+    impatient: None,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    message: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    refused = pytest.raises(TrackingError, match=message)
+    with refused as error, open_run("split", workspace, {}, {}, inputs={}, writes=[]):
+        pass
+    assert "\n" not in str(error.value)
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize(

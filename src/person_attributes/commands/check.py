@@ -6,7 +6,7 @@ from pathlib import Path
 
 from person_attributes.config import INITIAL, Params
 from person_attributes.data.archive import open_source
-from person_attributes.errors import ParamsError, ProjectError
+from person_attributes.errors import ParamsError, ProjectError, one_line
 from person_attributes.workspace import Workspace
 
 
@@ -19,6 +19,7 @@ def check(workspace: Workspace, params: Params) -> None:
 
     if _uses_git(workspace.root):
         _require_git(workspace.root)
+    _require_python(workspace.root)
     _refuse_own_files(workspace, params)
     check_policies(params.augmentation, params.data.image_sizes)
     _describe_warmups(params)
@@ -42,6 +43,26 @@ def _require_git(root: Path) -> None:
         raise ProjectError(
             f"{root}: expected a git repository, which DVC needs. Received: a folder that is not "
             "in one. Run git init."
+        )
+
+
+def _require_python(root: Path) -> None:
+    """Refuses a shell in which `python`, which DVC runs, is not the Python of an environment."""
+    try:
+        done = subprocess.run(
+            ["python", "-m", "person_attributes", "--version"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        reason = one_line(done.stderr, 200) if done.returncode else ""
+    except FileNotFoundError:
+        reason = "no such command"
+    if reason:
+        raise ProjectError(
+            "python: expected the Python of the project's environment, which DVC runs. "
+            f"Received: {reason}. Run source .venv/bin/activate, or make repro."
         )
 
 

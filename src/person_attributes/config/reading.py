@@ -9,7 +9,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from person_attributes.config.params import Params, check_params
 from person_attributes.config.quotes import describe_unquoted
-from person_attributes.errors import ParamsError
+from person_attributes.errors import ParamsError, one_line
 
 
 def read_params(path: Path) -> Params:
@@ -57,7 +57,11 @@ def _parse(path: Path, parse: Callable[[str], Any]) -> Any:
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ParamsError(
-            f"{path}:{line}: not valid YAML: {error.problem}. Correct the line."
+            f"{path}:{line}: not valid YAML: {one_line(error.problem, 200)}. Correct the line; put "
+            "text with special characters in quotes."
         ) from None
-    except (YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ParamsError(f"{path}: cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ParamsError(f"{path}:{line}: not UTF-8 text. Save the file as UTF-8.") from None
+    except YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {one_line(error, 200)}.") from None

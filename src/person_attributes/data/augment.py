@@ -72,8 +72,10 @@ def check_policies(
     for name, policy in policies.items():
         for number, entry in enumerate(policy.augmenters):
             where = f"params.yaml: augmentation.{name}.augmenters.{number}: {next(iter(entry))}"
+            advice = "Correct its arguments."
             try:
                 augmenter = Augmenter(policy.model_copy(update={"augmenters": (entry,)}))
+                advice = f"It does not run with NumPy {np.__version__}: remove it."
                 for images in noise:
                     for seed in range(_TRIES):
                         _check_shape(images, augmenter(images, seed))
@@ -81,7 +83,7 @@ def check_policies(
                 raise ParamsError(f"{where}: {error}") from None
             except Exception as error:  # imgaug raises AssertionError and any error of NumPy
                 reason = str(error).partition("\n")[0] or type(error).__name__
-                raise ParamsError(f"{where}: {reason[:200]}. Correct its arguments.") from None
+                raise ParamsError(f"{where}: {reason[:200]}. {advice}") from None
 
 
 def _check_shape(images: Images, augmented: Images) -> None:

@@ -194,4 +194,10 @@ def check_quarantine(ingested: Ingested, data: DataParams, listed_in: str) -> No
         )
     else:
         return
-    raise AnnotationsError("\n  ".join([message, *describe_quarantine(ingested.quarantine)]))
+    lines = [message, *describe_quarantine(ingested.quarantine)]
+    if (ingested.quarantine["kind"] == "unknown class").any():
+        lines.append(
+            "In the head's section of params.yaml, list other spellings in aliases, and labels "
+            "that mean that nothing is known in missing."
+        )
+    raise AnnotationsError("\n  ".join(lines))

@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from person_attributes.config import read_yaml
 from person_attributes.errors import ComparisonError
 from person_attributes.evaluation.predictions import Predictions
-from person_attributes.tracking.connection import NOT_THERE, connect
+from person_attributes.tracking.connection import NOT_THERE, connect, is_unreachable
 from person_attributes.tracking.executions import STAGE, find_stage, flatten
 from person_attributes.workspace import Workspace
 
@@ -109,7 +109,9 @@ def _download(client: MlflowClient, name: str, run: Run) -> Evaluated:
                 Path(client.download_artifacts(run.info.run_id, artifact, folder))
                 for artifact in ("predictions.npz", "params.yaml")
             ]
-        except (MlflowException, OSError):
+        except (MlflowException, OSError) as error:
+            if isinstance(error, MlflowException) and is_unreachable(error):
+                raise
             raise ComparisonError(
                 f"{name}: its run has no predictions.npz or params.yaml. It did not finish, or an "
                 "older version of this project logged it: evaluate it again."

@@ -26,6 +26,7 @@ from person_attributes.framing import BlackBars
 from person_attributes.labels import LabelMap
 from person_attributes.serving import served_model
 from person_attributes.serving.requests import DEFAULTS, INPUT_COLUMN, Limits
+from person_attributes.tracking.connection import is_unreachable, translate_mlflow_errors
 
 _SERVING_PACKAGES = ("mlflow-skinny", "numpy", "onnxruntime", "pandas", "pillow")
 """The packages that serving needs; only tracking needs the full MLflow."""
@@ -48,13 +49,16 @@ def load_model(uri: str) -> Any:
     Raises:
         RegistryError: If there is no such model. `person-attributes models` lists them.
     """
-    try:
-        return mlflow.pyfunc.load_model(uri)
-    except MlflowException as error:
-        raise RegistryError(
-            f"{uri}: cannot be loaded: {one_line(error.message, 200)} "
-            "Run person-attributes models to list the registered versions."
-        ) from None
+    with translate_mlflow_errors():
+        try:
+            return mlflow.pyfunc.load_model(uri)
+        except MlflowException as error:
+            if is_unreachable(error):
+                raise
+            raise RegistryError(
+                f"{uri}: cannot be loaded: {one_line(error.message, 200)} "
+                "Run person-attributes models to list the registered versions."
+            ) from None
 
 
 def check_served(

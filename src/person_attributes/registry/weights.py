@@ -6,6 +6,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from person_attributes.errors import RegistryError, one_line
+from person_attributes.tracking.connection import is_unreachable, translate_mlflow_errors
 
 
 def fetch_weights(source: str, folder: Path) -> Path:
@@ -21,12 +22,15 @@ def fetch_weights(source: str, folder: Path) -> Path:
     Raises:
         RegistryError: If there is no such model, or it has no such file. Name another one.
     """
-    try:
-        downloaded = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
-    except MlflowException as error:
-        raise RegistryError(
-            f"{source}: {one_line(error.message, 200)} Name a model in the registry, or a file."
-        ) from None
+    with translate_mlflow_errors():
+        try:
+            downloaded = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
+        except MlflowException as error:
+            if is_unreachable(error):
+                raise
+            raise RegistryError(
+                f"{source}: {one_line(error.message, 200)} Name a model in the registry, or a file."
+            ) from None
     files = [downloaded] if downloaded.is_file() else sorted(downloaded.rglob("*"))
     weights = [path for path in files if path.name.endswith((".weights.h5", ".keras"))]
     if not weights:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 
 import mlflow
@@ -24,6 +25,7 @@ from person_attributes.tracking.database import (
 from person_attributes.tracking.processes import end_abandoned_runs
 from person_attributes.tracking.projects import (
     ADDRESS,
+    EXPERIMENT_ID,
     EXPERIMENT_NAME,
     find_named_experiment,
     leave_default_store,
@@ -47,7 +49,6 @@ _SQLITE_ADVICE = {
 
 _SERVER_ADVICE = "Start the server, or correct MLFLOW_TRACKING_URI"
 _ACCOUNT_ADVICE = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a valid account"
-_DEFAULT_ADVICE = "Fix the cause"
 
 _ADVICE = {
     "TEMPORARILY_UNAVAILABLE": _SERVER_ADVICE,
@@ -58,6 +59,9 @@ _ADVICE = {
     "PERMISSION_DENIED": _ACCOUNT_ADVICE,
 }
 """Advice by MLflow's error code."""
+
+_ACCOUNT = re.compile(r"(?<=://)[^/@\s]*(?=@)")
+"""The user and password in a URL."""
 
 
 def connect(workspace: Workspace) -> MlflowClient:
@@ -75,7 +79,9 @@ def connect(workspace: Workspace) -> MlflowClient:
         TrackingError: If the store cannot be reached or created. The message contains advice.
     """
     # Opening a store can raise errors of its database.
-    with translate_mlflow_errors(SQLAlchemyError, CommandError):
+    errors = (SQLAlchemyError, CommandError, ModuleNotFoundError)
+    otherwise = f"Correct {ADDRESS}" if ADDRESS in os.environ else ""
+    with translate_mlflow_errors(*errors, otherwise=otherwise):
         database = workspace.tracking_database.resolve()
         leave_default_store(database)
         own = sqlite_address(database)
@@ -128,14 +134,15 @@ def _find_experiment(client: MlflowClient) -> str | None:
 
 
 @contextlib.contextmanager
-def translate_mlflow_errors(*more: type[Exception]) -> Iterator[None]:
-    """Translates errors of MLflow in the block into one line with advice.
+def translate_mlflow_errors(*more: type[Exception], otherwise: str = "") -> Iterator[None]:
+    """Translates errors of MLflow in the block into one line, with advice where the cause is known.
 
     Args:
         more: Exceptions of other libraries to translate.
+        otherwise: Advice if the cause is unknown.
 
     Raises:
-        TrackingError: If the block raises one of them. The message contains advice.
+        TrackingError: If the block raises one of them.
     """
     translated: tuple[type[Exception], ...] = (MlflowException, *more)
     try:
@@ -145,16 +152,28 @@ def translate_mlflow_errors(*more: type[Exception]) -> Iterator[None]:
         if store.startswith("sqlite"):
             store = str(make_url(store).database)
         reason = one_line(str(error).partition("[SQL:")[0], 300).rstrip(".")
-        raise TrackingError(
-            f"MLflow at {store}: {reason}. {_advise(error)}, and run the command again."
-        ) from None
+        advice = advise(error) or otherwise
+        then = f" {advice}, and run the command again." if advice else ""
+        line = f"MLflow at {store}: {reason}.{then}"
+        raise TrackingError(_ACCOUNT.sub("***", line)) from None
 
 
-def _advise(error: Exception) -> str:
-    """Returns what to do about an error of the store."""
+def is_unreachable(error: Exception) -> bool:
+    """Returns whether an error of MLflow means that its server does not respond."""
+    return isinstance(error, OperationalError | RequestException) or isinstance(
+        error.__context__, RequestException
+    )
+
+
+def advise(error: Exception) -> str:
+    """Returns what to do about an error of the store; empty if its cause is unknown."""
     if "(sqlite3." in str(error):
         matching = [advice for text, advice in _SQLITE_ADVICE.items() if text in str(error)]
-        return matching[0] if matching else _DEFAULT_ADVICE
-    if isinstance(error, OperationalError) or isinstance(error.__context__, RequestException):
+        return next(iter(matching), "")
+    if is_unreachable(error):
         return _SERVER_ADVICE
-    return _ADVICE.get(getattr(error, "error_code", ""), _DEFAULT_ADVICE)
+    if isinstance(error, ModuleNotFoundError):
+        return "Install the driver of this database, or correct MLFLOW_TRACKING_URI"
+    if f"id={os.environ.get(EXPERIMENT_ID)} " in str(error):
+        return f"Correct or unset {EXPERIMENT_ID}"
+    return _ADVICE.get(getattr(error, "error_code", ""), "")

@@ -22,6 +22,7 @@ from mlflow.tracking import MlflowClient
 
 from person_attributes.errors import TrackingError, one_line
 from person_attributes.files import writing
+from person_attributes.tracking.connection import advise
 
 Addressee = Literal["stage", "execution"]
 
@@ -111,7 +112,7 @@ class Outbox:
         self._queue: queue.Queue[Point] = queue.Queue()
         self._waiting = threading.Event()
         self._is_refused = False
-        self._last_error = ""
+        self._last_error: Exception | None = None
         threading.Thread(target=self._work, daemon=True).start()
 
     def send(self, point: Point) -> None:
@@ -140,11 +141,12 @@ class Outbox:
                 is_reported = True
             time.sleep(0.05)
         if self._queue.unfinished_tasks:
-            advice = "Start the server, or correct MLFLOW_TRACKING_URI"
+            reason = one_line(self._last_error, 200).rstrip(".")
+            advice = advise(self._last_error) if self._last_error else ""
             raise TrackingError(
-                f"MLflow did not accept {self._queue.unfinished_tasks} points: {self._last_error}. "
-                f"{'Fix the cause' if self._is_refused else advice}, and run dvc repro. It sends "
-                "the points and keeps the trained weights."
+                f"MLflow did not accept {self._queue.unfinished_tasks} points: {reason}. "
+                f"{f'{advice}, and run' if advice else 'Run'} dvc repro. It sends the points and "
+                "keeps the trained weights."
             )
 
     def _work(self) -> None:
@@ -167,7 +169,7 @@ class Outbox:
         try:
             self._client.log_batch(self._run_ids[point.addressee], metrics=metrics)
         except (MlflowException, OSError) as error:
-            self._last_error = one_line(error, 200).rstrip(".")
+            self._last_error = error
             self._is_refused = getattr(error, "error_code", None) in _PERMANENT_ERRORS
             return False
         return True
