@@ -9,7 +9,7 @@ import pandas as pd
 from person_attributes.config import HeadParams
 from person_attributes.errors import suggest
 
-_SEPARATORS = "|,;/+& "
+_SEPARATORS = "|,;/+&"
 """Characters between several labels in a cell."""
 
 _SURROUNDINGS = " '\"[](){}"
