@@ -8,7 +8,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -73,18 +73,29 @@ def read_table(
     Raises:
         AnnotationsError: If the file is too large or no table, or if a column is missing.
     """
+    columns = list(dict.fromkeys(columns))
+    rows = _read_rows(source, file, columns, limits)
+    return _collect(rows, file, columns, named_in)
+
+
+def read_header(source: Source, file: str, limits: LimitsParams) -> list[str]:
+    """Reads the names of all columns of a table, as `read_table` accepts them.
+
+    Raises:
+        AnnotationsError: If the file is too large or no table.
+    """
+    _, header, (_, cells) = _read_first_rows(_read_rows(source, file, [""], limits), file, [""])
+    return ["", *header] if _is_first_unnamed(header, cells) else header
+
+
+def _read_rows(source: Source, file: str, columns: Sequence[str], limits: LimitsParams) -> _Rows:
     megabytes = source.size(file) / 1e6
     if megabytes > limits.annotations_megabytes:
         raise AnnotationsError(
             f"{file}: {megabytes:.0f} MB. Expected at most {limits.annotations_megabytes:g}. "
             "Raise data.limits.annotations_megabytes in params.yaml if the file is correct."
         )
-    columns = list(dict.fromkeys(columns))
-    rows = _read_rows(source.read(file), file, columns)
-    return _collect(rows, file, columns, named_in)
-
-
-def _read_rows(content: bytes, file: str, columns: Sequence[str]) -> _Rows:
+    content = source.read(file)
     match PurePosixPath(file).suffix.lower():
         case ".parquet":
             needed = {_normalize(column) for column in columns}
@@ -95,8 +106,10 @@ def _read_rows(content: bytes, file: str, columns: Sequence[str]) -> _Rows:
             return _read_text(content, file, columns)
 
 
-def _collect(rows: _Rows, file: str, columns: Sequence[str], named_in: str) -> Table:
-    """Collects the cells of some columns, and finds malformed rows."""
+def _read_first_rows(
+    rows: _Rows, file: str, columns: Sequence[str]
+) -> tuple[int, list[str], tuple[int, Sequence[str]]]:
+    """Returns the line of the header, the names in it, and the first row below it."""
     first = next(rows, None)
     if first and _is_count(first[1], columns):
         first = next(rows, None)
@@ -106,7 +119,18 @@ def _collect(rows: _Rows, file: str, columns: Sequence[str], named_in: str) -> T
     first = next(rows, None)
     if first is None:
         raise AnnotationsError(f"{file}: no rows below the header. Add rows.")
-    is_first_unnamed = "" not in header and len(first[1]) == len(header) + 1
+    return line, header, first
+
+
+def _is_first_unnamed(header: Sequence[str], cells: Sequence[str]) -> bool:
+    """Whether the header has no name for the first column, and one value less than a row."""
+    return "" not in header and len(cells) == len(header) + 1
+
+
+def _collect(rows: _Rows, file: str, columns: Sequence[str], named_in: str) -> Table:
+    """Collects the cells of some columns, and finds malformed rows."""
+    line, header, first = _read_first_rows(rows, file, columns)
+    is_first_unnamed = _is_first_unnamed(header, first[1])
     if is_first_unnamed and "" in columns:
         header.insert(0, "")
     try:
@@ -191,21 +215,30 @@ def _decode(content: bytes, file: str) -> str:
 
 
 def _find_delimiter(text: str, columns: Sequence[str]) -> str:
-    """Returns the delimiter that gives most of the needed columns; if none does, most columns."""
-    lines = (match[0] for match in re.finditer(r"[^\r\n]+", text))
-    header = next(lines, "")
-    if _is_count([header], columns):
-        header = next(lines, header)
+    """Returns the delimiter that gives most of the needed columns.
+
+    If none does, it returns one that gives the header and the next line as many values, and of
+    these the one that gives most.
+    """
+    lines = [match[0] for match in islice(re.finditer(r"[^\r\n]+", text), 3)]
+    start = 1 if lines and _is_count(lines[:1], columns) else 0
+    header, row = [*lines[start:], "", ""][:2]
     needed = {_normalize(column) for column in columns}
-    names = {delimiter: _split_header(header, delimiter) for delimiter in _DELIMITERS}
+    names = {delimiter: _split_line(header, delimiter) for delimiter in _DELIMITERS}
     best = max(names, key=lambda delimiter: len(needed.intersection(names[delimiter])))
     if needed.isdisjoint(names[best]):
-        return max(names, key=lambda delimiter: len(names[delimiter]))
+        cells = {delimiter: _split_line(row, delimiter) for delimiter in _DELIMITERS}
+        return max(names, key=lambda delimiter: _rate_split(names[delimiter], cells[delimiter]))
     return best
 
 
-def _split_header(header: str, delimiter: str) -> list[str]:
-    line = _collapse_blanks(header) if delimiter == " " else header
+def _rate_split(header: list[str], row: list[str]) -> tuple[bool, int]:
+    is_regular = len(header) > 1 and (len(header) == len(row) or _is_first_unnamed(header, row))
+    return is_regular, len(header)
+
+
+def _split_line(line: str, delimiter: str) -> list[str]:
+    line = _collapse_blanks(line) if delimiter == " " else line
     try:
         return [_normalize(name) for name in next(csv.reader([line], delimiter=delimiter), [])]
     except csv.Error:  # reported by `_read_csv`
