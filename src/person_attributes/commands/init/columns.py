@@ -10,7 +10,8 @@ from typing import Any
 from person_attributes.config import is_reserved_head
 
 _MISSING = frozenset(
-    {"?", "-", "--", "n/a", "na", "nan", "not available", "null", "undefined", "unk", "unknown"}
+    {"?", "-", "--", "n/a", "na", "nan", "not available", "null", "u", "undefined", "unk"}
+    | {"unknown"}
 )
 """Cells that usually mean a missing label, in lower case. `None` is a class in many tables."""
 
@@ -76,16 +77,20 @@ def name_heads(columns: Sequence[Column]) -> dict[str, dict[str, Any]]:
 
 
 def _is_missing(cell: str, counts: Mapping[str, int]) -> bool:
-    """Whether a cell means a missing label; -1 does among other numbers that are not negative."""
+    """Whether a cell means a missing label, among the other cells of its column.
+
+    -1 does, unless it is the opposite of 1. A single letter does not in an alphabet.
+    """
     if cell == "-1":
-        others = [other for other in counts if other != cell and other.casefold() not in _MISSING]
-        return len(others) > 1 and all(other.isdecimal() for other in others)
-    return cell.casefold() in _MISSING
+        return not counts.keys() <= {"-1", "0", "1"}
+    return cell.casefold() in _MISSING and not (cell.casefold() == "u" and "v" in counts)
 
 
 def _find_obstacle(name: str, labels: Mapping[str, int]) -> str:
     """Says why the labels of a column are no classes; empty if they may be classes."""
     rows, count = sum(labels.values()), len(labels)
+    if not name:
+        return "the column has no name"
     if count < 2:
         return "the same value in all rows" if labels else "empty"
     if name.casefold() in _PARTS:
@@ -127,7 +132,8 @@ def _natural_order(label: str) -> tuple[bool, float, list[tuple[int, str]]]:
 def _to_identifier(column: str) -> str:
     """Returns a name for a head: lower-case letters, digits and underscores."""
     ascii_name = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
-    name = re.sub(r"[^a-z0-9]+", "_", ascii_name.lower()).strip("_")
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", ascii_name)
+    name = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
     if not name:
         return "head"
     if not name[0].isalpha() or is_reserved_head(name):

@@ -70,12 +70,13 @@ def _print(proposal: Proposal) -> None:
     location = proposal.location
     image = location.pattern or f"column {location.column!r}"
     print(
-        f"{proposal.table}: {proposal.rows:,} rows. Image of a row: {image}, found for "
-        f"{len(location.found)} of {location.tried} tried, {proposal.width} x {proposal.height} px"
+        f"{proposal.table}: {proposal.rows:,} rows. Path of an image: {image}, found for "
+        f"{len(location.found)} of {location.tried} rows. Width x height: {proposal.width} x "
+        f"{proposal.height} px"
     )
     names = {head["column"]: name for name, head in proposal.heads.items()}
     rows = [
-        (column.name, names.get(column.name, "-"), column.description)
+        (column.name or "''", names.get(column.name, "-"), column.description)
         for column in proposal.columns
     ]
     widths = [max(len(row[index]) for row in rows) for index in (0, 1)]

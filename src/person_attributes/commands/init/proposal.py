@@ -114,7 +114,12 @@ def propose(data: str, annotations: str, limits: LimitsParams) -> Proposal:
             f"to {path}, or parts of the paths. Received: {_list(columns)}. Name the folder "
             "that contains the table and the images."
         )
-    described = [describe_column(name, cells) for name, cells in columns.items() if name]
+    described = [
+        Column(name, {}, "names the image")
+        if name == location.column
+        else describe_column(name, cells)
+        for name, cells in columns.items()
+    ]
     if not any(column.head for column in described):
         raise AnnotationsError(
             f"{table}: no column can be a head. Expected one with few different values, the names "
