@@ -56,7 +56,7 @@ def fit_image_size(image_size: int | str, height: int, width: int, smallest_side
 
     Args:
         image_size: A size in `params.yaml`, such as `128` or `128x64`.
-        height: Typical height of the images, in pixels. The size is not larger than the images.
+        height: Typical height of the images, in pixels. Small images are not enlarged.
         width: Their typical width, in pixels.
         smallest_side: Smallest side that the backbone accepts, in pixels.
 

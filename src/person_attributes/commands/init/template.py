@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 _COMMENTS = {
+    ("data", "keep_columns"): "extra columns to copy into the records, e.g. for a grouped split",
     ("data", "max_quarantined_share"): "largest accepted share of rows with a fault",
     ("split", "method"): "by classes of heads; or random, grouped (by a column)",
 }
@@ -38,11 +39,10 @@ def fill_template(template: str, header: str, changes: Mapping[tuple[str, ...], 
             section = section[name]
         if isinstance(value, Mapping):
             _replace_entries(section[key], value)
-        elif isinstance(value, list):
-            section[key][:] = value
         else:
             section[key] = value
         if keys in _COMMENTS:
+            section.ca.items.pop(key, None)
             section.yaml_add_eol_comment(_COMMENTS[keys], key, column=_COMMENT_COLUMN)
     stream = io.StringIO()
     yaml.dump(content, stream)
