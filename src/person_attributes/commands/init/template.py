@@ -15,8 +15,10 @@ _COMMENTS = {
 """Comments that depend on the value."""
 
 _COMMENT_COLUMN = 28
-_LINE_LENGTH = 80
-"""Layout of the files in `recipes/`, and of DVC's output."""
+"""Layout of the files in `recipes/`."""
+
+_MAX_LINE = 72
+"""Characters of a head on one line, without the quotation marks of its labels. DVC wraps at 80."""
 
 
 def fill_template(template: str, header: str, changes: Mapping[tuple[str, ...], Any]) -> str:
@@ -55,6 +57,6 @@ def _replace_entries(section: CommentedMap, entries: Mapping[str, Mapping[str, A
     for name, entry in entries.items():
         lists = {key: CommentedSeq(value) for key, value in entry.items() if key != "column"}
         section[name] = CommentedMap({"column": entry["column"]} | lists)
-        if len(f"  {name}: {entry}") <= _LINE_LENGTH:
+        if len(f"  {name}: {entry}".replace("'", "")) <= _MAX_LINE:
             for node in (section[name], *lists.values()):
                 node.fa.set_flow_style()
