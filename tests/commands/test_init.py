@@ -163,8 +163,12 @@ def test_columns_with_few_values_become_heads(cells: list[str], expected: dict[s
             [str(row) for row in range(99)] * 9,
             "99 numbers; `bins` of a head make classes of them",
         ),
-        ("a", [f"a{row}" for row in range(99)], "99 values"),
-        ("a", [f"a{row}" for row in range(99)] * 2, "99 values, some in several rows: groups?"),
+        ("a", [f"a{row}" for row in range(99)], "99 values in 99 rows"),
+        (
+            "a",
+            [f"a{row}" for row in range(99)] * 2,
+            "99 values in 198 rows; split.method grouped keeps equal ones together",
+        ),
     ],
 )
 def test_other_columns_are_described(name: str, cells: list[str], reason: str) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from person_attributes.config import Params
 from person_attributes.data.archive import FolderSource
-from person_attributes.data.tables import Table, read_table
+from person_attributes.data.tables import Table, read_header, read_table
 from person_attributes.errors import AnnotationsError
 
 FRAME = pd.DataFrame(
@@ -217,3 +217,29 @@ def test_a_truncated_file_is_refused(folder: Path, params: Params, suffix: str) 
 def test_text_may_begin_like_another_format(folder: Path, params: Params) -> None:
     for name in ("MATLAB", "PAR1", "BZh", "Rar!"):
         assert _read(folder / "a.csv", f"{name},x\n1,2\n", params, [name]).columns == {name: ["1"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "header"),
+    [
+        ("name of file,label\n1.jpg,a b c\n", ["name of file", "label"]),
+        ("a;b\n1,5,2;3,5,7\n", ["a", "b"]),
+        ('a,b c,d\n1,"x\ny",2\n', ["a", "b c", "d"]),
+        (",a\n1.jpg,x\n", ["", "a"]),
+        ("2\na b \n1.jpg  x  y\n2.jpg -1  1\n", ["", "a", "b"]),
+        ("a,a\n1,2\n", ["a", "a"]),
+        ("a\n1\n", ["a"]),
+    ],
+)
+def test_the_header_is_read_without_knowing_the_columns(
+    folder: Path, params: Params, content: str, header: list[str]
+) -> None:
+    (folder / "a.csv").write_text(content)
+    assert read_header(FolderSource(folder), "a.csv", params.data.limits) == header
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n"])
+def test_a_header_without_rows_is_refused(folder: Path, params: Params, content: str) -> None:
+    (folder / "a.csv").write_text(content)
+    with pytest.raises(AnnotationsError, match="Add rows"):
+        read_header(FolderSource(folder), "a.csv", params.data.limits)

@@ -217,8 +217,8 @@ def _decode(content: bytes, file: str) -> str:
 def _find_delimiter(text: str, columns: Sequence[str]) -> str:
     """Returns the delimiter that gives most of the needed columns.
 
-    If none does, it returns one that gives the header and the next line as many values, and of
-    these the one that gives most.
+    If none does, it returns one that gives the header and the next line as many values; a blank
+    only if no other does. Of these, it returns the one that gives most.
     """
     lines = [match[0] for match in islice(re.finditer(r"[^\r\n]+", text), 3)]
     start = 1 if lines and _is_count(lines[:1], columns) else 0
@@ -227,14 +227,14 @@ def _find_delimiter(text: str, columns: Sequence[str]) -> str:
     names = {delimiter: _split_line(header, delimiter) for delimiter in _DELIMITERS}
     best = max(names, key=lambda delimiter: len(needed.intersection(names[delimiter])))
     if needed.isdisjoint(names[best]):
-        cells = {delimiter: _split_line(row, delimiter) for delimiter in _DELIMITERS}
-        return max(names, key=lambda delimiter: _rate_split(names[delimiter], cells[delimiter]))
+        return max(_DELIMITERS, key=lambda delimiter: _rate_delimiter(delimiter, header, row))
     return best
 
 
-def _rate_split(header: list[str], row: list[str]) -> tuple[bool, int]:
-    is_regular = len(header) > 1 and (len(header) == len(row) or _is_first_unnamed(header, row))
-    return is_regular, len(header)
+def _rate_delimiter(delimiter: str, header: str, row: str) -> tuple[bool, bool, int]:
+    names, cells = _split_line(header, delimiter), _split_line(row, delimiter)
+    is_regular = len(names) > 1 and (len(names) == len(cells) or _is_first_unnamed(names, cells))
+    return is_regular and delimiter != " ", is_regular, len(names)
 
 
 def _split_line(line: str, delimiter: str) -> list[str]:

@@ -57,7 +57,7 @@ def describe_column(name: str, cells: Iterable[str]) -> Column:
         head["missing"] = missing
     listed = [f"{label} {count:,}" for label, count in labels.most_common(_MAX_LISTED)]
     if len(labels) > _MAX_LISTED:
-        listed.append(f"{len(labels) - _MAX_LISTED} other classes")
+        listed.append(f"and {len(labels) - _MAX_LISTED} more")
     listed += [f"{cell} {counts[cell]:,} (missing label)" for cell in missing]
     return Column(name, head, ", ".join(listed))
 
@@ -100,8 +100,8 @@ def _find_obstacle(name: str, labels: Mapping[str, int]) -> str:
     if count > _MAX_NUMBERS and all(map(_is_number, labels)):
         return f"{count:,} numbers; `bins` of a head make classes of them"
     if count > _MAX_CLASSES or rows < _MIN_ROWS_PER_CLASS * count:
-        repeated = ", some in several rows: groups?" if count < rows else ""
-        return f"{count:,} values{repeated}"
+        groups = "; split.method grouped keeps equal ones together" if count < rows else ""
+        return f"{count:,} values in {rows:,} rows{groups}"
     return ""
 
 
