@@ -131,6 +131,20 @@ def test_image_paths_are_found_by_trying(
     assert (params.data.image_column, params.data.image_path) == location
 
 
+def test_numbers_that_happen_to_be_file_names_do_not_name_the_images(project: Project) -> None:
+    _draw(project.root / "shop", [f"img/{number}.png" for number in range(ROWS)])
+    rows = [(number % 7, number, ["on", "off"][number % 2]) for number in range(ROWS)]
+    _write(project.root / "shop/labels.csv", ("age", "id", "state"), rows)
+    assert _init(project, "shop").data.image_path == "img/{id}.png"
+
+
+def test_malformed_rows_are_ignored(project: Project) -> None:
+    _draw_shop(project.root / "shop")
+    with (project.root / "shop/labels.csv").open("a") as file:
+        file.write("images/1.png,dark,red,1\n")
+    assert _init(project, "shop").heads["colour"].classes == ("green", "red")
+
+
 @pytest.mark.parametrize(
     ("cells", "expected"),
     [
@@ -141,6 +155,7 @@ def test_image_paths_are_found_by_trying(
         (["-1", "1", "2"], {"classes": ["1", "2"], "missing": ["-1"]}),
         (["m", "f", "u", "NA", ""], {"classes": ["f", "m"], "missing": ["NA", "u"]}),
         (["t", "u", "v"], {"classes": ["t", "u", "v"]}),
+        (["r\u00f6d", "ro\u0308d", "blue"], {"classes": ["blue", "r\u00f6d"]}),
         (["None", "Bag"], {"classes": ["Bag", "None"]}),
         (["red, dark", "blue"], {"classes": ["blue", "red, dark"]}),
     ],
@@ -239,6 +254,10 @@ def _remove_rows(folder: Path) -> None:
     _write(folder / "labels.csv", ("file", "colour"), [])
 
 
+def _shift_rows(folder: Path) -> None:
+    _write(folder / "labels.csv", ("file", "colour"), [("images/1.png", "", "", "red")] * ROWS)
+
+
 def _remove_all(folder: Path) -> None:
     shutil.rmtree(folder)
 
@@ -252,6 +271,7 @@ def _remove_all(folder: Path) -> None:
         (_break_images, "can be decoded"),
         (_remove_labels, "labels.csv: no column can be a head"),
         (_remove_rows, "labels.csv: no rows below the header"),
+        (_shift_rows, "labels.csv: 4 values; the header has 2"),
         (_remove_all, "shop: expected a folder, a .zip or a table"),
     ],
 )

@@ -46,7 +46,9 @@ class Column:
 
 def describe_column(name: str, cells: Iterable[str]) -> Column:
     """Proposes a head for a column with few different values."""
-    counts = Counter(cells)
+    counts: Counter[str] = Counter()
+    for cell, count in Counter(cells).items():
+        counts[unicodedata.normalize("NFC", cell)] += count
     del counts[""]
     missing = sorted(cell for cell in counts if _is_missing(cell, counts))
     labels = Counter({cell: count for cell, count in counts.items() if cell not in missing})

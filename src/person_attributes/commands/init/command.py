@@ -70,9 +70,9 @@ def _print(proposal: Proposal) -> None:
     location = proposal.location
     image = location.pattern or f"column {location.column!r}"
     print(
-        f"{proposal.table}: {proposal.rows:,} rows. Path of an image: {image}, found for "
-        f"{len(location.found)} of {location.tried} rows. Width x height: {proposal.width} x "
-        f"{proposal.height} px"
+        f"{proposal.table}: {proposal.rows:,} rows. Path of an image: {image}, which names "
+        f"{len(location.found)} images in {location.tried} rows. Width x height: "
+        f"{proposal.width} x {proposal.height} px"
     )
     names = {head["column"]: name for name, head in proposal.heads.items()}
     rows = [

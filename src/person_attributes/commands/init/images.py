@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -15,8 +15,8 @@ _ROWS_WITH_GUESSES = 20
 _FILES_PER_GUESS = 5
 _MAX_PATTERNS = 20
 
-_MIN_FOUND = 0.1
-"""Share of the tried rows; fewer images are found by chance."""
+_MIN_IMAGES = 0.1
+"""Share of the tried rows; fewer different images are found by chance."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Location:
     Attributes:
         column: The column with the name of each image.
         pattern: The path of an image, such as `images/{id}.jpg`; empty if the column contains it.
-        found: The names in the source of the images that were found.
+        found: The names in the source of the images that were found, each once.
         tried: Number of rows that were tried.
     """
 
@@ -34,11 +34,6 @@ class Location:
     pattern: str
     found: list[str]
     tried: int
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns that name the image."""
-        return ImagePath.parse(self.pattern).columns if self.pattern else [self.column]
 
 
 def locate_images(
@@ -63,7 +58,7 @@ def locate_images(
     tried = min(rows, _TRIED_ROWS)
     best = None
     for location in _try_locations(sample, tried, source, where):
-        if len(location.found) > (len(best.found) if best else _MIN_FOUND * tried):
+        if len(location.found) > (len(best.found) if best else _MIN_IMAGES * tried):
             best = location
         if len(location.found) == tried:
             break
@@ -73,27 +68,32 @@ def locate_images(
 def _try_locations(
     sample: Mapping[str, Sequence[str]], tried: int, source: Source, where: str
 ) -> Iterator[Location]:
-    different = [name for name, cells in sample.items() if 2 * len(set(cells)) > tried]
-    present = {column: [name for name in sample[column] if name in source] for column in different}
+    different = {name: set(cells) - {""} for name, cells in sample.items()}
+    candidates = [name for name in sample if len(different[name]) > _MIN_IMAGES * tried]
+    present = {column: _find(different[column], source) for column in candidates}
     for column, names in present.items():
         yield Location(column, "", names, tried)
-    for column, pattern in _guess_patterns(sample, different, source):
-        names = [name for name in ImagePath.parse(pattern).compose(sample) if name in source]
-        yield Location(column, pattern, names, tried)
+    for column, pattern in _guess_patterns(sample, candidates, source):
+        paths = set(ImagePath.parse(pattern).compose(sample))
+        yield Location(column, pattern, _find(paths, source), tried)
     for column, names in present.items():
-        absent = {name for name in sample[column] if name} - set(names)
+        absent = different[column].difference(names)
         found = match_names(absent, names, source, where).found
         yield Location(column, "", [*names, *found.values()], tried)
 
 
+def _find(names: Iterable[str], source: Source) -> list[str]:
+    return sorted(name for name in names if name in source)
+
+
 def _guess_patterns(
-    sample: Mapping[str, Sequence[str]], different: Sequence[str], source: Source
+    sample: Mapping[str, Sequence[str]], candidates: Sequence[str], source: Source
 ) -> list[tuple[str, str]]:
     """Guesses patterns from files whose names contain a cell.
 
     Args:
         sample: `{column: cells}`.
-        different: The columns whose cells mostly differ.
+        candidates: Columns whose cells may name the images.
         source: The source of the images.
 
     Returns:
@@ -104,7 +104,7 @@ def _guess_patterns(
     rows = len(next(iter(sample.values())))
     for row in range(0, rows, max(1, rows // _ROWS_WITH_GUESSES)):
         cells = {name: values[row] for name, values in sample.items() if "{" not in name}
-        for column in different:
+        for column in candidates:
             cell = cells.get(column, "")
             words = [files.get(word, []) for word in _split_words(cell)]
             for file in min(filter(None, words), key=len, default=[])[:_FILES_PER_GUESS]:

@@ -15,13 +15,28 @@ from person_attributes.data.archive import Source
 from person_attributes.data.tables import read_header, read_table
 from person_attributes.errors import AnnotationsError, SourceError, one_line
 
+_VALUES: Mapping[tuple[str, ...], Any] = {
+    ("data", "keep_columns"): [],
+    ("data", "max_quarantined_share"): 0.01,
+    ("split", "method"): "stratified",
+    ("split", "validation_share"): 0.15,
+    ("split", "test_share"): 0.15,
+    ("split", "group_by", "column"): "",
+    ("split", "group_by", "pattern"): "",
+    ("split", "near_duplicates", "similarity"): 0.65,
+    ("card", "licence"): "not stated",
+    ("card", "intended_use"): "not stated",
+    ("card", "contact"): "not stated",
+}
+"""Values for photographs, where the recipes have those of their data set."""
+
 _MANY_ROWS = 10_000
 """With more rows, the search for near-duplicates needs a smaller distance of hashes."""
 
+_HASH_DISTANCE = 10
+
 _MAX_LISTED = 300
 """Characters of a list of columns in a message."""
-
-_NOT_STATED = "not stated"
 
 
 @dataclass(frozen=True)
@@ -67,27 +82,17 @@ class Proposal:
             for size in template.data.image_sizes
         }
         changes = {
+            **_VALUES,
             ("data", "source"): _relative_to(root, self.path),
             ("data", "annotations"): self.table,
             ("data", "image_column"): self.location.column,
             ("data", "image_path"): self.location.pattern,
-            ("data", "keep_columns"): [],
             ("data", "image_sizes"): list(dict.fromkeys(sizes.values())),
-            ("data", "max_quarantined_share"): 0.01,
             ("heads",): self.heads,
-            ("split", "method"): "stratified",
-            ("split", "validation_share"): 0.15,
-            ("split", "test_share"): 0.15,
-            ("split", "group_by", "column"): "",
-            ("split", "group_by", "pattern"): "",
-            ("split", "near_duplicates", "similarity"): 0.65,
             ("registry", "model_name"): _name_model(self.path),
-            ("card", "licence"): _NOT_STATED,
-            ("card", "intended_use"): _NOT_STATED,
-            ("card", "contact"): _NOT_STATED,
         }
         if self.rows > _MANY_ROWS:
-            changes["split", "near_duplicates", "hash_distance"] = 10
+            changes["split", "near_duplicates", "hash_distance"] = _HASH_DISTANCE
         for name, phase in template.phases.items():
             changes["phases", name, "image_size"] = sizes[phase.image_size]
         return changes
@@ -131,10 +136,15 @@ def propose(data: str, annotations: str, limits: LimitsParams) -> Proposal:
 
 
 def _read_columns(source: Source, table: str, limits: LimitsParams) -> dict[str, list[str]]:
-    """Reads all columns whose name is unique."""
+    """Reads all columns whose name is unique, without malformed rows."""
     header = read_header(source, table, limits)
     names = [name for name in header if header.count(name) == 1]
-    return read_table(source, table, names, limits, "the table").columns
+    read = read_table(source, table, names, limits, "the table")
+    good = [row for row in range(len(read.lines)) if row not in read.malformed]
+    if not good or not names:
+        reason = next(iter(read.malformed.values()), "no name of a column is unique")
+        raise AnnotationsError(f"{table}: {reason}. Correct the table.")
+    return {name: [cells[row] for row in good] for name, cells in read.columns.items()}
 
 
 def _list(columns: Mapping[str, list[str]]) -> str:
