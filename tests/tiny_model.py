@@ -18,7 +18,7 @@ from person_attributes.labels import LabelMap
 from person_attributes.modeling.classifier import Normalization, build_classifier
 from person_attributes.serving.requests import Limits
 from person_attributes.tracking.connection import connect
-from person_attributes.tracking.database import prepare_store
+from person_attributes.tracking.database import prepare_store, sqlite_address
 from person_attributes.workspace import Workspace
 
 CHAMPION = "models:/person-attributes@champion"
@@ -46,7 +46,7 @@ class Registered:
     @contextlib.contextmanager
     def store(self) -> Iterator[None]:
         """Sets the tracking URI to this store during the block."""
-        mlflow.set_tracking_uri(f"sqlite:///{self.root / 'mlflow.db'}")
+        mlflow.set_tracking_uri(sqlite_address(self.root / "mlflow.db"))
         try:
             yield
         finally:

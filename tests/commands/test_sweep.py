@@ -13,6 +13,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from person_attributes.files import remove
+from person_attributes.tracking.database import sqlite_address
 
 SEARCH = {
     "phases.p2.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "scale": "log"},
@@ -57,7 +58,7 @@ def whole(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
 
 
 def _runs(project: Project, sweep: str) -> tuple[Run, list[Run]]:
-    client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    client = MlflowClient(sqlite_address(project.root / "mlflow.db"))
     experiment = client.get_experiment_by_name("person-attributes")
     assert experiment is not None
     found = client.search_runs([experiment.experiment_id], f"tags.sweep = '{sweep}'")
@@ -69,7 +70,7 @@ def _runs(project: Project, sweep: str) -> tuple[Run, list[Run]]:
 
 def _study(project: Project, sweep: str) -> optuna.Study:
     return optuna.load_study(
-        study_name=sweep, storage=f"sqlite:///{project.root / 'sweeps' / 'optuna.db'}"
+        study_name=sweep, storage=sqlite_address(project.root / "sweeps" / "optuna.db")
     )
 
 
@@ -83,7 +84,7 @@ def test_every_trial_is_a_run_with_its_parameters_and_its_metric(whole: Project)
         assert float(run.data.params[RATE]) == pytest.approx(trial.params[RATE])
         assert run.data.params[OPTIMIZER] == ["adam", "sgd"][trial.params[OPTIMIZER]]
         assert run.data.metrics["value"] == run.data.metrics["val_loss"] == trial.value
-    client = MlflowClient(f"sqlite:///{whole.root / 'mlflow.db'}")
+    client = MlflowClient(sqlite_address(whole.root / "mlflow.db"))
     stages = client.search_runs(
         [runs[0].info.experiment_id], f"tags.`mlflow.parentRunId` = '{runs[0].info.run_id}'"
     )

@@ -11,7 +11,7 @@ from conftest import ROOT, SHIPPED, change_params, read_yaml
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
-from person_attributes.config import read_params
+from person_attributes.config import HeadParams, read_params
 from person_attributes.config.params import check_params
 from person_attributes.errors import ParamsError
 
@@ -76,6 +76,13 @@ def test_readme_example_of_own_data_is_valid(params_file: Path) -> None:
     }
     change_params(params_file, changes | {"heads": example["heads"]})
     assert list(read_params(params_file).heads) == ["colour", "sleeves"]
+
+
+def test_documented_heads_are_valid() -> None:
+    page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(heads:\n.*?)```", page, re.DOTALL)
+    heads = YAML(typ="safe").load(block)["heads"]
+    assert len([HeadParams.model_validate(head) for head in heads.values()]) == 3
 
 
 def test_every_key_is_required() -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from team_server import ADMIN, PASSWORD, ObjectStore, Postgres, TeamServer
 
 from person_attributes.digests import digest_path
+from person_attributes.tracking.database import sqlite_address
 
 pytestmark = pytest.mark.postgres
 
@@ -127,7 +128,7 @@ def test_the_whole_store_is_moved_to_the_server(
     moved: tuple[Member, str], client: MlflowClient, tmp_path: Path
 ) -> None:
     member, output = moved
-    embedded = MlflowClient(f"sqlite:///{member.root / 'mlflow.db'}")
+    embedded = MlflowClient(sqlite_address(member.root / "mlflow.db"))
     assert f"has 2 experiments, {1 + len(REUSED + STAGES)} runs, 1 model versions" in output
     for run in _runs(embedded):
         there = client.get_run(run.info.run_id)
@@ -174,7 +175,7 @@ def test_two_pipelines_share_one_server(
     members: list[Member], moved: tuple[Member, str], client: MlflowClient
 ) -> None:
     """Each has one execution with every stage and epoch once, although the server was restarted."""
-    embedded = MlflowClient(f"sqlite:///{moved[0].root / 'mlflow.db'}")
+    embedded = MlflowClient(sqlite_address(moved[0].root / "mlflow.db"))
     earlier = {run.info.run_id: run for run in _runs(embedded)}
     runs = [run for run in _runs(client) if run.info.run_id not in earlier]
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]

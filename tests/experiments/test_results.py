@@ -19,6 +19,7 @@ from mlflow.tracking import MlflowClient
 from person_attributes.config import Params, read_params
 from person_attributes.errors import ComparisonError
 from person_attributes.evaluation.predictions import Predictions
+from person_attributes.tracking.database import sqlite_address
 from person_attributes.tracking.experiments import name_metric
 
 ROWS = 200
@@ -76,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(folder: Path) -> MlflowClient:
-    return MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    return MlflowClient(sqlite_address(folder / "mlflow.db"))
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,11 @@ from mlflow.tracking import MlflowClient
 from tiny_model import Registered
 
 from person_attributes.config import read_params
+from person_attributes.tracking.database import sqlite_address
 
 
 def _client(project: Project) -> MlflowClient:
-    return MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    return MlflowClient(sqlite_address(project.root / "mlflow.db"))
 
 
 def _runs(project: Project) -> list[Run]:

@@ -121,7 +121,7 @@ def test_what_was_deleted_by_hand_is_registered_again(
 
 
 def test_repro_registers_in_another_store(project: Project, tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'team.db'}"
+    uri = sqlite_address(tmp_path / "team.db")
     repro = project.start("dvc", "repro", MLFLOW_TRACKING_URI=uri)
     assert "version 1 is champion" in repro.communicate()[0]
     client = MlflowClient(uri)

@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from person_attributes.digests import digest_path
 from person_attributes.pipeline.run_cache import RunCache
+from person_attributes.tracking.database import sqlite_address
 from person_attributes.workspace import Workspace
 
 RESTORED = "sample: restored from DVC's run cache"
@@ -131,7 +132,7 @@ def _digest(project: Project) -> str:
 
 
 def _count_runs(project: Project) -> int:
-    client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    client = MlflowClient(sqlite_address(project.root / "mlflow.db"))
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return len(client.search_runs(experiments))
 

@@ -11,6 +11,7 @@ from person_attributes.config import Params
 from person_attributes.errors import RegistryError
 from person_attributes.evaluation.gate import Condition
 from person_attributes.registry.promotion import Registered, Registry
+from person_attributes.tracking.database import sqlite_address
 from person_attributes.workspace import Workspace
 
 NAME = "person-attributes"
@@ -19,7 +20,7 @@ HOLDS, FAILS = Condition("rule", "x", "x", True), Condition("rule", "x", "y", Fa
 
 @pytest.fixture
 def client(tmp_path: Path) -> MlflowClient:
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = MlflowClient(sqlite_address(tmp_path / "mlflow.db"))
     client.create_registered_model(NAME)
     for _ in range(3):
         client.create_model_version(NAME, (tmp_path / "model").as_uri())
@@ -156,7 +157,7 @@ def test_an_unreachable_server_is_not_a_missing_champion(tmp_path: Path, params:
 
 
 def _promote(root: Path, params: Params, number: str, times: int) -> None:
-    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    client = MlflowClient(sqlite_address(root / "mlflow.db"))
     registry = Registry(client, Workspace(root), params.registry)
     for _ in range(times):
         with registry.lock():

@@ -19,6 +19,7 @@ from mlflow.tracking import MlflowClient
 
 from person_attributes.config import read_params
 from person_attributes.pipeline.train import train
+from person_attributes.tracking.database import sqlite_address
 from person_attributes.workspace import Workspace
 
 EPOCHS = 6
@@ -73,7 +74,7 @@ def _check_runs(client: MlflowClient, epochs: int = EPOCHS) -> None:
 
 
 def _store(project: Project) -> MlflowClient:
-    return MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    return MlflowClient(sqlite_address(project.root / "mlflow.db"))
 
 
 def test_a_phase_that_is_killed_at_random_moments_has_the_same_outputs(
@@ -222,7 +223,7 @@ class Server:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "mlflow", "server", "--port", str(self._port)]
-        store = f"sqlite:///{self._folder / 'mlflow.db'}"
+        store = sqlite_address(self._folder / "mlflow.db")
         self._process = subprocess.Popen(
             [*command, "--workers", "1", "--backend-store-uri", store],
             cwd=self._folder,

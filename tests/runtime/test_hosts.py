@@ -15,6 +15,8 @@ from benchmarks.loopback import find_ports, make_cluster
 from conftest import COMMAND_SECONDS, OURS, Project, change_params, kill, read_until
 from mlflow.tracking import MlflowClient
 
+from person_attributes.tracking.database import sqlite_address
+
 _JOIN = (*OURS, "join")
 _REPRO = ("dvc", "repro", "train@p2")
 
@@ -94,7 +96,7 @@ def test_two_hosts_train_the_same_weights_as_one(project: Project, alone: Path) 
     assert "join: p1 finished" in joined
     assert "Traceback" not in joined
     _assert_same_weights(project.root, alone, "p1", "p2")
-    client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    client = MlflowClient(sqlite_address(project.root / "mlflow.db"))
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     (run,) = client.search_runs(experiments, "tags.`dvc.stage` = 'train@p1'")
     assert run.data.tags["p1.devices"] == "2"

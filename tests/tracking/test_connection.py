@@ -1,8 +1,11 @@
 """Errors of the store are one line with advice that fits the cause."""
 
+from pathlib import Path
+
 import pytest
 
 from person_attributes.errors import TrackingError
+from person_attributes.registry.weights import fetch_weights
 from person_attributes.tracking.connection import connect, translate_mlflow_errors
 from person_attributes.tracking.runs import open_run
 from person_attributes.workspace import Workspace
@@ -65,6 +68,14 @@ def test_the_advice_fits_the_variable(
         pass
     assert "\n" not in str(error.value)
     assert "secret" not in str(error.value)
+
+
+def test_weights_on_an_unreachable_server_give_the_advice_to_start_it(
+    tmp_path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(TrackingError, match="Start the server, or correct MLFLOW_TRACKING_URI"):
+        fetch_weights("models:/signs@champion", tmp_path)
 
 
 @pytest.mark.parametrize(

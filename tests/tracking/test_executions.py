@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from person_attributes.tracking.connection import choose_experiment, connect
+from person_attributes.tracking.database import sqlite_address
 from person_attributes.tracking.executions import LAST_STAGE, log_params
 from person_attributes.tracking.processes import PROCESS, identify
 from person_attributes.tracking.runs import open_run
@@ -131,12 +132,12 @@ def test_mlflow_run_of_a_path_tracks_in_the_store_of_the_project(
         command, cwd=caller, env=project.environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    client = MlflowClient(sqlite_address(project.root / "mlflow.db"))
     experiment = client.get_experiment_by_name("person-attributes")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     assert sorted(str(run.data.tags.get("dvc.stage")) for run in runs) == ["None", "sample"]
-    theirs = MlflowClient(f"sqlite:///{caller / 'mlflow.db'}")
+    theirs = MlflowClient(sqlite_address(caller / "mlflow.db"))
     (run,) = theirs.search_runs(["0"])
     assert str(project.root / "mlflow.db") in run.data.tags["mlflow.note.content"]
     assert run.info.status == "FINISHED"
