@@ -81,6 +81,18 @@ def test_random_erasing_respects_probability_area_and_aspect(params: Params) -> 
         ({"Sometimes": {"p": 0.3, "then_list": [{"Resize": {"size": 16}}]}}, r"Sometimes: .*shape"),
         ({"CropToFixedSize": {"width": 32, "height": 32}}, r"changes images to \(32, 32, 3\)"),
         ({"Add": {"value": "much"}}, r"Add: .*Correct its arguments"),
+        (
+            {"ChangeColorTemperature": {}},
+            r"imgaug 0\.4\.0 with NumPy [\d.]+ cannot apply it: .*\. Use another augmenter",
+        ),
+        (
+            {"MultiplyAndAddToBrightness": {"mul": [0.5, 1.5]}},
+            r"MultiplyAndAddToBrightness: does not repeat with its seed\. Expected the same images",
+        ),
+        (
+            {"Sometimes": {"p": 0.2, "then_list": [{"MultiplyAndAddToBrightness": {}}]}},
+            r"Sometimes: does not repeat with its seed",
+        ),
         ({"RandomErasing": {"p": 0.5}}, r"RandomErasing: .*missing .*'area'"),
         (
             {"RandomErasing": {"p": 0.5, "area": [0.3, 0.2], "aspect": [1, 2]}},
@@ -99,6 +111,21 @@ def test_an_invalid_policy_is_reported_in_one_line(
 def test_every_shipped_policy_is_valid(params: Params) -> None:
     check_policies(params.augmentation, params.data.image_sizes)
     assert [policy.mixes for policy in params.augmentation.values()] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "augmenter",
+    [
+        {"MultiplyAndAddToBrightness": {"random_order": False}},
+        {"Sequential": {"children": [{"Fliplr": {"p": 0.5}}, {"Add": {}}], "random_order": True}},
+        {"RandAugment": {"n": 2, "m": 9}},
+    ],
+    ids=["in order", "in random order", "RandAugment"],
+)
+def test_augmenters_that_repeat_with_their_seed_are_accepted(
+    params: Params, augmenter: dict[str, Any]
+) -> None:
+    check_policies({"none": _policy(params, augmenter)}, [32])
 
 
 def test_imgaug_works_with_this_numpy(images: npt.NDArray[np.uint8]) -> None:
