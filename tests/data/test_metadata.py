@@ -203,6 +203,24 @@ def test_a_file_without_metadata_is_not_copied(format: str) -> None:
     assert split_metadata(content)[0] is content
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff" * 4_000_000,
+        b"\xff\xd8\xff" + b"\xff\0" * 2_000_000,
+        b"\xff\xd8\xff\xe1\xff\xffExif\0\0" + b"Exif\0\0" * 600_000,
+        b"RIFF\0\0\xff\0WEBP" + b"XMP \0\0\0\0" * 500_000,
+        b"RIFF\0\0\xff\0WEBPEXIF\0\0\xf0\0" + b"Exif\0\0" * 600_000,
+        b"\x89PNG\r\n\x1a\n" + b"\0\0\0\0tEXt\0\0\0\0" * 300_000,
+    ],
+    ids=["fill bytes", "escaped bytes", "headers", "empty chunks", "headers in WebP", "texts"],
+)
+def test_hostile_metadata_is_refused_at_once(content: bytes) -> None:
+    """Reading takes milliseconds; a quadratic search in these 4 MB would take hours."""
+    with pytest.raises(ImageError):
+        _decode(content)
+
+
 def test_very_many_blocks_of_metadata_are_refused() -> None:
     jpeg = _encode(NOISE, "JPEG")
     with pytest.raises(ImageError, match="more than 1000 blocks of metadata"):

@@ -30,7 +30,7 @@ _ORIENTATION = 0x0112
 _INTEGERS = {1: "B", 3: "H", 4: "I"}
 """`struct` formats by the number of an EXIF type: BYTE, SHORT, LONG."""
 
-_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xff]")
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
 _JPEG_PIXELS = 0xDA
 _JPEG_METADATA = (*range(0xE0, 0xF0), 0xFE)
 """Codes of application segments and comments."""
@@ -116,6 +116,8 @@ def _find_in_jpeg(content: bytes) -> Iterator[_Block]:
         if code in _JPEG_METADATA and not _describes_colours(code, segment):
             xmp = _read_xmp(segment) if segment.startswith(_XMP_HEADER) else 0
             yield _Block(marker.start(), start, _read_exif(segment), xmp)
+    if start < len(content):
+        yield _Block(start, len(content))
 
 
 def _describes_colours(code: int, segment: bytes) -> bool:
