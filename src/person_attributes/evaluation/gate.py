@@ -9,7 +9,9 @@ import numpy.typing as npt
 from person_attributes.config import EvaluationParams, GateParams
 from person_attributes.evaluation import metrics
 from person_attributes.evaluation.calibration import cross_fit
-from person_attributes.evaluation.comparison import Estimate, compare_predictions
+from person_attributes.evaluation.calibration_error import calibration_error
+from person_attributes.evaluation.comparison import compare_predictions
+from person_attributes.evaluation.metrics import Estimate
 from person_attributes.evaluation.predictions import Predictions
 
 _TOLERANCE = 1e-6
@@ -153,9 +155,7 @@ def _mean_calibrated_error(
 ) -> float:
     scaled = cross_fit(predictions.y_true, predictions.y_prob, evaluation.calibration_folds, seed)
     errors = [
-        metrics.calibration_error(
-            predictions.y_true[head], scaled[head], evaluation.calibration_bins
-        )
+        calibration_error(predictions.y_true[head], scaled[head], evaluation.calibration_bins)
         for head in scaled
     ]
     return float(np.nanmean(errors))
