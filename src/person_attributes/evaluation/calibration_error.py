@@ -100,29 +100,32 @@ def estimate_calibration_error(
     return error, min(_root(low), error), min(_root(high), 1.0)
 
 
-def expect_if_calibrated(
+def simulate_calibrated(
     y_true: npt.NDArray[np.float32],
     y_prob: npt.NDArray[np.float32],
     params: EvaluationParams,
-    seed: int,
-) -> float:
-    """Returns the mean ECE that a perfectly calibrated network with these confidences would show.
+    random: np.random.Generator,
+) -> Floats:
+    """Draws the ECEs that a perfectly calibrated network with these confidences would show.
 
-    It is above 0, since an ECE cannot be negative. Rows are right with the probability that the
-    network states, drawn at random: consistency resampling, Bröcker and Smith, Increasing the
+    They are above 0 on average, since an ECE cannot be negative. A row is right with the
+    probability that the network states: consistency resampling, Bröcker and Smith, Increasing the
     Reliability of Reliability Diagrams, 2007.
+
+    Returns:
+        One ECE per bootstrap sample.
     """
     labelled = y_true.any(axis=1)
     rows = int(labelled.sum())
     if rows < 2:
-        return calibration_error(y_true, y_prob, params.calibration_bins)
+        error = calibration_error(y_true, y_prob, params.calibration_bins)
+        return np.full(params.bootstrap_samples, error)
     binned = _bin(y_true[labelled], y_prob[labelled], params.calibration_bins)
-    random, errors = np.random.default_rng(seed), []
-    for count in split_samples(params.bootstrap_samples, rows):
-        draws = random.random((count, rows)) < binned.confidences
-        squares = binned.average(binned.square_gaps(draws))
-        errors.append(np.sqrt(np.maximum(squares, 0)))
-    return float(np.concatenate(errors).mean())
+    squares = [
+        binned.average(binned.square_gaps(random.random((count, rows)) < binned.confidences))
+        for count in split_samples(params.bootstrap_samples, rows)
+    ]
+    return np.sqrt(np.maximum(np.concatenate(squares), 0))
 
 
 def _bin(y_true: npt.NDArray[np.float32], y_prob: npt.NDArray[np.float32], bins: int) -> _Binned:

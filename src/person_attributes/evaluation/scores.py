@@ -14,7 +14,7 @@ from person_attributes.evaluation import metrics
 from person_attributes.evaluation.bootstrap import bootstrap
 from person_attributes.evaluation.calibration_error import (
     estimate_calibration_error,
-    expect_if_calibrated,
+    simulate_calibrated,
 )
 from person_attributes.evaluation.metrics import Estimate, Floats, OneHot
 from person_attributes.evaluation.predictions import Predictions
@@ -90,7 +90,7 @@ def score(
         calibrated: The probabilities after temperature scaling.
         y_train: One-hot labels of the training rows, for the baselines.
         params: Confidence level, number of bootstrap samples and number of calibration bins.
-        seed: Random seed of the bootstrap.
+        seed: Random seed of the bootstrap and of the simulation of calibrated networks.
     """
     y_true, rows = predictions.y_true, len(predictions.rows)
     compute = partial(_score_heads, predictions, calibrated)
@@ -105,9 +105,12 @@ def score(
     )
     heads.index.name = "head"
     heads.insert(0, "rows", [int(truth.any(axis=1).sum()) for truth in y_true.values()])
+    random = np.random.default_rng(seed)
     references = [
         {
-            "ece_if_calibrated": expect_if_calibrated(truth, calibrated[head], params, seed),
+            "ece_if_calibrated": simulate_calibrated(
+                truth, calibrated[head], params, random
+            ).mean(),
             "majority": metrics.majority_accuracy(truth, y_train[head]),
             "prior_loss": metrics.prior_loss(truth, y_train[head]),
         }
