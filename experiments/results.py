@@ -331,8 +331,8 @@ def _format_page(
     yield (
         "`experiments/results.py` writes this page from MLflow. All recipes of this project are "
         f"evaluated on the same {len(first.test.rows)} held-out test rows (split "
-        f"`{first.split[:16]}`). Near-duplicates are never in two parts of the split. Values are "
-        f"means over seeds with {100 * confidence:g} % intervals, "
+        f"`{first.split[:16]}`). Pairs that the search for near-duplicates finds are in one part. "
+        f"Values are means over seeds with {100 * confidence:g} % intervals, "
         f"bootstrapped over rows. Machine: {machine}."
     )
     yield ""
