@@ -21,6 +21,7 @@ from typing import Any
 from person_attributes.config import Params, read_params
 from person_attributes.errors import ParamsError, PersonAttributesError
 from person_attributes.runtime.keras_import import import_keras
+from person_attributes.serving.settings import list_options
 from person_attributes.workspace import Workspace
 
 
@@ -101,6 +102,16 @@ COMMANDS = {
             Argument("output", "the .csv or .parquet file to write", type=Path),
             _MODEL,
             Argument("--column", "the column of paths in a CSV file (default: image)", "image"),
+        ),
+    ),
+    "serve": Command(
+        "serve a registered model",
+        (
+            _MODEL,
+            *(
+                Argument(option.flag, option.help, option.default, option.type)
+                for option in list_options()
+            ),
         ),
     ),
     "demo": Command(
