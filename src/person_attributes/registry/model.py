@@ -27,7 +27,15 @@ from person_attributes.labels import LabelMap
 from person_attributes.serving import served_model
 from person_attributes.serving.requests import ANSWER, INPUT_COLUMN, Limits, RequestOptions
 
-_SERVING_PACKAGES = ("mlflow-skinny", "msgspec", "numpy", "onnxruntime", "pandas", "pillow")
+_SERVING_PACKAGES = (
+    "mlflow-skinny",
+    "msgspec",
+    "numpy",
+    "onnxruntime",
+    "pandas",
+    "pillow",
+    "prometheus-client",
+)
 """The packages that serving needs; only tracking needs the full MLflow."""
 
 _UVLOOP = "uvloop; sys_platform != 'win32'"

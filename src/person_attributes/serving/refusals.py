@@ -8,6 +8,7 @@ CLIENT_LEFT = 499
 """The status that nginx logs if the client has closed the connection before the answer."""
 
 _KINDS = {
+    408: "timeout",
     413: "too_large",
     415: "content_type",
     CLIENT_LEFT: "client_left",

@@ -122,6 +122,12 @@ class _Workers(Multiprocess):
         for pid in before - {process.pid for process in self.processes}:
             mark_process_dead(pid)  # its requests are no longer in flight
 
+    def terminate_all(self) -> None:
+        # Otherwise new connections would wait for the workers to stop.
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
+
 
 def _run_workers(config: Config, listener: socket.socket) -> None:
     """Runs workers that share the cores, the socket and the metrics.
