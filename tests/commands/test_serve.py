@@ -4,86 +4,27 @@ import contextlib
 import json
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 
-import mlflow
 import psutil
 import pytest
 from benchmarks.loopback import find_ports
 from conftest import COMMAND_SECONDS, OURS, run_in_process
-from prometheus_client.parser import text_string_to_metric_families
-from tiny_model import CHAMPION, Registered
+from servers import CONTAINER, Server, download, start
+from tiny_model import Registered
 
 from person_attributes.cli import main
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server as a process."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-    log: Path
-
-    def connect(self) -> HTTPConnection:
-        return HTTPConnection("127.0.0.1", self.port, timeout=COMMAND_SECONDS)
-
-    def get(self, path: str) -> tuple[int, str]:
-        with contextlib.closing(self.connect()) as connection:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-
-    def read_metric(self, name: str) -> float:
-        samples = [
-            sample.value
-            for family in text_string_to_metric_families(self.get("/metrics")[1])
-            for sample in family.samples
-            if sample.name == name
-        ]
-        return sum(samples)
-
-    def wait_until_ready(self) -> None:
-        until = time.monotonic() + COMMAND_SECONDS
-        while time.monotonic() < until:
-            assert self.process.poll() is None, self.log.read_text()
-            with contextlib.suppress(OSError):
-                if self.get("/ready")[0] == 200:
-                    return
-            time.sleep(0.1)
-        raise AssertionError(self.log.read_text())
-
-
-@contextlib.contextmanager
-def start(registered: Registered, command: list[str], log: Path) -> Iterator[Server]:
-    """Runs a server during the block."""
-    (port,) = find_ports(1)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--port", str(port)],
-            cwd=registered.root,
-            env=registered.environment(),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        yield Server(process, port, log)
-    finally:
-        process.kill()
-        process.wait()
+from person_attributes.errors import ServingError
+from person_attributes.serving.server import create_application
+from person_attributes.serving.settings import ServerSettings
 
 
 @pytest.fixture(scope="module")
 def folder(registered: Registered, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of the champion, as in its container."""
-    target = tmp_path_factory.mktemp("model")
-    with registered.store():
-        return Path(mlflow.artifacts.download_artifacts(CHAMPION, dst_path=str(target)))
+    return download(registered, tmp_path_factory.mktemp("model"))
 
 
 def _begin(server: Server, body: bytes) -> HTTPConnection:
@@ -107,12 +48,24 @@ def _wait_until_refused(server: Server) -> None:
             time.sleep(0.1)
 
 
+def _wait_until_ended(processes: list[psutil.Process]) -> None:
+    def is_alive(process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return False
+
+    until = time.monotonic() + COMMAND_SECONDS
+    while any(map(is_alive, processes)):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize("kind", ["command", "container with two workers"])
 def test_sigterm_answers_the_requests_in_flight_and_leaves_no_process(
     registered: Registered, folder: Path, people: Path, tmp_path: Path, kind: str
 ) -> None:
-    module = [sys.executable, "-m", "person_attributes.serving", str(folder), "--workers", "2"]
-    command = [*OURS, "serve"] if kind == "command" else module
+    container = [*CONTAINER, str(folder), "--workers", "2"]
+    command = [*OURS, "serve"] if kind == "command" else container
     body = min(people.rglob("*.jpg")).read_bytes()
     with start(registered, command, tmp_path / "serve.log") as server:
         server.wait_until_ready()
@@ -133,7 +86,7 @@ def test_sigterm_answers_the_requests_in_flight_and_leaves_no_process(
                 assert len(json.loads(answer.read())["predictions"]) == 1
         assert statuses == [200] * 20
         assert server.process.wait(COMMAND_SECONDS) == 0
-        assert not any(child.is_running() for child in children)
+        _wait_until_ended(children)
     lines = server.log.read_text().splitlines()
     assert all(line.startswith("{") for line in lines[1:]), lines
 
@@ -142,7 +95,7 @@ def test_workers_share_their_metrics_and_dead_ones_are_replaced(
     folder: Path, registered: Registered, people: Path, tmp_path: Path
 ) -> None:
     body = min(people.rglob("*.jpg")).read_bytes()
-    command = [sys.executable, "-m", "person_attributes.serving", str(folder), "--workers", "2"]
+    command = [*CONTAINER, str(folder), "--workers", "2"]
     with start(registered, command, tmp_path / "serve.log") as server:
         server.wait_until_ready()
         held = _begin(server, body)
@@ -183,33 +136,43 @@ def test_invalid_settings_are_refused(
     assert reason in capsys.readouterr().err
 
 
-def test_an_unknown_model_a_used_port_and_a_small_limit_are_refused(
-    registered: Registered,
-) -> None:
-    def refuse(*arguments: str) -> str:
-        environment = registered.environment()
-        return run_in_process(registered.root, environment, ["serve", *arguments], 2).stderr
+def test_an_unknown_version_is_refused(registered: Registered) -> None:
+    arguments = ["serve", "--model", "models:/person-attributes/9"]
+    done = run_in_process(registered.root, registered.environment(), arguments, code=2)
+    assert "models:/person-attributes/9: cannot be loaded" in done.stderr
+    assert "Run person-attributes models" in done.stderr
 
-    assert "Run person-attributes models" in refuse("--model", "models:/person-attributes/9")
+
+def test_a_limit_below_that_of_the_model_is_refused(folder: Path) -> None:
+    with pytest.raises(ServingError, match="--max-in-flight-megabytes: expected at least 4"):
+        create_application(folder, ServerSettings(max_in_flight_megabytes=1))
+
+
+def test_a_port_in_use_is_refused(registered: Registered) -> None:
     with socket.create_server(("127.0.0.1", 0)) as used:
-        port = str(used.getsockname()[1])
-        assert "in use. Choose another --port or --host." in refuse("--port", port)
+        address = f"127.0.0.1:{used.getsockname()[1]}"
+        done = _fail([*OURS, "serve", "--port", address.partition(":")[2]], registered.root)
+    assert f"{address}: Address already in use. Choose another --port" in done
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_folder_without_a_model_is_refused(tmp_path: Path, workers: str) -> None:
     (port,) = map(str, find_ports(1))
-    small = refuse("--port", port, "--max-in-flight-megabytes", "1")
-    assert "--max-in-flight-megabytes: expected at least 4" in small
+    command = [*CONTAINER, str(tmp_path), "--port", port, "--workers", workers]
+    assert f"{tmp_path}: cannot be loaded" in _fail(command, tmp_path)
 
 
-def test_a_folder_without_a_model_stops_all_workers(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "person_attributes.serving", str(tmp_path)]
-    for options, code in (([], 2), (["--workers", "2"], 2)):
-        (port,) = map(str, find_ports(1))
-        done = subprocess.run(
-            [*command, *options, "--port", port],
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-        assert done.returncode == code
-        assert "cannot be loaded" in done.stderr
-        assert "Traceback" not in done.stderr
+def _fail(command: Sequence[str], root: Path) -> str:
+    """Runs a command that refuses to start, and returns its messages."""
+    done = subprocess.run(
+        command,
+        cwd=root,
+        env=Registered(root).environment(),
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr

@@ -95,8 +95,9 @@ def _listen(settings: ServerSettings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
         raise ServingError(
-            f"{settings.host}:{settings.port}: {error.strerror}. Choose another --port or --host."
+            f"{settings.host}:{settings.port}: {reason}. Choose another --port or --host."
         ) from None
 
 
