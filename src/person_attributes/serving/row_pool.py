@@ -12,8 +12,11 @@ _Item = TypeVar("_Item", contravariant=True)
 _Result = TypeVar("_Result", covariant=True)
 
 
-class _RowFunction(Protocol[_Item, _Result]):
-    def __call__(self, item: _Item, /, *, all_cores: bool) -> _Result: ...
+class RowFunction(Protocol[_Item, _Result]):
+    """Computes the result of a row, on all cores or on one."""
+
+    def __call__(self, item: _Item, /, *, all_cores: bool) -> _Result:
+        """Computes the result of a row."""
 
 
 _ROWS_AHEAD = 4
@@ -31,7 +34,7 @@ class RowPool:
         self._requests = 0
 
     def map(
-        self, function: _RowFunction[_Item, _Result], items: Sequence[_Item]
+        self, function: RowFunction[_Item, _Result], items: Sequence[_Item]
     ) -> Iterator[_Result]:
         """Applies a function to the rows of a request, and yields the results in order.
 
