@@ -7,6 +7,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
 from person_attributes.commands.predict.columns import Column, format_row, list_columns
@@ -124,16 +125,13 @@ def _label(
     limits: LimitsParams,
     options: RequestOptions,
     name: str,
-    /,
-    *,
     all_cores: bool,
 ) -> Answer | ImageError:
-    return apply_to_image(
-        lambda _, image: classifier.describe(classifier.score(image, all_cores=all_cores), options),
-        source,
-        limits,
-        name,
-    )
+    def answer(_: bytes, image: Image.Image) -> Answer:
+        y_prob = classifier.score(classifier.resize(image), all_cores)
+        return classifier.describe(y_prob, options)
+
+    return apply_to_image(answer, source, limits, name)
 
 
 def _score(
