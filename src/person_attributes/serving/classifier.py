@@ -136,34 +136,33 @@ class ServedClassifier(PythonModel):
         """
         request.options.select(self._label_map.heads)
 
-        def answer_row(item: tuple[int, Any], /, *, all_cores: bool) -> Answer:
+        def answer_row(item: tuple[int, Any], all_cores: bool) -> Answer:
             if is_given_up():
                 raise RefusedRequest("the request took too long. Send fewer rows.", status=503)
             row, value = item
             try:
-                image = read_image(value, self._limits)
+                image = read_image(value, self._limits, self.resize)
             except RowError as error:
                 if request.options.on_error == FAIL:
                     raise RefusedRequest(f"row {row}: {error}") from None
                 return self.describe_error(error, request.options)
-            return self.describe(self.score(image, all_cores=all_cores), request.options)
+            return self.describe(self.score(image, all_cores), request.options)
 
         return list(self._rows.map(answer_row, list(enumerate(request.values))))
 
-    def score(self, image: Image.Image, *, all_cores: bool) -> Probabilities:
-        """Resizes an image and predicts it.
+    def resize(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """Resizes a decoded image for the network."""
+        return resize_image(image, self.network.image_size, self._black_bars)
 
-        Args:
-            image: A decoded image.
-            all_cores: See `Network.predict_image`.
+    def score(self, image: npt.NDArray[np.uint8], all_cores: bool) -> Probabilities:
+        """Predicts a resized image. See `Network.predict_image`.
 
         Raises:
             RefusedRequest: If the network fails.
         """
         network = self.network
-        resized = resize_image(image, network.image_size, self._black_bars)
         try:
-            return network.predict_image(resized, all_cores=all_cores)
+            return network.predict_image(image, all_cores)
         except Exception:  # ONNX Runtime raises its own types; the request is not the cause
             raise RefusedRequest("the network failed. Try again.", status=500) from None
 

@@ -5,18 +5,29 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from person_attributes.errors import RegistryError
+
 THREADS_VARIABLE = "PERSON_ATTRIBUTES_THREADS"
 """The environment variable that sets the number of threads of one process."""
 
-_CGROUPS = Path("/sys/fs/cgroup")
+_CGROUPS, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def count_threads() -> int:
-    """Returns the number of threads of this process: its share of the cores, unless it is set."""
-    threads = os.environ.get(THREADS_VARIABLE, "")
-    if threads.isdecimal() and int(threads):
-        return int(threads)
-    return max(1, count_cores() // _count_workers())
+    """Returns the number of threads of this process: its share of the cores, unless it is set.
+
+    Raises:
+        RegistryError: If the environment variable is not a positive integer. Correct it.
+    """
+    threads = os.environ.get(THREADS_VARIABLE)
+    if threads is None:
+        return max(1, count_cores() // _count_workers())
+    if not threads.isdecimal() or not int(threads):
+        raise RegistryError(
+            f"{THREADS_VARIABLE}: expected a number of threads, such as 4. Received: {threads!r}. "
+            "Correct the environment variable, or unset it."
+        )
+    return int(threads)
 
 
 def count_cores() -> int:
@@ -28,7 +39,7 @@ def count_cores() -> int:
 def _read_quotas() -> Iterator[int]:
     """Yields the quotas of the cgroup of this process and of those that contain it, in cores."""
     try:
-        path = Path("/proc/self/cgroup").read_text(encoding="ascii").rpartition("0::/")[2].strip()
+        path = _OWN_CGROUP.read_text(encoding="ascii").rpartition("0::/")[2].strip()
         for group in (_CGROUPS / path, *(_CGROUPS / path).parents):
             file = group / "cpu.max"
             if file.exists():

@@ -28,7 +28,7 @@ class Network:
         self._heads = [output.name for output in self._one_core.get_outputs()]
         image = np.zeros(self._input.shape[1:], np.uint8)
         for all_cores in (False, True):
-            self.predict_image(image, all_cores=all_cores)
+            self.predict_image(image, all_cores)
 
     @property
     def input_name(self) -> str:
@@ -41,7 +41,7 @@ class Network:
         _, height, width, _ = self._input.shape
         return f"{height}x{width}"
 
-    def predict_image(self, image: npt.NDArray[np.uint8], *, all_cores: bool) -> Probabilities:
+    def predict_image(self, image: npt.NDArray[np.uint8], all_cores: bool) -> Probabilities:
         """Predicts one image.
 
         Args:
@@ -67,7 +67,7 @@ class Network:
         Returns:
             `{head: (n, classes) float32}`.
         """
-        answers = [self.predict_image(image, all_cores=True) for image in images]
+        answers = [self.predict_image(image, True) for image in images]
         return {head: np.stack([answer[head] for answer in answers]) for head in self._heads}
 
 

@@ -5,16 +5,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-_Item = TypeVar("_Item", contravariant=True)
-_Result = TypeVar("_Result", covariant=True)
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
-
-class _RowFunction(Protocol[_Item, _Result]):
-    def __call__(self, item: _Item, /, *, all_cores: bool) -> _Result: ...
-
+RowFunction = Callable[[_Item, bool], _Result]
+"""Takes an item, and whether to compute its result on all cores."""
 
 _ROWS_AHEAD = 4
 """Rows per thread that are computed ahead of those that are returned."""
@@ -31,7 +28,7 @@ class RowPool:
         self._requests = 0
 
     def map(
-        self, function: _RowFunction[_Item, _Result], items: Sequence[_Item]
+        self, function: RowFunction[_Item, _Result], items: Sequence[_Item]
     ) -> Iterator[_Result]:
         """Applies a function to the rows of a request, and yields the results in order.
 
@@ -39,15 +36,15 @@ class RowPool:
         rows, each runs on one core.
 
         Args:
-            function: Takes an item and `all_cores`. After its first exception, rows that have not
+            function: Computes the result of a row. After its first exception, rows that have not
                 started are not computed.
             items: The rows.
         """
         with self._count_request() as is_only_request:
             if is_only_request and len(items) == 1:
-                yield function(items[0], all_cores=True)
+                yield function(items[0], True)
             else:
-                yield from self._map_in_threads(partial(function, all_cores=False), items)
+                yield from self._map_in_threads(lambda item: function(item, False), items)
 
     @contextmanager
     def _count_request(self) -> Iterator[bool]:

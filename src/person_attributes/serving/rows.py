@@ -4,10 +4,13 @@ import base64
 import binascii
 import re
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from msgspec import Raw
 from PIL import Image
 
@@ -18,7 +21,7 @@ from person_attributes.serving.requests import INPUT_COLUMN, Limits
 _DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(;[\w=.+-]+)*;base64,", re.ASCII)
 
 _LARGE_MEGAPIXELS = 8
-"""Larger images are decoded one at a time, because each takes much memory."""
+"""Larger images are decoded and resized one at a time, because each takes much memory."""
 
 _LARGE_IMAGE = threading.Lock()
 
@@ -35,17 +38,17 @@ class RowError(Exception):
         self.kind = kind
 
 
-def read_image(value: Any, limits: Limits) -> Image.Image:
-    """Decodes the image of one row.
+def read_image(
+    value: Any, limits: Limits, resize: Callable[[Image.Image], npt.NDArray[np.uint8]]
+) -> npt.NDArray[np.uint8]:
+    """Decodes and resizes the image of one row.
 
     Args:
         value: A base64 string, with or without a `data:` prefix, as a string or as the JSON of a
             string; or the bytes of an image file. URLs and paths are refused: nothing is fetched
             or opened.
         limits: The limits of the image.
-
-    Returns:
-        The image as `decode_image` returns it.
+        resize: Resizes an image as `decode_image` returns it.
 
     Raises:
         RowError: If the value or the image is invalid. The message has none of its content.
@@ -62,7 +65,7 @@ def read_image(value: Any, limits: Limits) -> Image.Image:
         raise RowError("size", _describe_size(limits))
     try:
         with _LARGE_IMAGE if _is_large(content) else nullcontext():
-            return decode_image(content, limits.image_megapixels)
+            return resize(decode_image(content, limits.image_megapixels))
     except ImageError as error:
         raise RowError("image", f"{error}. Send a complete image file.") from None
 
