@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 PIP = VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env gpu shared repro demo server move-tracking test check lint fast-tests slow-tests \
+.PHONY: help env gpu shared repro demo image server move-tracking test check lint fast-tests slow-tests \
 	lock platforms benchmarks fuzz spark postgres backends
 
 help:
 	@echo "make repro       install the environment, run the whole pipeline, show the results"
 	@echo "make demo        serve a local page to try the champion on a photograph"
+	@echo "make image       build a container image that serves the champion: docs/operating.md"
 	@echo "make server      start MLflow for a team, on PostgreSQL and S3, in local containers"
 	@echo "make move-tracking  copy mlflow.db to that server, which must be empty"
 	@echo "make test        run ruff, import-linter, mypy and all tests"
@@ -64,6 +65,13 @@ repro:
 
 demo: $(VENV)/installed-demo
 	$(BIN)/person-attributes demo
+
+# MODEL chooses another version. The registry in MLFLOW_TRACKING_URI has it, or mlflow.db.
+MODEL := models:/person-attributes@champion
+image: env
+	rm -rf deploy/scoring/model
+	$(BIN)/mlflow artifacts download --artifact-uri $(MODEL) --dst-path deploy/scoring/model
+	docker build --tag person-attributes-scoring deploy/scoring
 
 SECRETS := PGPASSWORD AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY MLFLOW_AUTH_ADMIN_PASSWORD \
 	MLFLOW_FLASK_SERVER_SECRET_KEY

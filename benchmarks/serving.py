@@ -1,4 +1,4 @@
-"""The served model against bare ONNX Runtime and Keras in a pyfunc: DenseNet121 at 200 px.
+"""`mlflow models serve` against a bare FastAPI server, LitServe and BentoML, with one network.
 
 `python -m benchmarks.serving soak SECONDS` keeps a server at full load and prints its memory.
 """
@@ -6,6 +6,7 @@
 import base64
 import contextlib
 import http.client
+import io
 import json
 import os
 import signal
@@ -14,186 +15,165 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 import psutil
+from PIL import Image
 
 from benchmarks.comparison import Comparison
 from benchmarks.loopback import find_ports
-from benchmarks.people import RECIPE, build_network, draw_people, register_network
+from benchmarks.people import draw_people, register_network
 
-_IMAGE_SIZE = 200
-_CLIENTS = (1, 8, 64)
-_ROUNDS = 40
-_SECONDS = 20.0
+_ROOT = Path(__file__).parent.parent
+
+_RIVALS = {
+    "bare": ("benchmarks.rivals.bare", "{port}"),
+    "LitServe": ("benchmarks.rivals.litserve_server", "{port}"),
+    "BentoML": ("bentoml", "serve", "benchmarks.rivals.bentoml_server:Service", "--port", "{port}"),
+}
+"""The modules and arguments of the rivals' servers."""
+
+_PACKAGES = ("numpy", "onnxruntime", "pillow", "fastapi", "uvicorn")
+"""Packages of the rivals in our versions, beside `bentoml` and `litserve`."""
+
+_GOAL = 0.8
+"""Smallest ratio to the bare server: 1 / 1.25."""
+
+_SECONDS = 10.0
 """Duration of each load."""
 
 
+@dataclass(frozen=True)
+class _Load:
+    """Requests of several clients at once, each one sequentially on one connection.
+
+    Attributes:
+        photograph: `s`: drawn people of 224 px, or `l`: JPEGs of 2000 x 3000.
+        images: The number of images in a request.
+        clients: The number of clients.
+    """
+
+    photograph: str
+    images: int
+    clients: int
+
+    def __str__(self) -> str:
+        return f"{self.photograph} x {self.images}, {self.clients} clients"
+
+
+_LOADS = (
+    *(_Load("s", 1, clients) for clients in (1, 8, 64)),
+    *(_Load("l", 1, clients) for clients in (1, 8)),
+    *(_Load("s", images, 1) for images in (64, 256)),
+    _Load("l", 64, 1),
+)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Measurements of a server.
+
+    Attributes:
+        start: Seconds to the first response.
+        megabytes: Largest memory after a load.
+        latencies: Seconds of each request of a load.
+        rates: Images per second of a load.
+    """
+
+    start: float
+    megabytes: float
+    latencies: Mapping[_Load, npt.NDArray[np.float64]]
+    rates: Mapping[_Load, float]
+
+
 def measure() -> Iterator[Comparison]:
-    """Compares one image in the process, the start of a server, its memory, and HTTP loads."""
-    with tempfile.TemporaryDirectory() as folder:
-        ours, rival = _make_models(Path(folder))
-        yield from _time_in_process(ours, rival)
-        loads = [_serve_and_load(model) for model in (ours, rival)]
-        yield from _compare(*loads)
+    """Compares latency, throughput, start and memory with those of each rival."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = _register(folder)
+        photographs = {"s": _read_drawing(), "l": _make_photograph()}
+        ours = _measure(serve_model(model), "inputs", photographs)
+        python = _make_environment(folder / "rivals")
+        for rival, command in _RIVALS.items() if python else ():
+            server = _serve([str(python), "-m", *command], folder / "n.onnx")
+            yield from _compare(rival, ours, _measure(server, "images", photographs))
+        two = _measure(serve_model(model, "--workers", "2"), "inputs", photographs)
+        yield from _compare("our two workers", ours, two)
 
 
-def _make_models(folder: Path) -> tuple[Path, Path]:
-    """Saves both models with the same weights in MLflow's format."""
+def _register(folder: Path) -> Path:
+    """Registers the network of the sample with random weights; returns its files."""
     import mlflow
 
-    import person_attributes
+    from person_attributes.config import read_params
     from person_attributes.labels import LabelMap
+    from person_attributes.modeling.classifier import Normalization, build_classifier
 
-    network, saved = build_network(_IMAGE_SIZE), folder / "n.keras"
-    network.save(saved)
+    params = read_params(_ROOT / "recipes" / "sample.yaml")
+    label_map = LabelMap.declare(params.heads)
+    size = params.phases[params.evaluation.phase].image_size
+    normalization = Normalization([128.0] * 3, [64.0] * 3)
+    network = build_classifier(size, label_map.class_counts, params.model, normalization)
+    weights = folder / "network.keras"
+    network.save(weights)
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
-    version = register_network(network, LabelMap.declare(RECIPE.heads), saved, "ours", folder)
-    ours = mlflow.artifacts.download_artifacts(f"models:/ours/{version}", dst_path=str(folder))
-    mlflow.pyfunc.save_model(
-        folder / "rival",
-        python_model=str(Path(__file__).parent / "keras_pyfunc.py"),
-        artifacts={"network": str(saved)},
-        code_paths=[str(Path(person_attributes.__file__).parent)],
-        pip_requirements=["mlflow"],
-        signature=mlflow.models.infer_signature({"image": ["a"]}),
-    )
-    return Path(ours), folder / "rival"
+    number = register_network(network, label_map, weights, "ours", folder)
+    return Path(mlflow.artifacts.download_artifacts(f"models:/ours/{number}", dst_path=str(folder)))
 
 
-def _time_in_process(ours: Path, rival: Path) -> Iterator[Comparison]:
-    import mlflow
-    import pandas as pd
-
-    from person_attributes.data.images import decode_image, resize_image
-    from person_attributes.serving.network import Network
-
-    content = _read_photograph()
-    table = pd.DataFrame({"image": [base64.b64encode(content).decode()]})
-    network = Network(ours / "artifacts" / "n.onnx")
-    image = resize_image(decode_image(content, 64), network.image_size, "keep")[None]
-    served, keras = (mlflow.pyfunc.load_model(str(model)) for model in (ours, rival))
-    times = _alternate(
-        lambda: served.predict(table), lambda: network.predict(image), lambda: keras.predict(table)
-    )
-    for name, pick in (("median", np.median), ("p99", lambda one: np.quantile(one, 0.99))):
-        mine, bare, slow = (1000 * float(pick(one)) for one in times)
-        yield Comparison(
-            f"one image, {name}: pyfunc against bare ONNX Runtime",
-            mine,
-            bare,
-            "ms",
-            bare / mine,
-            0.8,
-        )
-        yield Comparison(
-            f"one image, {name}: pyfunc against Keras' pyfunc", mine, slow, "ms", slow / mine, 2
-        )
+def _make_environment(folder: Path) -> Path | None:
+    """Creates the environment of the rivals; returns its Python, or None without a network."""
+    python = folder / "bin" / "python"
+    uv = str(Path(sys.executable).with_name("uv"))
+    packages = [f"{package}=={version(package)}" for package in _PACKAGES]
+    try:
+        subprocess.run([uv, "venv", "-q", "-p", sys.executable, folder], check=True)
+        install = [uv, "pip", "install", "-q", "-p", str(python), "bentoml", "litserve"]
+        subprocess.run([*install, *packages], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"serving: rivals skipped, their packages cannot be installed: {error}")
+        return None
+    return python
 
 
-def _alternate(*functions: Callable[[], Any]) -> list[npt.NDArray[np.float64]]:
-    seconds: list[list[float]] = [[] for _ in functions]
-    for round_number in range(_ROUNDS + 3):
-        for function, taken in zip(functions, seconds, strict=True):
-            began = time.perf_counter()
-            function()
-            if round_number >= 3:
-                taken.append(time.perf_counter() - began)
-    return [np.array(taken) for taken in seconds]
-
-
-def _read_photograph() -> bytes:
+def _read_drawing() -> bytes:
     people = draw_people(16)
     path: Path = people.folder / str(people.table["image_path"][0])
     return path.read_bytes()
 
 
-@dataclass(frozen=True)
-class _Load:
-    """Measurements of a server.
-
-    Attributes:
-        start: Seconds to the first response.
-        megabytes: Memory after the first response.
-        latencies: Seconds of each request, by number of clients.
-        rates: Images per second, by number of clients.
-    """
-
-    start: float
-    megabytes: float
-    latencies: dict[int, npt.NDArray[np.float64]]
-    rates: dict[int, float]
-
-
-def _compare(ours: _Load, rival: _Load) -> Iterator[Comparison]:
-    rival_name = "against Keras' pyfunc"
-    yield Comparison(
-        f"server's start to first response, {rival_name}",
-        ours.start,
-        rival.start,
-        "s",
-        rival.start / ours.start,
-        None,
-    )
-    yield Comparison(
-        f"server's memory after it, {rival_name}",
-        ours.megabytes,
-        rival.megabytes,
-        "MB",
-        rival.megabytes / ours.megabytes,
-        None,
-    )
-    for clients in _CLIENTS:
-        for name, share in (("median", 0.5), ("p99", 0.99)):
-            mine, slow = (
-                1000 * float(np.quantile(one.latencies[clients], share)) for one in (ours, rival)
-            )
-            yield Comparison(
-                f"HTTP, {clients} clients, {name}, {rival_name}",
-                mine,
-                slow,
-                "ms",
-                slow / mine,
-                None,
-            )
-        mine, slow = ours.rates[clients], rival.rates[clients]
-        title = f"HTTP, {clients} clients, {rival_name}"
-        yield Comparison(title, mine, slow, "images/s", mine / slow, None)
-
-
-def _serve_and_load(model: Path) -> _Load:
-    content = _make_request()
-    began = time.perf_counter()
-    with serve_model(model) as (address, process):
-        while not _ask(address, content):
-            time.sleep(0.1)
-        start = time.perf_counter() - began
-        megabytes = _measure_memory(process)
-        taken = {clients: _load(address, content, clients, _SECONDS) for clients in _CLIENTS}
-    latencies = {clients: np.array(one) for clients, one in taken.items()}
-    rates = {clients: len(one) / _SECONDS for clients, one in taken.items()}
-    return _Load(start, megabytes, latencies, rates)
-
-
-def _make_request() -> bytes:
-    image = base64.b64encode(_read_photograph()).decode()
-    return json.dumps({"dataframe_records": [{"image": image}]}).encode()
+def _make_photograph() -> bytes:
+    """Enlarges a drawing to 2000 x 3000, with the noise of a camera."""
+    image = Image.open(io.BytesIO(_read_drawing())).convert("RGB").resize((2000, 3000))
+    noise = Image.effect_noise(image.size, 40).convert("RGB")
+    buffer = io.BytesIO()
+    Image.blend(image, noise, 0.2).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
 
 
 @contextlib.contextmanager
-def serve_model(model: Path | str) -> Iterator[tuple[str, int]]:
-    """Serves a model on a free port; yields its URL and its process id."""
+def serve_model(model: Path | str, *arguments: str) -> Iterator[tuple[str, int]]:
+    """Serves a model with MLflow on a free port; yields its URL and its process id."""
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "-p", "{port}"]
+    with _serve([*command, "--env-manager", "local", *arguments]) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _serve(command: Sequence[str], network: Path | None = None) -> Iterator[tuple[str, int]]:
+    """Runs a server on a free port, a rival with a network; yields its URL and process id."""
     (port,) = find_ports(1)
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model)]
+    path = "" if network is None else os.pathsep.join([str(_ROOT), str(_ROOT / "src")])
     process = subprocess.Popen(
-        [*command, "-p", str(port), "--env-manager", "local"],
-        env=os.environ | {"PYTHONPATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        [part.format(port=port) for part in command],
+        env=os.environ
+        | {"PYTHONPATH": path, "BENCHMARK_NETWORK": str(network), "BENTOML_DO_NOT_TRACK": "True"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -205,56 +185,104 @@ def serve_model(model: Path | str) -> Iterator[tuple[str, int]]:
         process.wait()
 
 
-def _ask(address: str, content: bytes) -> bool:
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=120)
-    try:
-        connection.request("POST", "/invocations", content, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        answer.read()
-    except OSError:
-        return False
-    finally:
-        connection.close()
+def _measure(
+    server: contextlib.AbstractContextManager[tuple[str, int]],
+    field: str,
+    photographs: Mapping[str, bytes],
+) -> _Measured:
+    """Puts all loads on a server, whose requests have the images in a field."""
+    latencies, rates, megabytes = {}, {}, list[float]()
+    began = time.perf_counter()
+    with server as (address, process):
+        _wait(address, _make_request(field, photographs["s"], 1))
+        start = time.perf_counter() - began
+        for load in _LOADS:
+            content = _make_request(field, photographs[load.photograph], load.images)
+            began = time.perf_counter()
+            latencies[load] = np.array(_ask_repeatedly(address, content, load.clients, _SECONDS))
+            seconds = time.perf_counter() - began
+            rates[load] = load.images * len(latencies[load]) / seconds
+            megabytes.append(_measure_memory(process))
+    return _Measured(start, max(megabytes), latencies, rates)
+
+
+def _make_request(field: str, image: bytes, images: int) -> bytes:
+    return json.dumps({field: [base64.b64encode(image).decode()] * images}).encode()
+
+
+def _wait(address: str, content: bytes) -> None:
+    while True:
+        with contextlib.suppress(OSError), _connect(address) as connection:
+            if _ask(connection, content):
+                return
+        time.sleep(0.1)
+
+
+def _connect(address: str) -> contextlib.closing[http.client.HTTPConnection]:
+    return contextlib.closing(http.client.HTTPConnection(urlsplit(address).netloc, timeout=120))
+
+
+def _ask(connection: http.client.HTTPConnection, content: bytes) -> bool:
+    headers = {"Content-Type": "application/json"}
+    connection.request("POST", "/invocations", content, headers)
+    answer = connection.getresponse()
+    answer.read()
     return answer.status == 200
 
 
-def _load(address: str, content: bytes, clients: int, seconds: float) -> list[float]:
-    """Sends requests from several clients, each one sequentially; returns all latencies."""
+def _ask_repeatedly(address: str, content: bytes, clients: int, seconds: float) -> list[float]:
+    """Sends requests from several clients; returns all latencies."""
     until, taken, failed = time.perf_counter() + seconds, list[float](), threading.Event()
 
-    def ask_repeatedly() -> None:
-        while (began := time.perf_counter()) < until:
-            if not _ask(address, content):
-                failed.set()
-            taken.append(time.perf_counter() - began)
+    def ask() -> None:
+        with _connect(address) as connection:
+            while (began := time.perf_counter()) < until:
+                if not _ask(connection, content):
+                    failed.set()
+                taken.append(time.perf_counter() - began)
 
-    threads = [threading.Thread(target=ask_repeatedly) for _ in range(clients)]
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if failed.is_set():
-        raise RuntimeError(f"{address}: a request failed or its status was not 200")
+        raise RuntimeError(f"{address}: the status of a response was not 200")
     return taken
 
 
 def _measure_memory(process: int) -> float:
-    """Returns the resident memory of a server and its children in MB."""
+    """Returns the memory of a server and its children in MB; shared memory counts once."""
     parent = psutil.Process(process)
     processes = [parent, *parent.children(recursive=True)]
-    return float(sum(one.memory_info().rss for one in processes) / 1e6)
+    return float(sum(one.memory_full_info().pss for one in processes) / 1e6)
+
+
+def _compare(name: str, ours: _Measured, rival: _Measured) -> Iterator[Comparison]:
+    goal = _GOAL if name == "bare" else None
+    for load in _LOADS:
+        for quantile, share in (("p50", 0.5), ("p99", 0.99)):
+            mine, other = (1e3 * np.quantile(one.latencies[load], share) for one in (ours, rival))
+            title = f"{name}: {load}, {quantile}"
+            yield Comparison(title, float(mine), float(other), "ms", float(other / mine), None)
+        rates = ours.rates[load], rival.rates[load]
+        yield Comparison(f"{name}: {load}", *rates, "images/s", rates[0] / rates[1], goal)
+    for title, unit, mine, other in (
+        ("start to first response", "s", ours.start, rival.start),
+        ("memory", "MB", ours.megabytes, rival.megabytes),
+    ):
+        yield Comparison(f"{name}: {title}", mine, other, unit, other / mine, None)
 
 
 def _soak(seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        ours, _ = _make_models(Path(folder))
-        content = _make_request()
-        with serve_model(ours) as (address, process):
-            while not _ask(address, content):
-                time.sleep(0.1)
+        model = _register(Path(folder))
+        content = _make_request("inputs", _read_drawing(), 1)
+        with serve_model(model) as (address, process):
+            _wait(address, content)
             answers = 0
             for _ in range(10):
-                taken = _load(address, content, 8, seconds / 10)
+                taken = _ask_repeatedly(address, content, 8, seconds / 10)
                 answers += len(taken)
                 print(
                     f"{answers} responses, all 200; p99 {1000 * np.quantile(taken, 0.99):.0f} ms; "

@@ -12,7 +12,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -21,6 +21,7 @@ from typing import Any
 from person_attributes.config import Params, read_params
 from person_attributes.errors import ParamsError, PersonAttributesError
 from person_attributes.runtime.keras_import import import_keras
+from person_attributes.serving.settings import list_options
 from person_attributes.workspace import Workspace
 
 
@@ -31,7 +32,8 @@ class Argument:
     name: str
     help: str
     default: Any = None
-    type: Any = str
+    type: Any = None
+    action: str = "store"
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,24 @@ COMMANDS = {
                 "the column of paths in a table, or a pattern: images/{id}.jpg (default: image)",
                 "image",
             ),
+            Argument("--heads", "the heads to predict, such as age,gender (default: all)", ""),
+            Argument("--top-k", "also write the most probable classes, up to this number", 0, int),
+            Argument(
+                "--probabilities",
+                "also write the probability of each class",
+                default=False,
+                action="store_true",
+            ),
+        ),
+    ),
+    "serve": Command(
+        "serve a registered model",
+        (
+            _MODEL,
+            *(
+                Argument(option.flag, option.help, option.default, option.type)
+                for option in list_options()
+            ),
         ),
     ),
     "demo": Command(
@@ -189,9 +209,8 @@ def _make_parser() -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         added = commands.add_parser(name, help=command.help, description=command.help)
         for argument in command.arguments:
-            added.add_argument(
-                argument.name, help=argument.help, default=argument.default, type=argument.type
-            )
+            options = {key: value for key, value in asdict(argument).items() if value is not None}
+            added.add_argument(options.pop("name"), **options)
     return parser
 
 

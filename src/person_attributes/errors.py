@@ -16,7 +16,8 @@ PersonAttributesError
 ├── ComparisonError        two evaluations cannot be found or compared
 │   └── OtherRowsError     the evaluations used different rows
 ├── TrackingError          MLflow cannot be reached
-└── RegistryError          a model cannot be exported, checked or registered
+├── RegistryError          a model cannot be exported, checked or registered
+└── ServingError           a server cannot start
 
 A message contains where, what, the expected and the received value, and what to do. The command
 line prints it without a stack trace and exits with 2, or with 128 plus the number of a signal.
@@ -116,3 +117,7 @@ class TrackingError(PersonAttributesError):
 
 class RegistryError(PersonAttributesError):
     """A model cannot be exported, checked or registered."""
+
+
+class ServingError(PersonAttributesError):
+    """A server cannot start."""

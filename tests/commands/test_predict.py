@@ -7,12 +7,25 @@ import signal
 import subprocess
 import time
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from conftest import OURS, run_in_process
 from tiny_model import Registered
+
+_OPTION_COLUMNS = {
+    "path",
+    *("bag", "bag_probability", "gender", "gender_probability"),
+    *("gender_top_2", "gender_top_2_probability"),
+    *("bag_top_2", "bag_top_2_probability", "bag_top_3", "bag_top_3_probability"),
+    *("gender_probability_female", "gender_probability_male"),
+    "bag_probability_Daily/Office/Work Bag",
+    "bag_probability_Grocery/Home/Plastic Bag",
+    "bag_probability_None",
+    "error",
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +66,35 @@ def test_every_image_has_a_row_and_the_broken_one_a_reason(whole: list[dict[str,
     valid = [row for row in whole if not row["error"]]
     assert {row["gender"] for row in valid} <= {"female", "male"}
     assert all(0.5 <= float(row["gender_probability"]) <= 1 for row in valid)
+
+
+def test_options_add_the_columns_of_the_answers_of_the_server(
+    registered: Registered, whole: list[dict[str, str]]
+) -> None:
+    options = ("--heads", "bag,gender", "--top-k", "3", "--probabilities")
+    output = _predict(registered, "photos", "options.csv", *options)
+    assert "images a second" in output
+    rows = _read(registered.root / "options.csv")
+    counts = Counter(row["gender"] for row in rows if row["gender"])
+    summary = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+    assert f"predict: gender: {summary}\n" in output
+    for row, expected in zip(rows, whole, strict=True):
+        assert set(row) == _OPTION_COLUMNS
+        assert {name: row[name] for name in expected if name in row} == {
+            name: value for name, value in expected.items() if name in row
+        }
+        if not row["error"]:
+            probabilities = [
+                float(row[f"gender_probability_{name}"]) for name in ("female", "male")
+            ]
+            assert sorted(probabilities) == [
+                float(row["gender_top_2_probability"]),
+                float(row["gender_probability"]),
+            ]
+    _predict(registered, "photos", "options.parquet", *options)
+    table = pd.read_parquet(registered.root / "options.parquet")
+    assert set(table.columns) == _OPTION_COLUMNS
+    assert pd.api.types.is_float_dtype(table["bag_probability_None"])
 
 
 def test_parquet_has_the_content_of_csv(
@@ -178,6 +220,8 @@ def test_a_killed_run_is_resumed(registered: Registered, whole: list[dict[str, s
         (["photos", "out.txt"], "out.txt: expected a name that ends in .csv or .parquet"),
         (["whole.csv", "out.csv"], "whole.csv:1: no column 'image'."),
         (["photos", "out.csv", "--model", "models:/other/1"], "models:/other/1: cannot be loaded"),
+        (["photos", "out.csv", "--heads", "shoe"], "predict: heads: expected some of gender, "),
+        (["photos", "out.csv", "--top-k", "-1"], "predict: top_k: expected an integer of 0"),
         (
             ["photos", "no/such/out.csv"],
             "no/such/out.csv.part: No such file or directory. Correct the path, or create",

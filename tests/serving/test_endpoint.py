@@ -124,9 +124,11 @@ def test_parameters_select_heads_and_classes(served: Endpoint, image: str, param
     [
         ({"heads": ["shoe"]}, "heads: expected some of gender, "),
         ({"on_error": "explode"}, "on_error: expected fail or answer"),
-        ({"top_k": -1}, "top_k: expected 0 or more"),
-        ({"top_k": "many"}, "cannot be read"),
-        ({"heads": "age"}, "cannot be read"),
+        ({"top_k": -1}, "top_k: expected an integer of 0 or more"),
+        ({"top_k": 1.5}, "top_k: expected an integer of 0 or more"),
+        ({"top_k": "many"}, "params.top_k: expected int | float. Received: str."),
+        ({"heads": "age"}, "params.heads: expected array. Received: str."),
+        ({"SECRET": 1}, "params: expected some of top_k, heads, all_probabilities, on_error."),
     ],
 )
 def test_invalid_parameters_are_refused(
@@ -201,9 +203,10 @@ def test_a_truncated_photograph_is_refused(served: Endpoint, people: Path) -> No
         (b'{"dataframe_split": {"columns": ["image"], "data": "SECRET"}}', {}),
         (b'{"messages": [{"role": "user", "content": "SECRET"}]}', {}),
         (b'{"prompt": "SECRET"}', {}),
+        (b'{"inputs": ["SECRET"], "SECRET": 1}', {}),
+        (b'{"inputs": ' + b"[" * 100_000, {}),
+        (b'{"inputs": {"image": ["\xffSECRET"]}}', {}),
         (b"SECRET" * 500_000, {}),
-        (b"image\nSECRET\n\"", {"Content-Type": "text/csv"}),
-        (b"SECRET", {"Content-Type": "application/vnd.apache.parquet"}),
     ],
 )  # fmt: skip
 def test_an_invalid_body_is_refused_with_a_short_reason(
@@ -215,11 +218,58 @@ def test_an_invalid_body_is_refused_with_a_short_reason(
     _check_short_and_silent(text, "SECRET")
 
 
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "text/csv",
+        "application/vnd.apache.parquet",
+        "application/json; charset=latin-1",
+        "image/gif",
+        "SECRET/SECRET",
+        "",
+    ],
+)
+def test_another_content_type_is_refused(served: Endpoint, content_type: str) -> None:
+    status, text = served.ask(b"image\nSECRET\n", **{"Content-Type": content_type})
+    assert status == 415
+    assert "Content-Type: expected application/json in UTF-8, or one of image/jpeg" in text
+    _check_short_and_silent(text, "SECRET")
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_an_image_file_as_body_gives_the_answer_of_base64(
+    served: Endpoint, people: Path, file_format: str
+) -> None:
+    encoded = _pack(Image.open(min(people.rglob("*.jpg"))).convert("RGB"), file_format)
+    status, answers = served.ask(
+        base64.b64decode(encoded), **{"Content-Type": f"image/{file_format.lower()}"}
+    )
+    assert (status, answers) == (200, [_ask_one(served, encoded)])
+
+
+def test_a_record_without_an_image_is_named(served: Endpoint, image: str) -> None:
+    records = [{"image": image}, {"picture": image}]
+    status, text = served.ask({"dataframe_records": records})
+    assert (status, "row 1: expected a column 'image'" in text) == (400, True)
+    _check_short_and_silent(text, image)
+    params = {"on_error": "answer"}
+    status, answers = served.ask({"dataframe_records": records, "params": params})
+    assert [answer["error"] for answer in answers] == ["", "type"]
+
+
+def test_an_integer_may_be_written_as_a_float(served: Endpoint, image: str) -> None:
+    answers = [
+        served.ask({"inputs": {"image": [image]}, "params": {"top_k": top_k}}) for top_k in (2, 2.0)
+    ]
+    assert answers[0] == answers[1]
+    assert len(answers[0][1][0]["age"]["top"]) == 2
+
+
 def test_too_many_rows_and_too_large_a_request_are_refused(served: Endpoint, image: str) -> None:
     status, text = served.ask({"inputs": {"image": [image] * (LIMITS.rows + 1)}})
     assert (status, "9 rows. Expected at most 8" in text) == (400, True)
     status, text = served.ask(b"A" * 10_000_000)
-    assert (status, "a request of more than 4 MB" in text) == (400, True)
+    assert (status, "a request of more than 4 MB" in text) == (413, True)
 
 
 def test_the_log_contains_nothing_of_the_requests(served: Endpoint, image: str) -> None:

@@ -49,6 +49,7 @@ class ServingParams(Section):
     max_rows: Count
     max_request_megabytes: Positive
     max_image_megabytes: Positive
+    max_image_megapixels: Positive
 
 
 class RegistryParams(Section):

@@ -66,7 +66,7 @@ def map_images(
     with tqdm(total=len(names), desc=title, unit="image", disable=None) as bar:
         results: Iterator[_Result | ImageError]
         if processes < 2:
-            results = (_apply(function, source, limits, name) for name in names)
+            results = (apply_to_image(function, source, limits, name) for name in names)
         else:
             results = _map_in_processes(function, source, names, limits, processes)
         for result in results:
@@ -105,12 +105,13 @@ def _map_in_processes(
         pool.shutdown(cancel_futures=True)
 
 
-def _apply(
+def apply_to_image(
     function: Callable[[bytes, Image.Image], _Result],
     source: Source,
     limits: LimitsParams,
     name: str,
 ) -> _Result | ImageError:
+    """Decodes an image and applies a function; returns its result, or the error."""
     try:
         megabytes = source.size(name) / 1e6
         if megabytes > limits.image_megabytes:
@@ -126,7 +127,7 @@ def _apply(
 def _apply_in_worker(
     function: Callable[[bytes, Image.Image], _Result], limits: LimitsParams, names: Sequence[str]
 ) -> list[_Result | ImageError]:
-    return [_apply(function, _source, limits, name) for name in names]
+    return [apply_to_image(function, _source, limits, name) for name in names]
 
 
 def _start_worker(source: Source) -> None:

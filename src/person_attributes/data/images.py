@@ -101,6 +101,15 @@ def _check_header(image: ImageFile.ImageFile, max_megapixels: float) -> None:
         raise ImageError("animated")
 
 
+def count_pixels(content: bytes) -> int:
+    """Reads the number of pixels of an image from its header; 0 if it cannot be read."""
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            return image.width * image.height
+    except Exception:  # Pillow's decoders raise many types of errors
+        return 0
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # Pillow would clip 16 bits instead of scaling them
         scaled = np.clip(np.asarray(image) // 257, 0, 255).astype(np.uint8)

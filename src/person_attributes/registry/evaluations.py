@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dvc.api import DVCFileSystem
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -133,6 +132,8 @@ def _find_revision(workspace: Workspace, reference: str) -> Evaluated:
             "models:/NAME@ALIAS, a git branch, tag or commit, or workspace."
         )
     with tempfile.TemporaryDirectory() as folder:
+        from dvc.api import DVCFileSystem  # imports slowly, and few commands read a revision
+
         files = DVCFileSystem(str(workspace.root), rev=commit)
         found = []
         for path in (workspace.predictions, workspace.params):

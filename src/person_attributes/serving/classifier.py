@@ -4,7 +4,7 @@ MLflow loads it from this code and two files, without Keras and without a pickle
 resize and label map are those of training, so the two cannot differ.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,23 +12,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from mlflow.pyfunc.model import PythonModel
+from PIL import Image
 
-from person_attributes.data.images import Images, resize_image
+from person_attributes.data.images import resize_image
 from person_attributes.framing import BlackBars
 from person_attributes.labels import LabelMap
-from person_attributes.serving.endpoint import guard_endpoint, is_served
-from person_attributes.serving.network import Network
+from person_attributes.serving.bodies import read_request
+from person_attributes.serving.cores import count_threads
+from person_attributes.serving.endpoint import encode_answers, guard_endpoint
+from person_attributes.serving.network import Network, Probabilities
 from person_attributes.serving.requests import (
     FAIL,
     INPUT_COLUMN,
     Limits,
     RefusedRequest,
+    Request,
     RequestOptions,
-    RowError,
-    read_image,
 )
+from person_attributes.serving.row_pool import RowPool
+from person_attributes.serving.rows import RowError, read_image
+
+Answer = dict[str, Any]
+"""The answer for an image: an object per head, `error` and `reason`."""
 
 
 class ServedClassifier(PythonModel):
@@ -36,13 +42,14 @@ class ServedClassifier(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Reads the label map, and loads the network in the background while the server starts."""
-        self.black_bars: BlackBars = context.model_config["black_bars"]
+        self._black_bars: BlackBars = context.model_config["black_bars"]
         self._limits = Limits(**context.model_config["limits"])
         self._label_map = LabelMap.read(Path(context.artifacts["label_map"]))
+        self._rows = RowPool(count_threads())
         loader = ThreadPoolExecutor(1, thread_name_prefix="load-network")
         self._network: Future[Network] = loader.submit(Network, Path(context.artifacts["network"]))
         loader.shutdown(wait=False)
-        guard_endpoint(self._limits)
+        guard_endpoint()
 
     @property
     def label_map(self) -> LabelMap:
@@ -50,38 +57,33 @@ class ServedClassifier(PythonModel):
         return self._label_map
 
     @property
+    def limits(self) -> Limits:
+        """The limits of a request."""
+        return self._limits
+
+    @property
     def network(self) -> Network:
-        """The network. Waits until it is loaded."""
-        return self._network.result()
+        """The network. Waits until it is loaded.
 
-    def answer(self, images: Images) -> list[dict[str, dict[str, Any]]]:
-        """Predicts decoded images of the network's size.
-
-        Args:
-            images: (n, height, width, 3) uint8.
-
-        Returns:
-            For each image `{head: {"label": class name, "probability": in [0, 1]}}`.
+        Raises:
+            RefusedRequest: If it cannot be loaded.
         """
-        options = RequestOptions.read(None, self._label_map.heads)
-        y_prob = self.network.predict(images)
-        return [
-            {
-                head: _describe(self._label_map.classes[head], answers[row], options)
-                for head, answers in y_prob.items()
-            }
-            for row in range(len(images))
-        ]
+        try:
+            return self._network.result()
+        except Exception:  # ONNX Runtime raises its own types
+            raise RefusedRequest(
+                "the model's network cannot be loaded. Serve another version.", status=500
+            ) from None
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Answers a request.
+        """Answers a request from Python.
 
         Args:
             context: Not used.
             model_input: A table with a column `image` of base64 strings, or of bytes.
-            params: See `serving.requests.DEFAULTS`.
+            params: See `RequestOptions`.
 
         Returns:
             One row per image. Each head has a column of `{"label": class name, "probability": in
@@ -89,91 +91,120 @@ class ServedClassifier(PythonModel):
             are empty unless the image is invalid.
 
         Raises:
-            RefusedRequest: If a parameter is invalid, a limit is exceeded, or an image is invalid
-                and `on_error` is `fail`. The message names the row.
+            RefusedRequest: If a parameter is invalid, or an image is invalid and `on_error` is
+                `fail`. The message names the row.
         """
-        options = RequestOptions.read(params, self._label_map.heads)
-        values = self._read_values(model_input)
-        images, errors = [], {}
-        for row, value in enumerate(values):
-            try:
-                images.append(self._prepare(value))
-            except RowError as error:
-                if options.on_error == FAIL:
-                    raise RefusedRequest(f"row {row}: {error}") from None
-                errors[row] = error
-        y_prob = self._run(np.stack(images)) if images else {}
-        return self._build_table(len(values), y_prob, errors, options)
-
-    def _prepare(self, value: Any) -> npt.NDArray[np.uint8]:
-        image = read_image(value, self._limits)
-        return resize_image(image, self._require_network().image_size, self.black_bars)
-
-    def _run(self, images: Images) -> dict[str, npt.NDArray[np.float32]]:
-        try:
-            return self._require_network().predict(images)
-        except RefusedRequest:
-            raise
-        except Exception:  # ONNX Runtime raises its own types; the request is not the cause
-            raise RefusedRequest("the network failed. Try again.", INTERNAL_ERROR) from None
-
-    def _require_network(self) -> Network:
-        try:
-            return self.network
-        except Exception:
-            raise RefusedRequest(
-                "the model's network cannot be loaded. Serve another version.", INTERNAL_ERROR
-            ) from None
-
-    def _read_values(self, model_input: Any) -> list[Any]:
-        columns = list(getattr(model_input, "columns", []))
-        if INPUT_COLUMN not in columns:
-            raise RefusedRequest(
-                f"expected a column {INPUT_COLUMN!r} of images as base64 strings. "
-                "Received: no such column."
-            )
-        values = list(model_input[INPUT_COLUMN])
-        if len(values) == 1 and isinstance(values[0], list | np.ndarray):
-            values = list(values[0])  # MLflow parses {"inputs": {"image": [...]}} this way
-        if is_served() and len(values) > self._limits.rows:  # Spark passes thousands of rows
-            raise RefusedRequest(
-                f"{len(values)} rows. Expected at most {self._limits.rows}. Send fewer rows per "
-                "request."
-            )
-        return values
-
-    def _build_table(
-        self,
-        rows: int,
-        y_prob: dict[str, npt.NDArray[np.float32]],
-        errors: dict[int, RowError],
-        options: RequestOptions,
-    ) -> pd.DataFrame:
-        valid = [row for row in range(rows) if row not in errors]
-        table: dict[str, list[Any]] = {}
-        for head in options.heads:
-            column: list[Any] = [{"label": None, "probability": None} for _ in range(rows)]
-            for row, answer in zip(valid, y_prob.get(head, ()), strict=True):
-                column[row] = _describe(self._label_map.classes[head], answer, options)
-            table[head] = column
-        table["error"] = [errors[row].kind if row in errors else "" for row in range(rows)]
-        table["reason"] = [str(errors[row]) if row in errors else "" for row in range(rows)]
+        request = Request(_read_column(model_input), RequestOptions.read(params))
+        columns = [*request.options.select(self._label_map.heads), "error", "reason"]
         # As objects: pandas would convert None to NaN, which is not valid JSON.
-        return pd.DataFrame(table, dtype=object)
+        return pd.DataFrame(self.answer(request), columns=columns, dtype=object)
+
+    def answer_body(
+        self, body: bytes, content_type: str | None, is_given_up: Callable[[], bool]
+    ) -> bytes:
+        """Answers the body of a request.
+
+        Args:
+            body: See `read_request`.
+            content_type: Its content type.
+            is_given_up: Whether nobody waits for the answer any more.
+
+        Returns:
+            The answers as JSON.
+
+        Raises:
+            RefusedRequest: If the request is refused.
+        """
+        request = read_request(body, content_type, self._limits)
+        return encode_answers(self.answer(request, is_given_up))
+
+    def answer(
+        self, request: Request, is_given_up: Callable[[], bool] = lambda: False
+    ) -> list[Answer]:
+        """Answers a request. Several threads may call this at once.
+
+        Args:
+            request: The images and the options.
+            is_given_up: Whether nobody waits for the answer any more. It is asked before each row.
+
+        Returns:
+            The answer of each row.
+
+        Raises:
+            RefusedRequest: If an image is invalid and `on_error` is `fail`, a head is unknown, the
+                network fails, or the request is given up.
+        """
+        request.options.select(self._label_map.heads)
+
+        def answer_row(item: tuple[int, Any], all_cores: bool) -> Answer:
+            if is_given_up():
+                raise RefusedRequest("the request took too long. Send fewer rows.", status=503)
+            row, value = item
+            try:
+                image = read_image(value, self._limits, self.resize)
+            except RowError as error:
+                if request.options.on_error == FAIL:
+                    raise RefusedRequest(f"row {row}: {error}") from None
+                return self.describe_error(error, request.options)
+            return self.describe(self.score(image, all_cores), request.options)
+
+        return list(self._rows.map(answer_row, list(enumerate(request.values))))
+
+    def resize(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """Resizes a decoded image for the network."""
+        return resize_image(image, self.network.image_size, self._black_bars)
+
+    def score(self, image: npt.NDArray[np.uint8], all_cores: bool) -> Probabilities:
+        """Predicts a resized image. See `Network.predict_image`.
+
+        Raises:
+            RefusedRequest: If the network fails.
+        """
+        network = self.network
+        try:
+            return network.predict_image(image, all_cores)
+        except Exception:  # ONNX Runtime raises its own types; the request is not the cause
+            raise RefusedRequest("the network failed. Try again.", status=500) from None
+
+    def describe(self, y_prob: Probabilities, options: RequestOptions) -> Answer:
+        """Builds the answer for an image from its probabilities."""
+        answer: Answer = {
+            head: _describe_head(self._label_map.classes[head], y_prob[head], options)
+            for head in options.select(self._label_map.heads)
+        }
+        return answer | {"error": "", "reason": ""}
+
+    def describe_error(self, error: RowError, options: RequestOptions) -> Answer:
+        """Builds the answer for an invalid image."""
+        heads = options.select(self._label_map.heads)
+        answer: Answer = {head: {"label": None, "probability": None} for head in heads}
+        return answer | {"error": error.kind, "reason": str(error)}
 
 
-def _describe(
+def _read_column(model_input: Any) -> list[Any]:
+    if INPUT_COLUMN not in list(getattr(model_input, "columns", [])):
+        raise RefusedRequest(
+            f"expected a column {INPUT_COLUMN!r} of images as base64 strings. "
+            "Received: no such column."
+        )
+    values = list(model_input[INPUT_COLUMN])
+    if len(values) == 1 and isinstance(values[0], list | np.ndarray):
+        return list(values[0])  # MLflow parses {"image": [...]} this way
+    return values
+
+
+def _describe_head(
     classes: Sequence[str], y_prob: npt.NDArray[np.float32], options: RequestOptions
 ) -> dict[str, Any]:
     """Builds the answer of one head for one image from its probabilities, (classes,)."""
-    order = np.argsort(-y_prob, kind="stable")
-    best = int(order[0])
-    answer: dict[str, Any] = {"label": classes[best], "probability": float(y_prob[best])}
+    probabilities = y_prob.tolist()
+    best = int(y_prob.argmax())
+    answer: dict[str, Any] = {"label": classes[best], "probability": probabilities[best]}
     if options.top_k:
+        order = np.argsort(-y_prob, kind="stable")[: int(options.top_k)]
         answer["top"] = [
-            {"label": classes[number], "probability": float(y_prob[number])}
-            for number in order[: options.top_k]
+            {"label": classes[number], "probability": probabilities[number]} for number in order
         ]
     if options.all_probabilities:
-        answer["probabilities"] = dict(zip(classes, map(float, y_prob), strict=True))
+        answer["probabilities"] = dict(zip(classes, probabilities, strict=True))
     return answer

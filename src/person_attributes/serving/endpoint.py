@@ -1,51 +1,46 @@
-"""Prevents MLflow's scoring server from echoing requests in its answers.
+"""Answers the requests to MLflow's scoring server in its place.
 
-If the server cannot parse a request, its answer contains the input. After an unexpected error, its
-answer contains a stack trace. No option of the server changes that. This module therefore wraps the
-function that computes all answers, in processes that serve a model.
+The server would make a table of each request, and needs gigabytes for some small ones. If it cannot
+parse a request, its answer contains the input; after an unexpected error, it contains a stack
+trace. No option of the server changes that. In processes that serve a model, this module therefore
+replaces the function that computes all answers.
 """
 
 import logging
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
 from mlflow.pyfunc import scoring_server
 
-from person_attributes.serving.requests import INPUT_COLUMN, Limits, RefusedRequest
-
-EXPECTED = (
-    'Expected JSON such as {"dataframe_split": {"columns": ["' + INPUT_COLUMN + '"], '
-    '"data": [["<base64 of an image file>"]]}, "params": {"top_k": 3}}, with the content type '
-    "application/json."
-)
+from person_attributes.serving.requests import RefusedRequest
 
 
-def is_served() -> bool:
-    """Returns whether this process is a scoring server, not a script or a Spark worker."""
-    return scoring_server._SERVER_MODEL_PATH in os.environ
-
-
-def guard_endpoint(limits: Limits) -> None:
-    """Wraps the function that computes the scoring server's answers, if this process is one."""
-    if is_served():
-        scoring_server.invocations = _guard(scoring_server.invocations, limits)
+def guard_endpoint() -> None:
+    """Replaces the function that computes the answers of MLflow's server, in its processes."""
+    if scoring_server._SERVER_MODEL_PATH in os.environ:
+        scoring_server.invocations = _answer
         # MLflow's warnings echo names from the request.
         logging.getLogger("mlflow").setLevel(logging.ERROR)
 
 
-def _guard(answer: Callable[..., Any], limits: Limits) -> Callable[..., Any]:
-    def guarded(data: Any, content_type: str | None, model: Any, input_schema: Any) -> Any:
-        if len(data) > limits.request_megabytes * 1e6:
-            raise RefusedRequest(
-                f"a request of more than {limits.request_megabytes:g} MB. Send fewer or smaller "
-                "images per request."
-            )
-        try:
-            return answer(data, content_type or "", model, input_schema)
-        except RefusedRequest:
-            raise
-        except Exception:  # an invalid request makes MLflow, pandas or json raise any type
-            raise RefusedRequest(f"the request cannot be read. {EXPECTED}") from None
+def encode_answers(answers: Sequence[Mapping[str, Any]]) -> bytes:
+    """Encodes the answers of all rows as JSON."""
+    return msgspec.json.encode({"predictions": answers})
 
-    return guarded
+
+def _answer(body: bytes, content_type: str | None, model: Any, _: Any) -> Any:
+    """Answers a request, with the arguments and the result of MLflow's function."""
+    until = time.monotonic() + MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get()
+    try:
+        answer = model.unwrap_python_model().answer_body(
+            body, content_type, lambda: time.monotonic() > until
+        )
+    except RefusedRequest:
+        raise
+    except Exception:  # its message may contain the request
+        raise RefusedRequest("the server failed. Try again.", status=500) from None
+    return scoring_server.InvocationsResponse(answer, 200, "application/json")

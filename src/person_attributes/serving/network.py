@@ -7,22 +7,28 @@ import numpy.typing as npt
 import onnxruntime
 
 from person_attributes.data.images import Images
+from person_attributes.serving.cores import count_threads
+
+Probabilities = dict[str, npt.NDArray[np.float32]]
+"""The probabilities of the classes of each head."""
 
 
 class Network:
-    """An exported network on the CPU. It is thread-safe."""
+    """An exported network on the CPU. It is thread-safe.
+
+    The probabilities of an image depend neither on other images nor on the number of threads.
+    """
 
     def __init__(self, path: Path) -> None:
         """Loads an `.onnx` file and runs it once, because the first run is slow."""
-        options = onnxruntime.SessionOptions()
-        # Hides warnings about models that are already optimized.
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-        self._input = self._session.get_inputs()[0]
-        self._heads = [output.name for output in self._session.get_outputs()]
-        self.predict(np.zeros((1, *self._input.shape[1:]), np.uint8))
+        threads = count_threads()
+        self._one_core = _load(path, threads=1)
+        self._all_cores = _load(path, threads) if threads > 1 else self._one_core
+        self._input = self._one_core.get_inputs()[0]
+        self._heads = [output.name for output in self._one_core.get_outputs()]
+        image = np.zeros(self._input.shape[1:], np.uint8)
+        for all_cores in (False, True):
+            self.predict_image(image, all_cores)
 
     @property
     def input_name(self) -> str:
@@ -35,7 +41,21 @@ class Network:
         _, height, width, _ = self._input.shape
         return f"{height}x{width}"
 
-    def predict(self, images: Images) -> dict[str, npt.NDArray[np.float32]]:
+    def predict_image(self, image: npt.NDArray[np.uint8], all_cores: bool) -> Probabilities:
+        """Predicts one image.
+
+        Args:
+            image: (height, width, 3) uint8.
+            all_cores: Whether to use all cores, or one while others predict other images.
+
+        Returns:
+            `{head: (classes,) float32}`.
+        """
+        session = self._all_cores if all_cores else self._one_core
+        answers = session.run(self._heads, {self._input.name: image[None]})
+        return {head: answer[0] for head, answer in zip(self._heads, answers, strict=True)}
+
+    def predict(self, images: Images) -> Probabilities:
         """Predicts images one by one, each on all cores.
 
         In a batch, the last digits of a prediction depend on the other images. A batch is hardly
@@ -45,12 +65,15 @@ class Network:
             images: (n, height, width, 3) uint8.
 
         Returns:
-            Probabilities, `{head: (n, classes) float32}`.
+            `{head: (n, classes) float32}`.
         """
-        answers = [
-            self._session.run(self._heads, {self._input.name: image[None]}) for image in images
-        ]
-        return {
-            head: np.concatenate([answer[number] for answer in answers])
-            for number, head in enumerate(self._heads)
-        }
+        answers = [self.predict_image(image, True) for image in images]
+        return {head: np.stack([answer[head] for answer in answers]) for head in self._heads}
+
+
+def _load(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Hides warnings about models that are already optimized.
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -4,7 +4,9 @@ import csv
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,8 +15,11 @@ import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 
+from person_attributes.commands.predict.columns import ERROR, PATH, Column
 from person_attributes.files import writing
-from person_attributes.labels import LabelMap
+
+_ROWS = 100_000
+"""Rows that are counted at a time."""
 
 
 class PartialOutput:
@@ -23,17 +28,22 @@ class PartialOutput:
     `OUTPUT.part.json` records how many rows and bytes of it are complete, for resuming.
     """
 
-    def __init__(self, output: Path, file: IO[bytes], identity: str, rows: int) -> None:
-        self._output, self._file, self._identity, self.rows = output, file, identity, rows
+    def __init__(
+        self, output: Path, file: IO[bytes], identity: str, columns: Sequence[Column], rows: int
+    ) -> None:
+        self._output, self._file, self._identity = output, file, identity
+        self._columns, self.rows = columns, rows
 
     @classmethod
-    def open(cls, output: Path, identity: Sequence[str], columns: Sequence[str]) -> "PartialOutput":
+    def open(
+        cls, output: Path, identity: Sequence[str], columns: Sequence[Column]
+    ) -> "PartialOutput":
         """Resumes an interrupted run with the same identity, or starts a new file.
 
         Args:
             output: The file to write.
             identity: Identifiers of the run: the model, the source and the names of the images.
-            columns: The names of the columns.
+            columns: The columns of the heads.
         """
         digest = hashlib.sha256("\0".join(identity).encode("utf-8", "surrogatepass")).hexdigest()
         path, state_file = _name_parts(output)
@@ -44,9 +54,9 @@ class PartialOutput:
             file = path.open("r+b")
             file.truncate(state["bytes"])
             file.seek(state["bytes"])
-            return cls(output, file, digest, state["rows"])
-        part = cls(output, path.open("w+b"), digest, 0)
-        part._write([columns])
+            return cls(output, file, digest, columns, state["rows"])
+        part = cls(output, path.open("w+b"), digest, columns, 0)
+        part._write([[PATH, *(column.name for column in columns), ERROR]])
         return part
 
     def __enter__(self) -> "PartialOutput":
@@ -72,47 +82,61 @@ class PartialOutput:
         with writing(state_file) as path:
             path.write_text(json.dumps(state), encoding="utf-8")
 
-    def finish(self, label_map: LabelMap) -> int:
-        """Writes the output, removes the partial file and counts the unreadable images."""
+    def finish(self) -> "Summary":
+        """Writes the output, removes the partial file and counts the rows."""
         path, state_file = _name_parts(self._output)
+        summary = _summarize(path, self._columns)
         if self._output.suffix == ".parquet":
-            unreadable = _write_parquet(path, self._output, label_map)
+            _write_parquet(path, self._output, self._columns)
             path.unlink()
         else:
-            unreadable = sum(
-                int(chunk["error"].notna().sum())
-                for chunk in pd.read_csv(path, usecols=["error"], chunksize=100_000)
-            )
             path.replace(self._output)
         state_file.unlink()
-        return unreadable
+        return summary
 
 
-def name_columns(label_map: LabelMap) -> list[str]:
-    """Returns the columns: the path, the label and probability of each head, and the error."""
-    heads = [f"{head}{suffix}" for head in label_map.heads for suffix in ("", "_probability")]
-    return ["path", *heads, "error"]
+@dataclass(frozen=True)
+class Summary:
+    """What an output contains.
+
+    Attributes:
+        unreadable: The number of images that cannot be read.
+        labels: The number of images of each class, the most common first, by head.
+    """
+
+    unreadable: int
+    labels: dict[str, list[tuple[str, int]]]
 
 
 def _name_parts(output: Path) -> tuple[Path, Path]:
     return output.with_name(f"{output.name}.part"), output.with_name(f"{output.name}.part.json")
 
 
-def _write_parquet(path: Path, output: Path, label_map: LabelMap) -> int:
-    """Converts a CSV file to Parquet block by block; empty cells become null.
+def _summarize(path: Path, columns: Sequence[Column]) -> Summary:
+    heads = [column.name for column in columns if column.keys == (column.name, "label")]
+    labels = {head: Counter[str]() for head in heads}
+    unreadable = 0
+    # Without missing values, because a class may be named None.
+    for chunk in pd.read_csv(
+        path, usecols=[*heads, ERROR], dtype=str, keep_default_na=False, chunksize=_ROWS
+    ):
+        readable = chunk[chunk[ERROR] == ""]
+        unreadable += len(chunk) - len(readable)
+        for head in heads:
+            labels[head].update(readable[head])
+    return Summary(unreadable, {head: counts.most_common() for head, counts in labels.items()})
 
-    Returns:
-        The number of rows with an error.
-    """
-    types = {
-        name: pyarrow.float64() if name.endswith("_probability") else pyarrow.string()
-        for name in name_columns(label_map)
-    }
+
+def _write_parquet(path: Path, output: Path, columns: Sequence[Column]) -> None:
+    """Converts a CSV file to Parquet block by block; empty cells become null."""
+    text, number = pyarrow.string(), pyarrow.float64()
+    types = {column.name: number if column.is_number else text for column in columns}
     convert = pyarrow.csv.ConvertOptions(
-        column_types=types, null_values=[""], strings_can_be_null=True
+        column_types={PATH: text, **types, ERROR: text},
+        null_values=[""],
+        strings_can_be_null=True,
     )
     parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    unreadable = 0
     with (
         writing(output) as written,
         pyarrow.csv.open_csv(path, parse_options=parse, convert_options=convert) as blocks,
@@ -120,6 +144,3 @@ def _write_parquet(path: Path, output: Path, label_map: LabelMap) -> int:
     ):
         for block in blocks:
             writer.write_batch(block)
-            error = block.column("error")
-            unreadable += len(error) - error.null_count
-    return unreadable

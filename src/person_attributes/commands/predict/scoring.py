@@ -1,27 +1,28 @@
 """Labels many images with a registered model, with the same decoder and network as its server."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
+from tqdm import tqdm
 
-from person_attributes.commands.predict.output import PartialOutput, name_columns
-from person_attributes.commands.predict.sources import identify_source, open_images
-from person_attributes.config import Params
-from person_attributes.data.decoding import map_images
+from person_attributes.commands.predict.columns import Column, format_row, list_columns
+from person_attributes.commands.predict.output import PartialOutput
+from person_attributes.commands.predict.sources import Images, identify_source, open_images
+from person_attributes.config import LimitsParams, Params
+from person_attributes.data.decoding import apply_to_image
 from person_attributes.data.image_names import describe_renamed
-from person_attributes.data.images import resize_image
-from person_attributes.errors import ImageError, RegistryError, SourceError
-from person_attributes.framing import BlackBars
+from person_attributes.errors import ImageError, ParamsError, RegistryError, SourceError
 from person_attributes.registry.model import load_model
 from person_attributes.registry.promotion import require_champion
-from person_attributes.serving.classifier import ServedClassifier
+from person_attributes.serving.classifier import Answer, ServedClassifier
+from person_attributes.serving.cores import count_threads
+from person_attributes.serving.requests import RefusedRequest, RequestOptions
+from person_attributes.serving.row_pool import RowFunction, RowPool
 from person_attributes.tracking.connection import connect
 from person_attributes.workspace import Workspace
 
@@ -29,12 +30,20 @@ _TABLES = (".csv", ".parquet")
 
 
 def predict(
-    workspace: Workspace, params: Params, images: str, output: Path, model: str, column: str
+    workspace: Workspace,
+    params: Params,
+    images: str,
+    output: Path,
+    model: str,
+    column: str,
+    heads: str,
+    top_k: int,
+    probabilities: bool,
 ) -> None:
     """Writes one row per image: its path, then label and probability of each head.
 
     The row of an unreadable image has a reason in the column `error` and no labels. An interrupted
-    run is resumed if model and images are the same.
+    run is resumed if model, images and columns are the same.
 
     Args:
         workspace: The project; its store has the model.
@@ -44,31 +53,34 @@ def predict(
         output: The `.csv` or `.parquet` file to write.
         model: A URI such as `models:/person-attributes@champion`; empty for the champion.
         column: The column with the paths in a table, or a pattern such as `images/{id}.jpg`.
+        heads: The heads to predict, separated by commas; empty for all.
+        top_k: The number of most probable classes to write for each head.
+        probabilities: Whether to write the probability of each class.
 
     Raises:
         SourceError: If no images are found, or the output has another suffix. Correct the path.
+        ParamsError: If a head is unknown, or `top_k` is negative.
         RegistryError: If there is no such model. `person-attributes models` lists them.
     """
     _check_suffix(output)
-    limits = params.data.limits
-    opened = open_images(images, column, limits)
+    opened = open_images(images, column, params.data.limits)
     for line in describe_renamed(opened.renamed):
         print(f"predict: {line}")
     classifier, identity = _load_classifier(model or require_champion(workspace, params), workspace)
-    label_map = classifier.label_map
-    identities = [identity, *identify_source(images), *opened.names]
-    with PartialOutput.open(output, identities, name_columns(label_map)) as partial_output:
-        start = partial_output.rows
-        if start:
-            print(f"predict: resuming after {start} images")
-        work = partial(_resize, classifier.network.image_size, classifier.black_bars)
-        files = opened.find_files(start)
-        decoded = map_images(work, opened.source, files, limits, "predicting")
-        results = zip(opened.names[start:], decoded, strict=True)
-        while batch := list(islice(results, params.evaluation.batch_size)):
-            partial_output.append(_score_batch(classifier, batch))
-        unreadable = partial_output.finish(label_map)
-    print(f"predict: {len(opened.names)} images, {unreadable} unreadable, see {output}")
+    options = _read_options(classifier, heads, top_k, probabilities)
+    columns = list_columns(classifier.label_map, options)
+    names = opened.names
+    identities = [identity, *(one.name for one in columns), *identify_source(images), *names]
+    with PartialOutput.open(output, identities, columns) as partial_output:
+        if partial_output.rows:
+            print(f"predict: resuming after {partial_output.rows} images")
+        remaining = names[partial_output.rows :]
+        label = partial(_label, classifier, opened, params.data.limits, options)
+        _score(label, remaining, columns, params.evaluation.batch_size, partial_output)
+        summary = partial_output.finish()
+    print(f"predict: {len(names)} images, {summary.unreadable} unreadable, see {output}")
+    for head, counts in summary.labels.items():
+        print(f"predict: {head}: {', '.join(f'{name} {count}' for name, count in counts)}")
 
 
 def _check_suffix(output: Path) -> None:
@@ -83,7 +95,7 @@ def _load_classifier(model: str, workspace: Workspace) -> tuple[ServedClassifier
     connect(workspace)
     path = list(sys.path)
     loaded = load_model(model)
-    # MLflow prepends the model's own code, which decoding processes would import in place of ours.
+    # MLflow prepends the model's own code, which later imports would find in place of ours.
     sys.path[:] = path
     classifier = loaded.unwrap_python_model()
     if not isinstance(classifier, ServedClassifier):
@@ -91,30 +103,53 @@ def _load_classifier(model: str, workspace: Workspace) -> tuple[ServedClassifier
             f"{model}: expected a model of this project. Received: a "
             f"{type(classifier).__name__}. Name another model."
         )
+    try:
+        classifier.network  # noqa: B018  waits until it is loaded
+    except RefusedRequest as error:
+        raise RegistryError(f"{model}: {error.message}") from None
     return classifier, str(loaded.metadata.model_uuid)
 
 
-def _resize(
-    image_size: str, black_bars: BlackBars, _: bytes, image: Image.Image
-) -> npt.NDArray[np.uint8]:
-    return resize_image(image, image_size, black_bars)
+def _read_options(
+    classifier: ServedClassifier, heads: str, top_k: int, probabilities: bool
+) -> RequestOptions:
+    selected = tuple(head.strip() for head in heads.split(",") if head.strip())
+    try:
+        options = RequestOptions(top_k, selected, probabilities)
+        options.select(classifier.label_map.heads)
+    except (ValueError, RefusedRequest) as error:
+        raise ParamsError(f"predict: {error} Correct the option.") from None
+    return options
 
 
-def _score_batch(
+def _label(
     classifier: ServedClassifier,
-    batch: Sequence[tuple[str, npt.NDArray[np.uint8] | ImageError]],
-) -> list[list[str]]:
-    images = [result for _, result in batch if not isinstance(result, ImageError)]
-    heads = classifier.label_map.heads
-    answers: Iterator[Mapping[str, Any]] = iter(
-        classifier.answer(np.stack(images)) if images else []
-    )
-    rows = []
-    for name, result in batch:
-        if isinstance(result, ImageError):
-            rows.append([name, *[""] * (2 * len(heads)), str(result)])
-            continue
-        answer = next(answers)
-        cells = [(answer[head]["label"], repr(answer[head]["probability"])) for head in heads]
-        rows.append([name, *(cell for pair in cells for cell in pair), ""])
-    return rows
+    images: Images,
+    limits: LimitsParams,
+    options: RequestOptions,
+    name: str,
+    all_cores: bool,
+) -> Answer | ImageError:
+    def answer(_: bytes, image: Image.Image) -> Answer:
+        y_prob = classifier.score(classifier.resize(image), all_cores)
+        return classifier.describe(y_prob, options)
+
+    return apply_to_image(answer, images.source, limits, images.find_file(name))
+
+
+def _score(
+    label: RowFunction[str, Answer | ImageError],
+    names: Sequence[str],
+    columns: Sequence[Column],
+    batch_size: int,
+    partial_output: PartialOutput,
+) -> None:
+    """Labels images on all cores, and appends their rows in batches."""
+    began = time.perf_counter()
+    answers = RowPool(count_threads()).map(label, names)
+    bar = tqdm(answers, "predicting", len(names), unit="image", disable=None)
+    rows = (format_row(name, answer, columns) for name, answer in zip(names, bar, strict=True))
+    while batch := list(islice(rows, batch_size)):
+        partial_output.append(batch)
+    rate = len(names) / (time.perf_counter() - began)
+    print(f"predict: {rate:.0f} images a second")

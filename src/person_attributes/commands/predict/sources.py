@@ -27,9 +27,9 @@ class Images:
     names: list[str]
     renamed: Mapping[str, str]
 
-    def find_files(self, start: int) -> list[str]:
-        """Returns the names in the source, from an image on."""
-        return [self.renamed.get(name, name) for name in self.names[start:]]
+    def find_file(self, name: str) -> str:
+        """Returns the name of an image in the source."""
+        return self.renamed.get(name, name)
 
 
 def open_images(images: str, column: str, limits: LimitsParams) -> Images:

@@ -1,0 +1,44 @@
+"""The command `serve`: serves a registered model with what operators need."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from person_attributes.config import Params
+from person_attributes.errors import RegistryError, one_line
+from person_attributes.registry.promotion import require_champion
+from person_attributes.serving import server
+from person_attributes.serving.settings import ServerSettings
+from person_attributes.tracking.connection import connect
+from person_attributes.workspace import Workspace
+
+
+def serve(workspace: Workspace, params: Params, model: str, **settings: Any) -> None:
+    """Serves a version until SIGTERM or Ctrl-C.
+
+    The version that an alias names now is served until the end: restart the server to change it.
+
+    Args:
+        workspace: The project; its store has the model.
+        params: The name of the registered model.
+        model: A URI such as `models:/person-attributes@champion`; empty for the champion.
+        settings: The fields of `ServerSettings`.
+
+    Raises:
+        RegistryError: If there is no such model. `person-attributes models` lists them.
+        ServingError: If the server cannot start.
+    """
+    connect(workspace)
+    uri = model or require_champion(workspace, params)
+    with tempfile.TemporaryDirectory(prefix="person-attributes-serve-") as folder:
+        try:
+            path = mlflow.artifacts.download_artifacts(uri, dst_path=folder)
+        except MlflowException as error:
+            raise RegistryError(
+                f"{uri}: cannot be loaded: {one_line(error.message, 200)} "
+                "Run person-attributes models to list the registered versions."
+            ) from None
+        server.serve(Path(path), ServerSettings(**settings))

@@ -1,0 +1,74 @@
+"""Computes the rows of requests on the cores of this process."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+RowFunction = Callable[[_Item, bool], _Result]
+"""Takes an item, and whether to compute its result on all cores."""
+
+_ROWS_AHEAD = 4
+"""Rows per thread that are computed ahead of those that are returned."""
+
+
+class RowPool:
+    """A pool of threads that all requests share. Decoders and ONNX Runtime release the GIL."""
+
+    def __init__(self, threads: int) -> None:
+        """Creates a pool of as many threads as the process may use cores."""
+        self._ahead = _ROWS_AHEAD * threads
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="row")
+        self._lock = threading.Lock()
+        self._requests = 0
+
+    def map(
+        self, function: RowFunction[_Item, _Result], items: Sequence[_Item]
+    ) -> Iterator[_Result]:
+        """Applies a function to the rows of a request, and yields the results in order.
+
+        A request of a single row, when there is no other request, runs on all cores; of several
+        rows, each runs on one core.
+
+        Args:
+            function: Computes the result of a row. After its first exception, rows that have not
+                started are not computed.
+            items: The rows.
+        """
+        with self._count_request() as is_only_request:
+            if is_only_request and len(items) == 1:
+                yield function(items[0], True)
+            else:
+                yield from self._map_in_threads(lambda item: function(item, False), items)
+
+    @contextmanager
+    def _count_request(self) -> Iterator[bool]:
+        """Yields whether there is no other request."""
+        with self._lock:
+            self._requests += 1
+            is_only_request = self._requests == 1
+        try:
+            yield is_only_request
+        finally:
+            with self._lock:
+                self._requests -= 1
+
+    def _map_in_threads(
+        self, function: Callable[[_Item], _Result], items: Sequence[_Item]
+    ) -> Iterator[_Result]:
+        pending: deque[Future[_Result]] = deque()
+        try:
+            for item in items:
+                pending.append(self._executor.submit(function, item))
+                if len(pending) > self._ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
