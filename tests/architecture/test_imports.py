@@ -31,7 +31,7 @@ def test_the_diagram_of_packages_equals_the_imports() -> None:
 
 
 def test_the_served_model_imports_only_packages_of_its_environment() -> None:
-    available = {"PIL", "mlflow", "numpy", "onnxruntime", "pandas", "person_attributes"}
+    available = {"PIL", "mlflow", "msgspec", "numpy", "onnxruntime", "pandas", "person_attributes"}
     modules = find_closure("serving.served_model")
     for name in modules:
         path = SOURCE / Path(*name.split("."))
