@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help:
 	@echo "make repro       install the environment, run the whole pipeline, show the results"
-	@echo "make demo        serve a local page to try the champion on a photograph"
+	@echo "make demo        serve a local page to try the champion on photographs"
 	@echo "make server      start MLflow for a team, on PostgreSQL and S3, in local containers"
 	@echo "make move-tracking  copy mlflow.db to that server, which must be empty"
 	@echo "make test        run ruff, import-linter, mypy and all tests"
@@ -62,7 +62,7 @@ repro:
 	$(BIN)/person-attributes check && $(BIN)/dvc repro && \
 	echo "make repro took $$(($$(date +%s) - begun)) s" && $(BIN)/person-attributes summarize
 
-demo: $(VENV)/installed-demo
+demo: env
 	$(BIN)/person-attributes demo
 
 SECRETS := PGPASSWORD AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY MLFLOW_AUTH_ADMIN_PASSWORD \

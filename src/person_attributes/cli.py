@@ -12,7 +12,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -32,6 +32,7 @@ class Argument:
     help: str
     default: Any = None
     type: Any = str
+    action: str = "store"
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,16 @@ COMMANDS = {
         ),
     ),
     "demo": Command(
-        "serve a local page to try a registered model on a photograph",
-        (_MODEL, Argument("--port", "port (default: the first free one from 7860)", type=int)),
+        "serve a local page to try registered models on photographs",
+        (
+            Argument(
+                "--model",
+                "URI of a model; repeat it to compare two (default: the champion)",
+                action="append",
+            ),
+            Argument("--corrections", "folder to keep corrected photographs in", type=Path),
+            Argument("--port", "port (default: the first free one from 7860)", type=int),
+        ),
     ),
     "summarize": Command("print the last evaluation and the next commands"),
 }
@@ -167,9 +176,8 @@ def _make_parser() -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         added = commands.add_parser(name, help=command.help, description=command.help)
         for argument in command.arguments:
-            added.add_argument(
-                argument.name, help=argument.help, default=argument.default, type=argument.type
-            )
+            options = asdict(argument)
+            added.add_argument(options.pop("name"), **options)
     return parser
 
 
