@@ -18,7 +18,8 @@ def test_photographs_labels_and_temporary_files_are_ignored_by_git(tmp_path: Pat
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     default = read_yaml(ROOT / "MLproject")["entry_points"]["predict"]["parameters"]["output"]
     private = [default["default"], "predictions.csv.part.json", "labels.parquet", "photos.zip"]
-    private += ["photos/1.jpg", "images/1.jpg", "corrections/corrections.csv", "data/photos/1.jpg", "docs/.writing-7-page.md"]
+    private += ["photos/1.jpg", "images/1.jpg", "data/photos/1.jpg", "docs/.writing-7-page.md"]
+    private += ["corrections/corrections.csv", "corrections/images/1.jpg"]
     names = [*private, "photos.dvc", "docs/images/data.png", "reports/metrics.json"]
     done = subprocess.run(
         ["git", "check-ignore", *names], cwd=tmp_path, capture_output=True, text=True, check=True
