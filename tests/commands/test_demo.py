@@ -241,7 +241,7 @@ def test_many_photographs_are_a_grid_and_a_table_like_that_of_predict(
 
     texts = page.locator("#grid .tile-text").all_inner_texts()
     assert texts[-1] == "cannot be read"
-    certainties = [float(text.rpartition(", ")[2].removesuffix(" %")) for text in texts[:-1]]
+    certainties = [float(text.rpartition(", ")[2].rstrip("%\xa0")) for text in texts[:-1]]
     assert certainties == sorted(certainties)
     assert page.locator("#count").inner_text().startswith("10 photographs, 1 unreadable.")
 

@@ -13,4 +13,4 @@ export function make(tag, properties = {}, ...children) {
 
 export const spell = (head) => head.replaceAll("_", " ");
 
-export const percent = (probability, digits = 0) => `${(100 * probability).toFixed(digits)} %`;
+export const percent = (probability, digits = 0) => `${(100 * probability).toFixed(digits)}\u00a0%`;
