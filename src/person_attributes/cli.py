@@ -31,7 +31,7 @@ class Argument:
     name: str
     help: str
     default: Any = None
-    type: Any = str
+    type: Any = None
     action: str = "store"
 
 
@@ -176,7 +176,7 @@ def _make_parser() -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         added = commands.add_parser(name, help=command.help, description=command.help)
         for argument in command.arguments:
-            options = asdict(argument)
+            options = {key: value for key, value in asdict(argument).items() if value is not None}
             added.add_argument(options.pop("name"), **options)
     return parser
 

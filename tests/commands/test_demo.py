@@ -354,7 +354,7 @@ def test_photographs_are_pasted_dropped_and_taken_with_the_camera(page: Page, pe
 def test_the_page_is_usable_with_a_keyboard_and_a_screen_reader(page: Page) -> None:
     assert page.locator("img:not([alt])").count() == 0
     for kind in ("button", "combobox", "link"):
-        for element in page.get_by_role(kind).all():  # type: ignore[arg-type]
+        for element in page.get_by_role(kind).all():
             assert element.aria_snapshot().partition('"')[2], element.inner_html()
     page.locator("#examples button").nth(1).focus()
     page.keyboard.press("Enter")
