@@ -9,6 +9,7 @@ import { showHeat, showPhotograph } from "./pictures.js";
 import { ask, correct, deleteCorrections, explain, readSettings } from "./server.js";
 
 const settings = await readSettings();
+let photos = [];
 let batch = null;
 let shown = null;
 let controller = new AbortController();
@@ -31,14 +32,19 @@ async function answer(photo, signal) {
 
 /** Opens one photograph, or several as a grid. */
 async function open(files) {
-  const photos = [...files].map(makePhoto);
+  if (!files.length) return; // text was pasted, or the dialog was cancelled
   batch?.stop();
   batch = null;
+  photos.forEach((photo) => URL.revokeObjectURL(photo.url));
+  photos = files.map(makePhoto);
   find("batch").hidden = true;
-  if (photos.length === 1) await show(photos[0]);
-  if (photos.length < 2) return;
-  batch = new Batch(photos, settings.models, answer, showFromGrid);
+  find("grid").replaceChildren();
+  if (photos.length === 1) {
+    await show(photos[0]);
+    return;
+  }
   close();
+  batch = new Batch(photos, settings.models, answer, showFromGrid);
   await batch.run();
 }
 
@@ -51,9 +57,9 @@ function close() {
 }
 
 async function showFromGrid(photo, result) {
-  const shown = show(photo, result);
+  const isFinished = show(photo, result);
   find("answer-title").focus();
-  await shown;
+  await isFinished;
 }
 
 /** Shows a photograph, its answer, then its heat maps. */
