@@ -102,17 +102,19 @@ def _start(project: Registered, folder: Path, *options: str) -> tuple[subprocess
     (folder / "watch" / "sitecustomize.py").write_text(WATCHMAN)
     temporary, watched = folder / "temporary", folder / "watched"
     temporary.mkdir()
-    process = subprocess.Popen(
-        (*OURS, "demo", *options),
-        cwd=project.root,
-        env=project.environment(
-            PYTHONPATH=f"{folder / 'watch'}{os.pathsep}{ROOT / 'src'}",
-            WATCHED=str(watched),
-            TMPDIR=str(temporary),
-        ),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    with (folder / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            (*OURS, "demo", *options),
+            cwd=project.root,
+            env=project.environment(
+                PYTHONPATH=f"{folder / 'watch'}{os.pathsep}{ROOT / 'src'}",
+                WATCHED=str(watched),
+                TMPDIR=str(temporary),
+            ),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
     assert process.stdout
     line = process.stdout.readline()
     assert " at http://127.0.0.1:" in line
@@ -398,6 +400,23 @@ def test_bad_requests_are_refused(running: Demo, people: Path) -> None:
     assert text == "Not kept: not a JPEG, PNG, WebP or BMP image."
 
 
+def test_an_error_is_one_line_in_the_terminal(
+    versions: Registered, running: Demo, people: Path
+) -> None:
+    table = versions.root / "corrections" / "corrections.csv"
+    table.write_text("damaged while the demo runs\n")
+    try:
+        status, text = running.request("POST", "/answers", min(people.rglob("*.jpg")).read_bytes())
+    finally:
+        table.unlink()
+    assert status == 500
+    assert text == "The demo has failed. Its terminal shows the error."
+    (line,) = (running.temporary.parent / "errors").read_text().splitlines()
+    assert line.startswith(
+        "demo: /answers: AnnotationsError: corrections/corrections.csv: expected"
+    )
+
+
 def test_by_default_nothing_is_kept_waiting_is_free_and_sigterm_ends_the_command(
     versions: Registered, people: Path, tmp_path: Path
 ) -> None:
@@ -409,8 +428,15 @@ def test_by_default_nothing_is_kept_waiting_is_free_and_sigterm_ends_the_command
         assert status == 403
         assert "--corrections" in text
         assert _measure_idle(process.pid) < 0.1
-        os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(COMMAND_SECONDS) == 0
+        # A request that takes seconds, because it imports Keras.
+        connection = http.client.HTTPConnection(demo.address.removeprefix("http://"))
+        with contextlib.closing(connection):
+            headers = {"Content-Type": "application/octet-stream"}
+            connection.request("POST", "/heatmaps/0", content, headers)
+            time.sleep(0.5)
+            os.kill(process.pid, signal.SIGTERM)
+            assert process.wait(COMMAND_SECONDS) == 0
+        assert not (tmp_path / "errors").read_text()
         # Not even the file of ONNX Runtime's telemetry.
         assert not list(demo.temporary.iterdir())
     finally:

@@ -5,6 +5,7 @@ send, so a browser does not let pages of other sites send it.
 """
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -74,7 +75,15 @@ def build_application(
             Middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS, www_redirect=False),
             Middleware(_Headers),
         ],
+        exception_handlers={Exception: _report},
     )
+
+
+async def _report(request: Request, error: Exception) -> Response:
+    """Prints an unexpected error in one line."""
+    message = one_line(f"{request.url.path}: {type(error).__name__}: {error}", 300)
+    print(f"demo: {message}", file=sys.stderr, flush=True)
+    return PlainTextResponse("The demo has failed. Its terminal shows the error.", 500)
 
 
 class _Headers:

@@ -26,9 +26,6 @@ _EXAMPLES = 6
 _EXAMPLES_SEED = 8
 """Any seed; with this one, the six people differ."""
 
-_SECONDS_TO_STOP = 2
-"""How long requests in flight may take after Ctrl-C."""
-
 
 def demo(
     workspace: Workspace,
@@ -64,12 +61,9 @@ def demo(
         print(f"demo: {versions} at {address} on this machine only; Ctrl-C to quit", flush=True)
         if sys.stdout.isatty():
             webbrowser.open(address)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                application, log_level="warning", timeout_graceful_shutdown=_SECONDS_TO_STOP
-            )
-        )
-        # uvicorn raises the signal again after it has stopped.
+        # The application reports errors itself, without a stack trace.
+        server = uvicorn.Server(uvicorn.Config(application, log_level="critical"))
+        # uvicorn answers the requests in flight, stops, and raises the signal again.
         with contextlib.suppress(KeyboardInterrupt):
             server.run([listener])
 
