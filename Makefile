@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help:
 	@echo "make repro       install the environment, run the whole pipeline, show the results"
-	@echo "make demo        serve a local page to try the champion on a photograph"
+	@echo "make demo        serve a local page to try the champion on photographs"
 	@echo "make image       build a container image that serves the champion: docs/operating.md"
 	@echo "make server      start MLflow for a team, on PostgreSQL and S3, in local containers"
 	@echo "make move-tracking  copy mlflow.db to that server, which must be empty"
@@ -63,7 +63,7 @@ repro:
 	$(BIN)/person-attributes check && $(BIN)/dvc repro && \
 	echo "make repro took $$(($$(date +%s) - begun)) s" && $(BIN)/person-attributes summarize
 
-demo: $(VENV)/installed-demo
+demo: env
 	$(BIN)/person-attributes demo
 
 # MODEL chooses another version. The registry in MLFLOW_TRACKING_URI has it, or mlflow.db.

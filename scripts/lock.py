@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 LOWEST_PYTHON = "3.11"
-EVERYTHING = ["--extra", "demo", "--extra", "shared", "--group", "dev"]
+EVERYTHING = ["--extra", "shared", "--group", "dev"]
 ROOT = Path(__file__).parent.parent
 
 

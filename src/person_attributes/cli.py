@@ -146,8 +146,16 @@ COMMANDS = {
         ),
     ),
     "demo": Command(
-        "serve a local page to try a registered model on a photograph",
-        (_MODEL, Argument("--port", "port (default: the first free one from 7860)", type=int)),
+        "serve a local page to try registered models on photographs",
+        (
+            Argument(
+                "--model",
+                "URI of a model; repeat it to compare two (default: the champion)",
+                action="append",
+            ),
+            Argument("--corrections", "folder to keep corrected photographs in", type=Path),
+            Argument("--port", "port (default: the first free one from 7860)", type=int),
+        ),
     ),
     "summarize": Command("print the last evaluation and the next commands"),
 }

@@ -103,11 +103,14 @@ def _check_header(image: ImageFile.ImageFile, max_megapixels: float) -> None:
 
 def count_pixels(content: bytes) -> int:
     """Reads the number of pixels of an image from its header; 0 if it cannot be read."""
+    kind = find_format(content)
+    if kind is None:
+        return 0
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            return image.width * image.height
+        image = _READERS[kind](io.BytesIO(split_metadata(content)[0]))
     except Exception:  # Pillow's decoders raise many types of errors
         return 0
+    return image.width * image.height
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,5 +1,5 @@
-"""The command `demo`: serves a local page to try a registered model on a photograph."""
+"""The command `demo`: serves a local page to try registered models on photographs."""
 
-from person_attributes.commands.demo.page import demo
+from person_attributes.commands.demo.server import demo
 
 __all__ = ["demo"]

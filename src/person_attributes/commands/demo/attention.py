@@ -12,6 +12,7 @@ from PIL import Image
 from person_attributes.config import Params, read_params
 from person_attributes.data.images import resize_image
 from person_attributes.errors import ParamsError, RegistryError
+from person_attributes.runtime.keras_import import import_keras
 
 
 class Attention:
@@ -26,8 +27,7 @@ class Attention:
         Raises:
             RegistryError: If parameters, normalization or weights are missing. Register it again.
         """
-        import keras
-
+        import_keras()
         from person_attributes.modeling.classifier import Normalization, build_classifier
         from person_attributes.registry.weights import fetch_weights
         from person_attributes.reporting.gradcam import GradCam
@@ -40,7 +40,7 @@ class Attention:
             self._classes = {name: head.classes for name, head in params.heads.items()}
             self._black_bars = params.data.black_bars
             self._image_size = params.phases[params.evaluation.phase].image_size
-            network: keras.Model = build_classifier(
+            network = build_classifier(
                 self._image_size,
                 {name: len(classes) for name, classes in self._classes.items()},
                 params.model,
