@@ -112,7 +112,8 @@ def _measure_images(
             thumbnail[:] = result.thumbnail
             measured[name] = replace(result, thumbnail=thumbnail)
     absent = images[images.isin(set(names) - set(present))]
-    missing = {row: source.describe_link(name) or "no such image" for row, name in absent.items()}
+    found = (source.describe_link(name) or "no such image" for name in absent)
+    missing = dict(zip(absent.index, found, strict=True))
     is_broken = images.isin(broken.keys())
     reasons = dict(zip(images.index[is_broken], images[is_broken].map(broken), strict=True))
     faults = [
