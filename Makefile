@@ -19,7 +19,7 @@ help:
 	@echo "make env         install the environment; make gpu adds CUDA, make shared team tools"
 	@echo "make lock        update the lock files; make platforms checks them for all platforms"
 	@echo "make benchmarks  compare the speed with the article's approach; 15 minutes or more"
-	@echo "make fuzz        fuzz archives, annotations, images and requests, SECONDS=60 each"
+	@echo "make fuzz        fuzz archives, annotations, images, lists and requests, SECONDS=60 each"
 	@echo "make spark       test the registered model on a local Spark; needs Java"
 	@echo "make postgres    test pipelines and sweeps on a team's server; needs PostgreSQL"
 	@echo "make backends    run the training tests on Keras' JAX and PyTorch backends"
@@ -109,7 +109,7 @@ benchmarks: $(VENV)/installed-dev
 
 SECONDS := 60
 fuzz: $(VENV)/installed-dev
-	for target in annotations archives images; do \
+	for target in annotations archives images lists; do \
 		$(BIN)/python -m fuzzing $$target $(SECONDS) 2>&1 | grep -v "REDUCE\|NEW\|Uses:\|INFO:"; \
 		test $${PIPESTATUS[0]} -eq 0 || exit 1; \
 	done

@@ -10,6 +10,7 @@ from typing import Any
 from person_attributes.config import DataParams, HeadParams, LimitsParams
 from person_attributes.data.annotations import FAULT_COLUMNS, read_annotations
 from person_attributes.data.archive import open_source
+from person_attributes.data.image_list import find_images, read_image_list
 from person_attributes.data.images import decode_image
 from person_attributes.data.ingest import ingest
 from person_attributes.errors import PersonAttributesError
@@ -28,6 +29,7 @@ _DATA = DataParams(
     source="source",
     annotations="labels.csv",
     image_column="file",
+    image_path="",
     keep_columns=(),
     limits=_LIMITS,
     black_bars="keep",
@@ -41,6 +43,14 @@ _HEADS = {
 }
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="fuzzing-"))
+
+_LISTED = _FOLDER / "listed"
+_LISTED.mkdir()
+for _name in ("1.JPG", "2.jpg", "röd 3.png", "4.jpg.png"):
+    (_LISTED / _name).touch()
+
+_SUFFIXES = {b"PAR1": ".parquet", b"PK": ".xlsx"}
+"""Endings of lists of images by their first bytes; the others are text."""
 
 _CHANGES_FILES = frozenset(
     {"os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate"}
@@ -107,6 +117,19 @@ def read_table(content: bytes) -> None:
             assert valid[head].isin(["", *section.classes]).all()
 
 
+def read_list(content: bytes) -> None:
+    """Reads a list of images: only files of the list's folder are found, or a one-line error."""
+    suffix = next((suffix for start, suffix in _SUFFIXES.items() if content.startswith(start)), "")
+    path = _LISTED / f"list{suffix or '.csv'}"
+    path.write_bytes(content)
+    with _allow_one_line_errors(), watched():
+        names = read_image_list(path, "{folder}/{file}", _LIMITS)
+        for name, file in find_images(_LISTED, names).items():
+            assert name in names
+            assert (_LISTED / file).is_file()
+            assert ".." not in Path(file).parts
+
+
 def read_archive(content: bytes) -> None:
     """Ingests an archive: every row is a record or quarantined, or there is a one-line error."""
     path = _FOLDER / "data.zip"
@@ -133,6 +156,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "annotations": read_table,
     "archives": read_archive,
     "images": read_image,
+    "lists": read_list,
 }
 
 

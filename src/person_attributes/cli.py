@@ -43,12 +43,14 @@ class Command:
         arguments: Passed to its function by name.
         is_stage: Whether it is a stage of `dvc.yaml`: its module is in `pipeline`, not `commands`.
         needs_keras: Whether a command that is not a stage always imports Keras.
+        needs_params: Whether the command reads `params.yaml`.
     """
 
     help: str
     arguments: tuple[Argument, ...] = ()
     is_stage: bool = False
     needs_keras: bool = False
+    needs_params: bool = True
 
 
 _PHASE = Argument("phase", "a key of `phases` in params.yaml")
@@ -56,6 +58,22 @@ _MODEL = Argument("--model", "URI of the model (default: the champion)", "")
 _EVALUATION = "id of a run, models:/NAME@ALIAS, a git revision, or workspace"
 
 COMMANDS = {
+    "init": Command(
+        "propose a params.yaml for new data",
+        (
+            Argument("data", "a folder or .zip with a table and images, or a table beside images"),
+            Argument("--annotations", "the table in the folder or .zip, if it has several", ""),
+            Argument(
+                "--recipe",
+                "the file whose network and training are used (default: recipes/sample.yaml)",
+                "recipes/sample.yaml",
+            ),
+            Argument(
+                "--output", "the file to write (default: params.yaml)", Path("params.yaml"), Path
+            ),
+        ),
+        needs_params=False,
+    ),
     "check": Command("check params.yaml and the data source"),
     "sample": Command("draw the images and labels of the sample data", is_stage=True),
     "ingest": Command("check annotations and images", is_stage=True),
@@ -97,10 +115,14 @@ COMMANDS = {
     "predict": Command(
         "label images with a registered model",
         (
-            Argument("images", "an image, a folder, a pattern, a CSV file of paths, or a .zip"),
+            Argument("images", "an image, a folder, a pattern, a table of paths, or a .zip"),
             Argument("output", "the .csv or .parquet file to write", type=Path),
             _MODEL,
-            Argument("--column", "the column of paths in a CSV file (default: image)", "image"),
+            Argument(
+                "--column",
+                "the column of paths in a table, or a pattern: images/{id}.jpg (default: image)",
+                "image",
+            ),
         ),
     ),
     "demo": Command(
@@ -175,18 +197,21 @@ def _make_parser() -> argparse.ArgumentParser:
 
 def _run(name: str, arguments: dict[str, Any], workspace: Workspace) -> None:
     """Imports the module of a command and calls its function."""
-    command, params = COMMANDS[name], read_params(workspace.params)
-    _require_known_items(params, arguments)
-    if command.is_stage:
-        from person_attributes.pipeline.execution import run_stage
+    command = COMMANDS[name]
+    if command.needs_params:
+        params = read_params(workspace.params)
+        _require_known_items(params, arguments)
+        if command.is_stage:
+            from person_attributes.pipeline.execution import run_stage
 
-        run_stage(name, workspace, params, next(iter(arguments.values()), None))
-        return
+            run_stage(name, workspace, params, next(iter(arguments.values()), None))
+            return
+        arguments = {"params": params, **arguments}
     if command.needs_keras:
         import_keras()
     name = name.replace("-", "_")
     module = importlib.import_module(f"person_attributes.commands.{name}")
-    getattr(module, name)(workspace, params, **arguments)
+    getattr(module, name)(workspace, **arguments)
 
 
 def _require_known_items(params: Params, arguments: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ PersonAttributesError
 ├── ProjectError           the project's folder does not meet the requirements of DVC
 ├── DataError
 │   ├── SourceError        the folder or archive of the data cannot be read
-│   ├── AnnotationsError   the annotations CSV or its rows are invalid
+│   ├── AnnotationsError   a table of annotations or images is invalid
 │   ├── ImageError         an image cannot be decoded
 │   └── SplitError         a split does not match its records, or rows would leak
 ├── TrainingError          a phase cannot start, or fails
@@ -67,7 +67,7 @@ class SourceError(DataError):
 
 
 class AnnotationsError(DataError):
-    """The annotations CSV or its rows are invalid."""
+    """A table of annotations or images, or one of its rows, is invalid."""
 
 
 class ImageError(DataError):

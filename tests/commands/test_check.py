@@ -81,7 +81,8 @@ def test_a_source_that_experiments_will_lack_is_reported(
     lines = capsys.readouterr().out.splitlines()
     expected = (
         f"check: data.source: {source} is tracked by neither git nor DVC. dvc exp run --queue "
-        "and --temp will not find it: set an absolute path, or run dvc add."
+        "and --temp will not find it: set an absolute path, or move it to a folder of the "
+        "project that git does not ignore, and run dvc add."
     )
     assert lines == ([] if is_in_copies else [expected])
 

@@ -90,6 +90,19 @@ def test_a_pattern_a_zip_and_a_csv_of_paths_give_the_same_rows(
     assert _read(root / "zip.csv") == shorter
 
 
+def test_a_list_may_name_images_in_another_form(
+    registered: Registered, whole: list[dict[str, str]]
+) -> None:
+    rows = [row for row in whole if not row["error"]][:3]
+    listed = [row["path"].replace("/", "\\") for row in rows]
+    lines = "".join(f"{name}\t{number}\n" for number, name in enumerate(listed))
+    (registered.root / "windows.tsv").write_text(f"file\tnumber\n{lines}", encoding="utf-16")
+    output = _predict(registered, "windows.tsv", "windows-out.csv", "--column", "file")
+    assert "3 listed names differ from those of the files, first 'photos" in output
+    renamed = [row | {"path": name} for row, name in zip(rows, listed, strict=True)]
+    assert _read(registered.root / "windows-out.csv") == renamed
+
+
 def test_a_missing_file_is_a_row_with_a_reason(registered: Registered) -> None:
     (registered.root / "gone.csv").write_text("image\nnowhere.jpg\n")
     _predict(registered, "gone.csv", "gone-out.csv")
@@ -163,7 +176,7 @@ def test_a_killed_run_is_resumed(registered: Registered, whole: list[dict[str, s
     [
         (["nowhere", "out.csv"], "nowhere: expected an image, a folder, a pattern"),
         (["photos", "out.txt"], "out.txt: expected a name that ends in .csv or .parquet"),
-        (["whole.csv", "out.csv"], "whole.csv: expected a column 'image' of paths"),
+        (["whole.csv", "out.csv"], "whole.csv:1: no column 'image'."),
         (["photos", "out.csv", "--model", "models:/other/1"], "models:/other/1: cannot be loaded"),
         (
             ["photos", "no/such/out.csv"],

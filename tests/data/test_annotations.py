@@ -1,6 +1,7 @@
 """Reading and validation of annotation files."""
 
 import tracemalloc
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from person_attributes.config import DataParams, HeadParams, Params
 from person_attributes.data.annotations import Annotations, read_annotations
 from person_attributes.data.archive import open_source
 from person_attributes.data.records import read_records, write_records
-from person_attributes.errors import AnnotationsError
+from person_attributes.errors import AnnotationsError, ParamsError
 
 HEADS = {
     "bag": HeadParams(column="carryingbag", classes=("Plastic/Paper", "None")),
@@ -174,8 +175,19 @@ def test_a_file_that_exceeds_its_limit_is_refused(data: DataParams, tmp_path: Pa
 
 
 def test_a_missing_file_is_reported(data: DataParams, tmp_path: Path) -> None:
-    with pytest.raises(AnnotationsError, match=r"contains no file 'a\.csv'"):
-        read_annotations(open_source(tmp_path, data.limits), data, HEADS)
+    source = open_source(tmp_path, data.limits)
+    with pytest.raises(AnnotationsError, match=r"contains no file 'a\.csv'\. Expected"):
+        read_annotations(source, data, HEADS)
+    (tmp_path / "aa.csv").touch()
+    with pytest.raises(AnnotationsError, match=r"no file 'a\.csv'\. Did you mean 'aa\.csv'\?"):
+        read_annotations(source, data, HEADS)
+
+
+def test_the_name_of_the_file_may_differ_in_form(data: DataParams, tmp_path: Path) -> None:
+    (tmp_path / unicodedata.normalize("NFD", "märken.CSV")).write_text(TEXT)
+    changed = data.model_copy(update={"annotations": unicodedata.normalize("NFC", "märken.csv")})
+    annotations = read_annotations(open_source(tmp_path, data.limits), changed, HEADS)
+    assert annotations.table["line"].tolist() == [2, 3]
 
 
 def test_records_are_equal_after_writing_and_reading(data: DataParams, tmp_path: Path) -> None:
@@ -198,3 +210,33 @@ def test_memory_stays_below_four_times_the_size_of_the_file(
     finally:
         tracemalloc.stop()
     assert peak < 3.5 * (tmp_path / "a.csv").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "images"),
+    [
+        (
+            TEXT,
+            {"image_path": "images/{note}/{path}"},
+            ["images/first/1.jpg", "images/second/2.jpg"],
+        ),
+        (TEXT, {"image_path": "{carryingbag}/{path}"}, ["None/1.jpg", "Plastic/Paper/2.jpg"]),
+        (TEXT.replace("path", ""), {"image_column": ""}, ["1.jpg", "2.jpg"]),
+        (TEXT.replace("path", ""), {"image_path": "images/{}"}, ["images/1.jpg", "images/2.jpg"]),
+        (TEXT.replace("1.jpg", ""), {"image_path": "images/{path}"}, ["", "images/2.jpg"]),
+    ],
+)
+def test_the_path_of_an_image_may_be_composed_of_columns(
+    text: str, changes: Mapping[str, str], images: list[str], data: DataParams, tmp_path: Path
+) -> None:
+    annotations = _read(text, data.model_copy(update=changes), tmp_path)
+    assert annotations.table["image"].tolist() == images
+    unnamed = annotations.faults.loc[annotations.faults["kind"] == "no image named", "line"]
+    assert unnamed.tolist() == [2 + row for row, image in enumerate(images) if not image]
+
+
+def test_a_pattern_without_columns_is_refused(params: Params) -> None:
+    with pytest.raises(ParamsError, match=r"params\.yaml: data\.image_path: expected a path with"):
+        params.change({"data.image_path": "images/file.jpg"})
+    changed = params.change({"data.image_path": "{gender}/{image_path}.jpg"})
+    assert changed.data.image_path == "{gender}/{image_path}.jpg"

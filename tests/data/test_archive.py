@@ -94,6 +94,33 @@ def test_names_of_members_are_normalized(tmp_path: Path, limits: LimitsParams) -
         open_source(twice, limits)
 
 
+class _UnflaggedInfo(zipfile.ZipInfo):
+    """A member whose name is bytes without the flag for UTF-8."""
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802
+        return self.filename.encode("utf-8", "surrogateescape"), self.flag_bits
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("röd/åäö.jpg", "röd/åäö.jpg"),  # macOS
+        ("中文.jpg", "中文.jpg"),
+        ("caf\udc82.jpg", "café.jpg"),  # code page 437
+        ("images\\1.jpg", "images/1.jpg"),  # Windows
+    ],
+)
+def test_names_without_the_flag_for_utf8_are_read(
+    tmp_path: Path, limits: LimitsParams, written: str, name: str
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(_UnflaggedInfo(written), b"image")
+        archive.writestr("labels.csv", b"")
+    source = open_source(tmp_path / "a.zip", limits)
+    assert source.names() == [name, "labels.csv"]
+    assert source.read(name) == b"image"
+
+
 def test_an_archive_that_exceeds_a_limit_is_refused(tmp_path: Path, limits: LimitsParams) -> None:
     path = _zip(tmp_path / "a.zip", {"1": bytes(3000), "2": bytes(3000)})
     for key, value in {"members": 1, "unpacked_gigabytes": 5e-6}.items():

@@ -55,17 +55,38 @@ def test_augmenters_can_contain_augmenters(params: Params) -> None:
     assert 0.4 < (changed == 150).mean() < 0.6
 
 
+def _erase(params: Params, images: npt.NDArray[np.uint8], **arguments: Any) -> Any:
+    erasing = {"p": 1.0, "area": [0.05, 0.1], "aspect": [0.5, 1.0], "fill": "noise"} | arguments
+    return Augmenter(_policy(params, {"RandomErasing": erasing}))(images, seed=1)
+
+
 def test_random_erasing_respects_probability_area_and_aspect(params: Params) -> None:
-    """As in Zhong et al. 2017, with noise per pixel."""
     black = np.zeros((400, 64, 64, 3), np.uint8)
-    erasing = {"p": 0.5, "area": [0.05, 0.1], "aspect": [0.5, 1.0]}
-    erased = Augmenter(_policy(params, {"RandomErasing": erasing}))(black, seed=1) != 0
+    erased = _erase(params, black, p=0.5) != 0
     shares = erased.any(axis=3).mean(axis=(1, 2))
     assert 0.4 < (shares > 0).mean() < 0.6
     assert 0.04 < shares[shares > 0].min() < shares.max() < 0.11
     box = np.argwhere(erased[shares.argmax()].any(axis=2))
     height, width = box.max(axis=0) - box.min(axis=0) + 1
     assert 0.45 <= height / width <= 1.1
+
+
+def test_boxes_that_do_not_fit_are_drawn_again(params: Params) -> None:
+    """The article's box has a mean area of .082; limiting boxes to the image gives .104."""
+    black = np.zeros((1000, 100, 100, 3), np.uint8)
+    erased = _erase(params, black, area=[0.01, 0.2], aspect=[0.1, 1.0], fill=[1, 1, 1])
+    assert erased.any(axis=(1, 2, 3)).all()
+    assert abs(erased[..., 0].mean() - 0.082) < 0.006
+
+
+def test_a_fill_is_noise_one_grey_level_or_a_colour(params: Params) -> None:
+    black = np.zeros((50, 32, 32, 3), np.uint8)
+    levels = [set(image[image > 0]) for image in _erase(params, black, fill="constant")]
+    assert all(len(values) <= 1 for values in levels)
+    assert len(set.union(*levels)) > 20
+    assert len(set(_erase(params, black[:1], fill="noise").ravel())) > 50
+    coloured = _erase(params, black, fill=[9, 8, 7]).reshape(-1, 3)
+    assert {tuple(pixel) for pixel in coloured} == {(0, 0, 0), (9, 8, 7)}
 
 
 @pytest.mark.parametrize(
@@ -87,8 +108,12 @@ def test_random_erasing_respects_probability_area_and_aspect(params: Params) -> 
         ),
         ({"RandomErasing": {"p": 0.5}}, r"RandomErasing: .*missing .*'area'"),
         (
-            {"RandomErasing": {"p": 0.5, "area": [0.3, 0.2], "aspect": [1, 2]}},
+            {"RandomErasing": {"p": 0.5, "area": [0.3, 0.2], "aspect": [1, 2], "fill": "noise"}},
             r"area as \[low, high\] .* Received: .*0\.3, 0\.2",
+        ),
+        (
+            {"RandomErasing": {"p": 0.5, "area": [0.2, 0.3], "aspect": [1, 2], "fill": "red"}},
+            r"expected the fill noise, constant or a colour .* Received: red",
         ),
     ],
 )

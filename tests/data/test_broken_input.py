@@ -18,7 +18,7 @@ from person_attributes.config import Params
 from person_attributes.data.archive import open_source
 from person_attributes.errors import SourceError
 
-EXAMPLES = {"annotations": 150, "archives": 150, "images": 1500}
+EXAMPLES = {"annotations": 150, "archives": 150, "images": 1500, "lists": 150}
 
 # A long deadline, because machines of continuous integration are slow; it only detects a hang.
 SLOW = settings(

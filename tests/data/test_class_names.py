@@ -76,3 +76,18 @@ def test_a_row_with_a_mark_trains_the_other_heads(params: Params, tmp_path: Path
     assert annotations.table["mood"].tolist() == ["", "sad", ""]
     assert annotations.table["colour"].tolist() == ["blue", "red", ""]
     assert annotations.faults[["row", "kind"]].to_numpy().tolist() == [[2, "no label"]]
+
+
+@pytest.mark.parametrize("cell", ["happy|sad", "sad, happy", "['happy', 'sad']", "sad/happy"])
+def test_several_labels_in_a_cell_are_described(cell: str) -> None:
+    head = HeadParams(column="mood", classes=("happy", "sad", "n/a"))
+    assert describe_unknown(cell, head) == (
+        f"2 labels in mood: {cell!r}. Expected one of happy, sad, n/a. Keep one, or give each "
+        "label its own column and head"
+    )
+
+
+@pytest.mark.parametrize("cell", ["happy|angry", "happy|", "sadly", "n / a", "", "[happy]"])
+def test_a_cell_with_an_unknown_part_is_one_unknown_label(cell: str) -> None:
+    head = HeadParams(column="mood", classes=("happy", "sad", "n/a"))
+    assert describe_unknown(cell, head).startswith(f"unknown mood {cell!r}.")

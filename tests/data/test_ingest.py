@@ -118,6 +118,26 @@ def test_rows_with_bad_images_or_labels_are_quarantined(data: Data, tmp_path: Pa
         assert reason in reasons
 
 
+def test_an_image_with_another_name_is_recorded_under_the_name_of_its_file(data: Data) -> None:
+    data.image(1).rename(data.folder / "resized/1.JPG")
+    data.table.loc[1, "image_path"] = r"resized\2.jpg"
+    data.table.loc[2, "image_path"] = "3"
+    data.image(4).unlink()
+    data.table.loc[4, "age"] = "18"
+    ingested = data.ingest()
+    expected = {
+        "resized/1.jpg": "resized/1.JPG",
+        r"resized\2.jpg": "resized/2.jpg",
+        "3": "resized/3.jpg",
+    }
+    assert ingested.renamed == expected
+    assert ingested.records["image"].tolist()[:3] == list(expected.values())
+    assert _kinds(ingested) == [(5, "missing image"), (6, "unknown class")]
+    assert ingested.quarantine["reason"][0].startswith(
+        f"{data.params.source} contains no image 'resized/4.jpg'. The nearest one is 'resized/"
+    )
+
+
 def test_a_row_with_several_faults_is_listed_once(data: Data) -> None:
     data.image(1).write_bytes(b"no")
     data.table.loc[0, ["age", "gender"]] = ["18", "none"]

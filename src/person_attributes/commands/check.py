@@ -115,5 +115,6 @@ def _describe_copies(workspace: Workspace, source: str) -> None:
     if not listed.stdout:
         print(
             f"check: data.source: {source} is tracked by neither git nor DVC. dvc exp run --queue "
-            "and --temp will not find it: set an absolute path, or run dvc add."
+            "and --temp will not find it: set an absolute path, or move it to a folder of the "
+            "project that git does not ignore, and run dvc add."
         )

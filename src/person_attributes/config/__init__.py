@@ -23,7 +23,7 @@ from person_attributes.config.model import (
     ResidualParams,
     StartingWeightsParams,
 )
-from person_attributes.config.params import INITIAL, Params
+from person_attributes.config.params import INITIAL, Params, check_params, is_reserved_head
 from person_attributes.config.reading import read_params, read_yaml
 from person_attributes.config.registry import (
     PRETRAINED,
@@ -81,6 +81,8 @@ __all__ = [
     "StartingWeightsParams",
     "SweepParams",
     "TrainingParams",
+    "check_params",
+    "is_reserved_head",
     "read_params",
     "read_yaml",
 ]

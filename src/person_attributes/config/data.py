@@ -28,6 +28,7 @@ from person_attributes.config.fields import (
 )
 from person_attributes.errors import suggest
 from person_attributes.framing import BlackBars
+from person_attributes.image_path import ImagePath
 
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _Edge = Annotated[float, Field(allow_inf_nan=False)]
@@ -64,18 +65,28 @@ class LimitsParams(Section):
 class DataParams(Section):
     """The annotated images and the sizes in which they are packed.
 
+    `image_column` contains the path of each image; the empty string is the column without a name.
+    Alternatively, `image_path` composes the path of several columns, such as `{folder}/{id}.jpg`.
     `keep_columns` are extra columns that are copied into the records. The split can group by them.
     `black_bars` chooses whether black bars are kept or cut off before resizing.
     """
 
     source: str
     annotations: str
-    image_column: Column
+    image_column: str
+    image_path: str
     keep_columns: Annotated[tuple[Column, ...], FROM_LIST]
     limits: LimitsParams
     black_bars: BlackBars
     image_sizes: Annotated[tuple[ImageSize, ...], FROM_LIST, Field(min_length=1)]
     max_quarantined_share: Share
+
+    @field_validator("image_path")
+    @classmethod
+    def _names_columns(cls, image_path: str) -> str:
+        if image_path:
+            ImagePath.parse(image_path)
+        return image_path
 
 
 class HeadParams(Section):

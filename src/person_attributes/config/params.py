@@ -53,6 +53,11 @@ _LAYERS_OF_A_HEAD = ("_batch_norm", "_dropout", "_dense")
 """Suffixes of the layers of a head's tower; a number may follow."""
 
 
+def is_reserved_head(name: str) -> bool:
+    """Returns whether layers, columns or metrics already have the name of a head."""
+    return name in _RESERVED_HEADS or name.startswith(_RESERVED_PREFIXES)
+
+
 class Params(Section):
     """All of `params.yaml`."""
 
@@ -82,7 +87,7 @@ class Params(Section):
         layers = {f"{head}{suffix}" for head in self.heads for suffix in _LAYERS_OF_A_HEAD}
         for name in self.heads:
             is_layer = re.sub(r"_\d+$", "", name) in layers
-            if name in _RESERVED_HEADS or name.startswith(_RESERVED_PREFIXES) or is_layer:
+            if is_reserved_head(name) or is_layer:
                 raise ValueError(f"heads.{name}: the name is reserved. Rename the head.")
         return self
 
@@ -101,7 +106,9 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _columns_are_unique(self) -> Self:
-        columns: dict[str, str] = {self.data.image_column: "data.image_column"}
+        columns: dict[str, str] = {}
+        if not self.data.image_path:
+            columns[self.data.image_column] = "data.image_column"
         for column in self.data.keep_columns:
             if column in columns or column in {"row", "line", "image", *self.heads}:
                 raise ValueError(

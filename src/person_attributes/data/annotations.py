@@ -1,32 +1,18 @@
-"""Parses and validates an annotations CSV; every fault has its line."""
+"""Reads and validates annotations; every fault has its line."""
 
-import codecs
-import csv
-import io
-import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import compress
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from person_attributes.config import DataParams, HeadParams
 from person_attributes.data.archive import Source
 from person_attributes.data.class_names import describe_unknown, name_classes
+from person_attributes.data.image_names import fold_name, is_image_name
+from person_attributes.data.tables import read_table
 from person_attributes.errors import AnnotationsError, suggest
-
-if TYPE_CHECKING:
-    import _csv
-
-_DELIMITERS = ",;\t|"
-
-_BYTE_ORDER_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
+from person_attributes.image_path import ImagePath
 
 _HAS_LABEL = "has_label"
 
@@ -54,9 +40,6 @@ def read_annotations(
 ) -> Annotations:
     """Reads annotations and checks every label.
 
-    The encoding is UTF-8, or UTF-16 with a byte order mark. The delimiter is a comma, semicolon,
-    tab or bar. Whitespace around values is removed.
-
     Args:
         source: The folder or archive.
         data: The file and the columns to read.
@@ -66,17 +49,43 @@ def read_annotations(
         All rows and their faults.
 
     Raises:
-        AnnotationsError: If the file or a column is missing, or if the file is not CSV. Correct
+        AnnotationsError: If the file or a column is missing, or if the file is not a table. Correct
             the file or `data` in `params.yaml`.
     """
-    text = _read_text(source, data)
-    names = {"image": data.image_column} | {name: name for name in data.keep_columns}
+    file = _find_file(source, data)
+    image = (
+        ImagePath.parse(data.image_path)
+        if data.image_path
+        else ImagePath.of_column(data.image_column)
+    )
+    names = {name: name for name in data.keep_columns}
     names |= {head: section.column for head, section in heads.items()}
-    table, malformed = _parse(text, data.annotations, names)
+    needed = [*image.columns, *names.values()]
+    read = read_table(source, file, needed, data.limits, "params.yaml")
+    cells = {name: read.columns[column] for name, column in names.items()}
+    table = pd.DataFrame({"line": read.lines, "image": image.compose(read.columns)} | cells)
+    table.index.name = "row"
+    malformed = make_faults(table, "malformed row", read.malformed)
     for head, section in heads.items():
         table[head] = name_classes(table[head], section)
     faults = pd.concat([malformed, _check_labels(table, heads)], ignore_index=True)
     return Annotations(table, faults)
+
+
+def _find_file(source: Source, data: DataParams) -> str:
+    """Returns the name of the annotations file in the source; its form may differ."""
+    if data.annotations in source:
+        return data.annotations
+    if link := source.describe_link(data.annotations):
+        raise AnnotationsError(f"{data.source}: {data.annotations} is {link}.")
+    names = [name for name in source.names() if not is_image_name(name)]
+    same = [name for name in names if fold_name(name) == fold_name(data.annotations)]
+    if len(same) == 1 and same[0] in source:
+        return same[0]
+    raise AnnotationsError(
+        f"{data.source}: contains no file {data.annotations!r}.{suggest(data.annotations, names)} "
+        "Expected the annotations. Correct data.annotations in params.yaml."
+    )
 
 
 def make_faults(table: pd.DataFrame, kind: str, reasons: Mapping[int, str]) -> pd.DataFrame:
@@ -93,121 +102,6 @@ def make_faults(table: pd.DataFrame, kind: str, reasons: Mapping[int, str]) -> p
     rows = list(reasons)
     faults = table.loc[rows, ["line", "image"]].assign(kind=kind, reason=list(reasons.values()))
     return faults.reset_index(names="row")[FAULT_COLUMNS]
-
-
-def _read_text(source: Source, data: DataParams) -> str:
-    if link := source.describe_link(data.annotations):
-        raise AnnotationsError(f"{data.source}: {data.annotations} is {link}.")
-    if data.annotations not in source:
-        raise AnnotationsError(
-            f"{data.source}: contains no file {data.annotations!r}. Expected the annotations CSV. "
-            "Correct data.annotations in params.yaml."
-        )
-    megabytes = source.size(data.annotations) / 1e6
-    if megabytes > data.limits.annotations_megabytes:
-        raise AnnotationsError(
-            f"{data.annotations}: {megabytes:.0f} MB. Expected at most "
-            f"{data.limits.annotations_megabytes:g}. "
-            "Raise data.limits.annotations_megabytes in params.yaml if the file is correct."
-        )
-    content = source.read(data.annotations)
-    marks = (name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark))
-    encoding = next(marks, "utf-8")
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise AnnotationsError(
-            f"{data.annotations}:{line}: not {encoding.upper()} text. Expected UTF-8, or UTF-16 "
-            "with a byte order mark. Save the file as UTF-8."
-        ) from None
-    if "\0" in text:
-        line = text.partition("\0")[0].count("\n") + 1
-        raise AnnotationsError(
-            f"{data.annotations}:{line}: contains a null character. Expected UTF-8 text, or UTF-16 "
-            "with a byte order mark. Save the file as UTF-8."
-        )
-    return text
-
-
-def _parse(text: str, file: str, names: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Parses the needed columns, `{our name: name in the header}`, and finds malformed rows."""
-    delimiter = _find_delimiter(text, names)
-    # Not StringIO: it uses four bytes per character.
-    lines_of_text = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline="")
-    reader = csv.reader(lines_of_text, delimiter=delimiter, strict=True)
-    rows = _read_rows(reader, file)
-    first = next(rows, None)
-    if first is None:
-        raise AnnotationsError(f"{file}: empty. Expected a header and rows. Add annotations.")
-    header = [name.strip() for name in first[1]]
-    indices = [_find_column(column, header, names, file) for column in names.values()]
-    columns: list[list[str]] = [[] for _ in names]
-    lines: list[int] = []
-    malformed: dict[int, str] = {}
-    for line, cells in rows:
-        if len(cells) != len(header):
-            malformed[len(lines)] = f"{len(cells)} values; the header has {len(header)}"
-            cells = (cells + [""] * len(header))[: len(header)]
-        lines.append(line)
-        for column, index in zip(columns, indices, strict=True):
-            column.append(sys.intern(_clean(cells[index])))
-    if not lines:
-        raise AnnotationsError(f"{file}: no rows below the header. Add annotations.")
-    table = pd.DataFrame({"line": lines} | dict(zip(names, columns, strict=True)))
-    table.index.name = "row"
-    return table, make_faults(table, "malformed row", malformed)
-
-
-def _clean(cell: str) -> str:
-    """Removes surrounding whitespace, and normalizes line breaks to the form that pandas keeps."""
-    return cell.strip().replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _find_delimiter(text: str, names: Mapping[str, str]) -> str:
-    """Returns the delimiter that splits the header into most of the needed columns."""
-    first = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
-    needed = set(names.values())
-
-    def count(delimiter: str) -> int:
-        try:
-            cells = next(csv.reader([first], delimiter=delimiter), [])
-        except csv.Error:  # reported by `_read_rows`
-            return 0
-        return len(needed & {cell.strip() for cell in cells})
-
-    return max(_DELIMITERS, key=count)
-
-
-def _read_rows(reader: "_csv.Reader", file: str) -> Iterator[tuple[int, list[str]]]:
-    """Yields the rows that are not blank, each with its first line in the file."""
-    line = 1
-    try:
-        for cells in reader:
-            if cells:
-                yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise AnnotationsError(
-            f"{file}:{line}: not a CSV file: {error}. Look for an unclosed quotation mark in the "
-            "row that begins on this line."
-        ) from None
-
-
-def _find_column(column: str, header: Sequence[str], names: Mapping[str, str], file: str) -> int:
-    if header.count(column) == 1:
-        return header.index(column)
-    found = ", ".join(header)
-    if column in header:
-        raise AnnotationsError(
-            f"{file}:1: column {column!r} appears {header.count(column)} times. Expected it once. "
-            f"Received: {found}. Rename or remove the others."
-        )
-    raise AnnotationsError(
-        f"{file}:1: no column {column!r}.{suggest(column, header)} Expected the columns "
-        f"{', '.join(names.values())}. "
-        f"Received: {found}. Correct the header or params.yaml."
-    )
 
 
 def _check_labels(table: pd.DataFrame, heads: Mapping[str, HeadParams]) -> pd.DataFrame:

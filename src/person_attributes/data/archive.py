@@ -1,5 +1,6 @@
 """Read-only access to the user's files in a folder or a `.zip` archive."""
 
+import contextlib
 import functools
 import lzma
 import os
@@ -32,6 +33,9 @@ _BROKEN_ARCHIVE = (
 _ENCRYPTED = 0x1
 """Bit of a member's flags."""
 
+_UTF8 = 0x800
+"""Bit of a member's flags: its name is UTF-8, and not code page 437."""
+
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
@@ -40,6 +44,9 @@ class Source(Protocol):
 
     def __contains__(self, name: object) -> bool:
         """Whether a file with this name exists."""
+
+    def names(self) -> list[str]:
+        """Lists the names of all files."""
 
     def describe_link(self, name: str) -> str:
         """Describes a link that cannot be followed, with advice; empty for other names."""
@@ -75,6 +82,13 @@ class FolderSource:
             return is_inside and path.is_file()
         except (OSError, ValueError, RuntimeError):  # too long, a null byte, circular links
             return False
+
+    def names(self) -> list[str]:
+        names = []
+        for folder, _, files in os.walk(self._root):
+            prefix = Path(folder).relative_to(self._root)
+            names += [(prefix / file).as_posix() for file in files]
+        return names
 
     def describe_link(self, name: str) -> str:
         try:
@@ -148,7 +162,7 @@ class ZipSource:
             ) from None
         members = [info for info in self._archive.infolist() if not _is_ignored(info)]
         _check_members(path, members, limits)
-        names = [PurePosixPath(info.filename) for info in members]
+        names = [PurePosixPath(_name(info)) for info in members]
         has_top = len(names) > 1 and len({name.parts[0] for name in names}) == 1
         start = 1 if has_top and all(len(name.parts) > 1 for name in names) else 0
         self._members = {
@@ -156,7 +170,6 @@ class ZipSource:
         }
 
     def names(self) -> list[str]:
-        """Lists the members."""
         return list(self._members)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -186,10 +199,23 @@ def _normalize(name: str) -> str:
     return "/".join(PurePosixPath(name).parts)
 
 
+def _name(info: zipfile.ZipInfo) -> str:
+    """Returns the name of a member: UTF-8 even without its flag, and with slashes.
+
+    macOS does not set the flag, and some programs on Windows write backslashes.
+    """
+    name = info.filename
+    if not info.flag_bits & _UTF8:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")
+
+
 def _is_ignored(info: zipfile.ZipInfo) -> bool:
     """Whether a member is a folder or metadata of macOS."""
-    parts = PurePosixPath(info.filename).parts
-    is_folder = info.filename.endswith("/")  # `is_dir` fails if the name is empty
+    name = _name(info)
+    parts = PurePosixPath(name).parts
+    is_folder = name.endswith("/")  # `is_dir` fails if the name is empty
     return is_folder or not parts or parts[0] == "__MACOSX" or parts[-1] == ".DS_Store"
 
 
@@ -206,9 +232,9 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo], limits: LimitsPar
             f"{limits.unpacked_gigabytes}. "
             "Raise data.limits.unpacked_gigabytes in params.yaml if the archive is correct."
         )
-    counts = Counter(_normalize(info.filename) for info in members)
+    counts = Counter(_normalize(_name(info)) for info in members)
     for info in members:
-        name = _normalize(info.filename)
+        name = _normalize(_name(info))
         if fault := _find_fault(info) or ("appears twice" if counts[name] > 1 else ""):
             raise SourceError(
                 f"{path}: member {name!r} {fault}. Create the archive again without it."

@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 
 from person_attributes.config import AugmentationParams, AugmenterParams
 from person_attributes.data.images import Images
+from person_attributes.data.random_erasing import make_random_erasing
 from person_attributes.errors import ParamsError, suggest
 from person_attributes.framing import height_and_width
 
@@ -170,60 +172,4 @@ def _known_augmenters() -> dict[str, Any]:
         for name, value in vars(augmenters).items()
         if inspect.isclass(value) and issubclass(value, augmenters.Augmenter)
     }
-    return known | {"RandomErasing": _make_random_erasing}
-
-
-def _make_random_erasing(p: float, area: tuple[float, float], aspect: tuple[float, float]) -> Any:
-    """Builds an augmenter that fills a random rectangle with noise (Zhong et al. 2017).
-
-    `Cutout` of imgaug supports neither an aspect ratio nor noise per pixel.
-
-    Args:
-        p: Share of images that are changed, 0 to 1.
-        area: Smallest and largest area of the rectangle, as a share of the image.
-        aspect: Smallest and largest ratio of height to width.
-
-    Raises:
-        ParamsError: If a value is out of range; correct it in `params.yaml`.
-    """
-    is_valid = (
-        0 <= p <= 1
-        and len(area) == len(aspect) == 2
-        and 0 < area[0] <= area[1] <= 1
-        and 0 < aspect[0] <= aspect[1]
-    )
-    if not is_valid:
-        raise ParamsError(
-            "expected p from 0 to 1, area as [low, high] from 0 to 1, and aspect as [low, high] "
-            f"above 0. Received: p {p}, area {list(area)}, aspect {list(aspect)}"
-        )
-
-    class RandomErasing(_import_imgaug().augmenters.Augmenter):  # type: ignore[misc]
-        def _augment_batch_(self, batch: Any, random_state: Any, **_: Any) -> Any:
-            random = random_state.generator
-            for image in batch.images:
-                if random.random() < p:
-                    _erase(image, random.uniform(*area), random.uniform(*aspect), random)
-            return batch
-
-        def get_parameters(self) -> list[Any]:
-            return [p, area, aspect]
-
-    return RandomErasing()
-
-
-def _erase(image: Any, area: float, aspect: float, random: np.random.Generator) -> None:
-    """Fills a random rectangle with noise, in place."""
-    height, width = image.shape[:2]
-    box = _fit_box(area * height * width, aspect, height, width)
-    top = random.integers(0, height - box[0] + 1)
-    left = random.integers(0, width - box[1] + 1)
-    noise = random.integers(0, 256, (*box, 3), dtype=np.uint8)
-    image[top : top + box[0], left : left + box[1]] = noise
-
-
-def _fit_box(area: float, aspect: float, height: int, width: int) -> tuple[int, int]:
-    """Returns the height and width of a box in pixels, limited to the size of the image."""
-    box_height = min(height, max(1, round(np.sqrt(area * aspect))))
-    box_width = min(width, max(1, round(np.sqrt(area / aspect))))
-    return box_height, box_width
+    return known | {"RandomErasing": partial(make_random_erasing, augmenters.Augmenter)}

@@ -2,11 +2,18 @@
 
 import unicodedata
 from bisect import bisect_right
+from collections.abc import Set
 
 import pandas as pd
 
 from person_attributes.config import HeadParams
 from person_attributes.errors import suggest
+
+_SEPARATORS = "|,;/+&"
+"""Characters between several labels in a cell."""
+
+_SURROUNDINGS = " '\"[](){}"
+"""Characters around a label in a list."""
 
 
 def name_classes(cells: pd.Series, head: HeadParams) -> pd.Series:
@@ -46,8 +53,23 @@ def _find_bin(label: str, head: HeadParams) -> str:
 
 def describe_unknown(label: str, head: HeadParams) -> str:
     """Describes a label that is not a class."""
+    labels = _split_labels(label, {*head.classes, *head.aliases, *head.missing})
+    if labels:
+        return (
+            f"{len(labels)} labels in {head.column}: {label!r}. Expected one of "
+            f"{', '.join(head.classes)}. Keep one, or give each label its own column and head"
+        )
     if head.bins:
         expected = f"Expected a number from {head.bins[0]:g} to {head.bins[-1]:g}"
     else:
         expected = f"Expected one of {', '.join(head.classes)}"
     return f"unknown {head.column} {label!r}.{suggest(label, head.classes)} {expected}"
+
+
+def _split_labels(cell: str, known: Set[str]) -> list[str]:
+    """Splits a cell with several known labels, such as `A|B` or `['A', 'B']`; empty for others."""
+    for separator in _SEPARATORS:
+        labels = [part.strip(_SURROUNDINGS) for part in cell.split(separator)]
+        if len(labels) > 1 and known >= set(labels):
+            return labels
+    return []

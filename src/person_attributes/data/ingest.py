@@ -14,6 +14,7 @@ from person_attributes.data.annotations import find_copies, make_faults, read_an
 from person_attributes.data.appearance import THUMBNAIL_SIZE, Appearance, describe_image
 from person_attributes.data.archive import Source
 from person_attributes.data.decoding import map_images
+from person_attributes.data.image_names import match_names
 from person_attributes.data.packs import create_array
 from person_attributes.errors import AnnotationsError, ImageError
 
@@ -33,12 +34,14 @@ class Ingested:
         appearances: Measurements of each record's image. Columns: `width`, `height`, `brightness`,
             `sharpness` and `hash`.
         thumbnails: (n, 64, 64) uint8 grey, aligned with the records.
+        renamed: `{name in the annotations: name in the source}` of images whose names differ.
     """
 
     records: pd.DataFrame
     quarantine: pd.DataFrame
     appearances: pd.DataFrame
     thumbnails: npt.NDArray[np.uint8]
+    renamed: Mapping[str, str]
 
 
 def allocate_in_memory(count: int) -> npt.NDArray[np.uint8]:
@@ -71,13 +74,14 @@ def ingest(
         Good and bad rows. Call `check_quarantine` to refuse data with too many bad rows.
 
     Raises:
-        AnnotationsError: If the annotations file or a column is missing, or if the file is not
-            CSV. Correct the file or `data` in `params.yaml`.
+        AnnotationsError: If the annotations file or a column is missing, or if the file is not a
+            table. Correct the file or `data` in `params.yaml`.
     """
     annotations = read_annotations(source, data, heads)
-    table = annotations.table
-    measured, bad_images = _measure_images(source, table, data, allocate)
-    faults = pd.concat([annotations.faults, bad_images], ignore_index=True)
+    table, missing, renamed = _match_images(source, annotations.table, data)
+    present = table.drop(index=list(missing["row"]))
+    measured, bad_images = _measure_images(source, present, data, allocate)
+    faults = pd.concat([annotations.faults, missing, bad_images], ignore_index=True)
     good = table["image"].drop(index=list(faults["row"].unique()))
     digests = good.map({name: appearance.digest for name, appearance in measured.items()})
     faults = pd.concat([faults, find_copies(table, digests, heads)], ignore_index=True)
@@ -88,7 +92,26 @@ def ingest(
     thumbnails = allocate(len(kept))
     for thumbnail, appearance in zip(thumbnails, kept, strict=True):
         thumbnail[:] = appearance.thumbnail
-    return Ingested(records, quarantine, appearances, thumbnails)
+    return Ingested(records, quarantine, appearances, thumbnails, renamed)
+
+
+def _match_images(
+    source: Source, table: pd.DataFrame, data: DataParams
+) -> tuple[pd.DataFrame, pd.DataFrame, Mapping[str, str]]:
+    """Finds the images that the source contains under another name, or not at all.
+
+    Returns:
+        The table with the names in the source, the faults, and `Ingested.renamed`.
+    """
+    images = table["image"]
+    names = [name for name in images.unique() if name]
+    present = {name for name in names if name in source}
+    absent = [name for name in names if name not in present]
+    matches = match_names(absent, present, source, data.source)
+    missing = images[images.isin(matches.missing.keys())]
+    reasons = dict(zip(missing.index, missing.map(matches.missing), strict=True))
+    named = table.assign(image=[matches.found.get(name, name) for name in images])
+    return named, make_faults(table, "missing image", reasons), matches.found
 
 
 def _measure_images(
@@ -100,27 +123,19 @@ def _measure_images(
     """Decodes every image in the table once; returns the measurements and the faults."""
     images = table["image"]
     names = [name for name in images.unique() if name]
-    present = [name for name in names if name in source]
-    thumbnails = allocate(len(present))
+    thumbnails = allocate(len(names))
     measured: dict[str, Appearance] = {}
     broken: dict[str, str] = {}
-    results = map_images(describe_image, source, present, data.limits, "checking images")
-    for name, result, thumbnail in zip(present, results, thumbnails, strict=True):
+    results = map_images(describe_image, source, names, data.limits, "checking images")
+    for name, result, thumbnail in zip(names, results, thumbnails, strict=True):
         if isinstance(result, ImageError):
             broken[name] = str(result)
         else:
             thumbnail[:] = result.thumbnail
             measured[name] = replace(result, thumbnail=thumbnail)
-    absent = images[images.isin(set(names) - set(present))]
-    found = (source.describe_link(name) or "no such image" for name in absent)
-    missing = dict(zip(absent.index, found, strict=True))
     is_broken = images.isin(broken.keys())
     reasons = dict(zip(images.index[is_broken], images[is_broken].map(broken), strict=True))
-    faults = [
-        make_faults(table, "missing image", missing),
-        make_faults(table, "bad image", reasons),
-    ]
-    return measured, pd.concat(faults, ignore_index=True)
+    return measured, make_faults(table, "bad image", reasons)
 
 
 def _merge(faults: pd.DataFrame) -> pd.DataFrame:
@@ -167,7 +182,10 @@ def check_quarantine(ingested: Ingested, data: DataParams, listed_in: str) -> No
     bad = len(ingested.quarantine)
     rows = bad + len(ingested.records)
     if bad == rows:
-        message = f"{data.annotations}: all {rows} rows are bad. Fix the rows in {listed_in}."
+        message = (
+            f"{data.annotations}: all {rows} rows are bad. Fix the rows in {listed_in}, or correct "
+            "data and heads in params.yaml."
+        )
     elif bad / rows > data.max_quarantined_share:
         message = (
             f"{data.annotations}: {bad} of {rows} rows are bad, a share of {bad / rows:.4f}. "

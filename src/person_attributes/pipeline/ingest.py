@@ -4,6 +4,7 @@ import numpy as np
 
 from person_attributes.config import Params
 from person_attributes.data.archive import open_source
+from person_attributes.data.image_names import describe_renamed
 from person_attributes.data.ingest import (
     Ingested,
     allocate_on_disk,
@@ -73,5 +74,7 @@ def _report(workspace: Workspace, params: Params, ingested: Ingested, run: Run) 
     print(f"ingest: {len(records)} records, {len(quarantine)} rows quarantined")
     for line in describe_quarantine(quarantine):
         print(f"  {line}; see {workspace.relative(workspace.quarantine)}")
+    for line in describe_renamed(ingested.renamed):
+        print(f"  {line}; records contain the name of the file")
     for head, count in missing[missing > 0].items():
         print(f"  {count} records have no {head} label: they train only the other heads")

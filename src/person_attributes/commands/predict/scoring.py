@@ -15,6 +15,7 @@ from person_attributes.commands.predict.output import PartialOutput, name_column
 from person_attributes.commands.predict.sources import identify_source, open_images
 from person_attributes.config import Params
 from person_attributes.data.decoding import map_images
+from person_attributes.data.image_names import describe_renamed
 from person_attributes.data.images import resize_image
 from person_attributes.errors import ImageError, RegistryError, SourceError
 from person_attributes.framing import BlackBars
@@ -38,11 +39,11 @@ def predict(
     Args:
         workspace: The project; its store has the model.
         params: The size limits of archives and images, and the number of images per batch.
-        images: An image, a folder (searched recursively), a pattern such as `photos/*.jpg`, a CSV
-            file with a column of paths relative to it, or a `.zip`.
+        images: An image, a folder (searched recursively), a pattern such as `photos/*.jpg`, a
+            table of paths relative to it, or a `.zip`.
         output: The `.csv` or `.parquet` file to write.
         model: A URI such as `models:/person-attributes@champion`; empty for the champion.
-        column: The column with the paths in a CSV file.
+        column: The column with the paths in a table, or a pattern such as `images/{id}.jpg`.
 
     Raises:
         SourceError: If no images are found, or the output has another suffix. Correct the path.
@@ -50,21 +51,24 @@ def predict(
     """
     _check_suffix(output)
     limits = params.data.limits
-    source, names = open_images(images, column, limits)
+    opened = open_images(images, column, limits)
+    for line in describe_renamed(opened.renamed):
+        print(f"predict: {line}")
     classifier, identity = _load_classifier(model or require_champion(workspace, params), workspace)
     label_map = classifier.label_map
-    identities = [identity, *identify_source(images), *names]
+    identities = [identity, *identify_source(images), *opened.names]
     with PartialOutput.open(output, identities, name_columns(label_map)) as partial_output:
-        if partial_output.rows:
-            print(f"predict: resuming after {partial_output.rows} images")
-        remaining = names[partial_output.rows :]
+        start = partial_output.rows
+        if start:
+            print(f"predict: resuming after {start} images")
         work = partial(_resize, classifier.network.image_size, classifier.black_bars)
-        decoded = map_images(work, source, remaining, limits, "predicting")
-        results = zip(remaining, decoded, strict=True)
+        files = opened.find_files(start)
+        decoded = map_images(work, opened.source, files, limits, "predicting")
+        results = zip(opened.names[start:], decoded, strict=True)
         while batch := list(islice(results, params.evaluation.batch_size)):
             partial_output.append(_score_batch(classifier, batch))
         unreadable = partial_output.finish(label_map)
-    print(f"predict: {len(names)} images, {unreadable} unreadable, see {output}")
+    print(f"predict: {len(opened.names)} images, {unreadable} unreadable, see {output}")
 
 
 def _check_suffix(output: Path) -> None:

@@ -1,33 +1,55 @@
 """Finds the images to label."""
 
 import glob
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
 
 from person_attributes.config import LimitsParams
 from person_attributes.data.archive import FolderSource, Source, ZipSource
+from person_attributes.data.image_list import find_images, read_image_list
+from person_attributes.data.image_names import IMAGE_SUFFIXES, is_image_name
+from person_attributes.data.tables import TABLE_SUFFIXES
 from person_attributes.errors import SourceError
 
-_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+
+@dataclass(frozen=True)
+class Images:
+    """The images to label.
+
+    Attributes:
+        source: Their files.
+        names: The name of each image in the output: as listed, or its path.
+        renamed: `{listed name: name in the source}` of images whose names differ.
+    """
+
+    source: Source
+    names: list[str]
+    renamed: Mapping[str, str]
+
+    def find_files(self, start: int) -> list[str]:
+        """Returns the names in the source, from an image on."""
+        return [self.renamed.get(name, name) for name in self.names[start:]]
 
 
-def open_images(images: str, column: str, limits: LimitsParams) -> tuple[Source, list[str]]:
-    """Opens the source of the images, and lists their names in it.
+def open_images(images: str, column: str, limits: LimitsParams) -> Images:
+    """Finds the images.
 
     Raises:
         SourceError: If there are none. Correct the path.
+        AnnotationsError: If a list cannot be read. Correct it.
     """
     path = Path(images)
     source: Source = FolderSource(Path.cwd())
+    renamed: Mapping[str, str] = {}
     if path.is_dir():
         names = _filter(str(file) for file in path.rglob("*") if file.is_file())
     elif path.suffix.lower() == ".zip" and path.is_file():
-        archive = ZipSource(path, limits)
-        source, names = archive, _filter(archive.names())
-    elif path.suffix.lower() == ".csv" and path.is_file():
-        source, names = FolderSource(path.parent), _read_paths(path, column)
+        source = ZipSource(path, limits)
+        names = _filter(source.names())
+    elif path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
+        source, names = FolderSource(path.parent), read_image_list(path, column, limits)
+        renamed = find_images(path.parent, names)
     elif path.is_file():
         names = [str(path)]
     else:
@@ -35,10 +57,10 @@ def open_images(images: str, column: str, limits: LimitsParams) -> tuple[Source,
         names = _filter(glob.glob(images, recursive=True))  # noqa: PTH207
     if not names:
         raise SourceError(
-            f"{images}: expected an image, a folder, a pattern, a CSV file of paths or a "
-            f".zip, with images ({', '.join(sorted(_SUFFIXES))}). Received: none. Correct the path."
+            f"{images}: expected an image, a folder, a pattern, a table of paths or a .zip, with "
+            f"images ({', '.join(sorted(IMAGE_SUFFIXES))}). Received: none. Correct the path."
         )
-    return source, names
+    return Images(source, names, renamed)
 
 
 def identify_source(images: str) -> list[str]:
@@ -51,17 +73,4 @@ def identify_source(images: str) -> list[str]:
 
 
 def _filter(names: Iterable[str]) -> list[str]:
-    return sorted(name for name in names if Path(name).suffix.lower() in _SUFFIXES)
-
-
-def _read_paths(path: Path, column: str) -> list[str]:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeError) as error:  # ValueError includes pandas' parser errors
-        raise SourceError(f"{path}: not a readable CSV file: {error}. Fix the file.") from None
-    if column not in table:
-        raise SourceError(
-            f"{path}: expected a column {column!r} of paths. Received: "
-            f"{', '.join(map(str, table.columns))}. Name one with --column."
-        )
-    return [str(name) for name in table[column]]
+    return sorted(filter(is_image_name, names))

@@ -1,0 +1,62 @@
+"""Finds the table of new data."""
+
+from pathlib import Path, PurePosixPath
+
+from person_attributes.config import LimitsParams
+from person_attributes.data.archive import Source, open_source
+from person_attributes.data.tables import TABLE_SUFFIXES
+from person_attributes.errors import AnnotationsError, SourceError
+
+_SUFFIXES = ", ".join(sorted(TABLE_SUFFIXES))
+
+
+def open_data(data: str, annotations: str, limits: LimitsParams) -> tuple[Path, Source, str]:
+    """Opens a folder or archive, and finds its table.
+
+    Args:
+        data: A folder, a `.zip`, or a table in a folder.
+        annotations: The name of the table in the folder or archive; empty if there is only one.
+        limits: Limits on an archive.
+
+    Returns:
+        The folder or archive, its files, and the name of the table in it.
+
+    Raises:
+        SourceError: If there is no such folder, archive or table. Correct the path.
+        AnnotationsError: If there is not exactly one table. Create it, or name it.
+    """
+    path = Path(data)
+    if path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
+        path, annotations = path.parent, path.name
+    elif not path.is_dir() and path.suffix.lower() != ".zip":
+        received = "another type of file" if path.exists() else "no such path"
+        raise SourceError(
+            f"{data}: expected a folder, a .zip or a table ({_SUFFIXES}). Received: {received}. "
+            "Correct the path."
+        )
+    source = open_source(path, limits)
+    if annotations and annotations not in source:
+        raise AnnotationsError(f"{path}: contains no file {annotations!r}. Correct --annotations.")
+    return path, source, annotations or _find_table(path, source)
+
+
+def _find_table(path: Path, source: Source) -> str:
+    files = map(PurePosixPath, source.names())
+    tables = sorted(
+        file
+        for file in files
+        if file.suffix.lower() in TABLE_SUFFIXES and not file.name.startswith((".", "~"))
+    )
+    # A text file next to another table is usually a description.
+    tables = [file for file in tables if file.suffix.lower() != ".txt"] or tables
+    if not tables:
+        raise AnnotationsError(
+            f"{path}: contains no table ({_SUFFIXES}). Expected one with a row for each image. "
+            "Create it; see docs/datasets.md if the names of files or folders are the labels."
+        )
+    if len(tables) > 1:
+        raise AnnotationsError(
+            f"{path}: contains {len(tables)} tables. Expected one with a row for each image. "
+            f"Name it with --annotations: {', '.join(map(str, tables))}"
+        )
+    return str(tables[0])

@@ -1,0 +1,143 @@
+"""Reads tables in Parquet and Excel, and names other formats that are not text."""
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from person_attributes.errors import AnnotationsError, one_line
+
+_MAX_REASON_LENGTH = 200
+"""Characters of a library's reason in a message."""
+
+_UNPACK = "Unpack it."
+_EXPORT = "Export the table as CSV."
+
+_SIGNATURES = (
+    (b"PAR1", "a Parquet file", "Rename it to .parquet."),
+    (b"\x1f\x8b", "a gzip archive", _UNPACK),
+    (b"BZh", "a bzip2 archive", _UNPACK),
+    (b"\xfd7zXZ\0", "an xz archive", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", _UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", _UNPACK),
+    (b"Rar!", "a RAR archive", _UNPACK),
+    (b"MATLAB", "a MATLAB file", _EXPORT),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", _EXPORT),
+    (b"\x93NUMPY", "a NumPy array", _EXPORT),
+    (b"SQLite format 3\0", "an SQLite database", _EXPORT),
+    (b"ARROW1", "an Arrow file", _EXPORT),
+    (b"\xd0\xcf\x11\xe0", "an encrypted Excel workbook or an .xls file", "Save it as .xlsx."),
+    (b"%PDF", "a PDF file", _EXPORT),
+    (b"\xff\xd8\xff", "a JPEG image", ""),
+    (b"\x89PNG", "a PNG image", ""),
+)
+
+_MEMBERS_OF_ZIP = (
+    (b"xl/workbook", "an Excel workbook", "Rename it to .xlsx."),
+    (b"opendocument.spreadsheet", "an OpenDocument spreadsheet", "Save it as .xlsx."),
+    (b".npy", "a NumPy archive", _EXPORT),
+    (b"/data.pkl", "a PyTorch file", _EXPORT),
+)
+"""Parts of the names of members, or of the first one's content."""
+
+
+def _identify(content: bytes) -> tuple[str, str]:
+    """Identifies a format that is not text.
+
+    Args:
+        content: The whole file. It must not be text: a text may begin with the same bytes.
+
+    Returns:
+        The name of the format with its article, and advice; empty if the format is unknown.
+    """
+    if content.startswith(b"PK\x03\x04"):
+        for part, name, advice in _MEMBERS_OF_ZIP:
+            if part in content:
+                return name, advice
+        return "a zip archive or an Excel workbook", "Unpack it, or rename a workbook to .xlsx."
+    for signature, name, advice in _SIGNATURES:
+        if content.startswith(signature):
+            return name, advice
+    if content[:1] == b"\x80" and content[1:2] <= b"\x05" and content.endswith(b"."):
+        return "a Python pickle", _EXPORT
+    if content[257:262] == b"ustar":
+        return "a tar archive", _UNPACK
+    return "", ""
+
+
+def refuse_format(content: bytes, file: str) -> AnnotationsError | None:
+    """Describes a file that is not in the format of its ending; None if its format is unknown."""
+    received, advice = _identify(content)
+    if not received or advice == f"Rename it to {PurePosixPath(file).suffix.lower()}.":
+        return None
+    return AnnotationsError(
+        f"{file}: expected a table: text (CSV), Parquet (.parquet) or Excel (.xlsx). "
+        f"Received: {received}. {advice or 'Name another file.'}"
+    )
+
+
+def read_parquet(
+    content: bytes, file: str, is_needed: Callable[[str], bool]
+) -> Iterator[tuple[int, Sequence[str]]]:
+    """Yields the number and the cells of each row; the first row is the header.
+
+    Args:
+        content: The whole file.
+        file: Its name, for messages.
+        is_needed: Whether a column is needed. The cells of other columns are empty.
+
+    Raises:
+        AnnotationsError: If the file is not Parquet. Create it again.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        parquet = pyarrow.parquet.ParquetFile(io.BytesIO(content))
+        stored = parquet.schema_arrow.names
+        # pandas stores an index without a name as `__index_level_0__`.
+        names = [re.sub(r"^__index_level_\d+__$", "", name) for name in stored]
+        needed = [name for name, known in zip(stored, names, strict=True) if is_needed(known)]
+        cells = {name: parquet.read([name])[name].to_pylist() for name in needed}
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        raise refuse_format(content, file) or AnnotationsError(
+            f"{file}: not a readable Parquet file: {_shorten(error)}. Create the file again."
+        ) from None
+    unread = [""] * parquet.metadata.num_rows
+    rows = zip(*(map(_to_text, cells.get(name, unread)) for name in stored), strict=True)
+    yield 1, names
+    yield from enumerate(rows, 2)
+
+
+def read_excel(content: bytes, file: str) -> Iterator[tuple[int, Sequence[str]]]:
+    """Yields the number and the cells of each row in the first sheet that is not empty.
+
+    Raises:
+        AnnotationsError: If the file is not an Excel workbook. Save it again.
+    """
+    import pandas as pd
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # openpyxl warns about styles that it cannot read
+            sheet = pd.read_excel(io.BytesIO(content), header=None, dtype=object, na_filter=False)
+    except Exception as error:  # openpyxl has no base class for its errors
+        raise refuse_format(content, file) or AnnotationsError(
+            f"{file}: not a readable Excel workbook: {_shorten(error)}. Save it again as .xlsx."
+        ) from None
+    for number, row in enumerate(sheet.itertuples(index=False), 1):
+        cells = [_to_text(value) for value in row]
+        if any(cells):
+            yield number, cells
+
+
+def _shorten(error: Exception) -> str:
+    return one_line(error, _MAX_REASON_LENGTH).rstrip(".")
+
+
+def _to_text(value: Any) -> str:
+    """Converts a value to the text that pandas writes to a CSV file."""
+    is_missing = value is None or value != value
+    return "" if is_missing else str(value)

@@ -1,0 +1,146 @@
+"""Finds images that a table names in another form than their source."""
+
+import unicodedata
+from bisect import bisect
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice, takewhile
+from pathlib import PurePosixPath
+
+from person_attributes.data.archive import Source
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+"""Endings of images, in lower case."""
+
+_MAX_LISTED = 3
+"""Number of files in a message."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Images that the source does not contain under their listed names.
+
+    Attributes:
+        found: `{listed name: name in the source}`.
+        missing: `{listed name: reason}` for all others.
+    """
+
+    found: dict[str, str]
+    missing: dict[str, str]
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a name ends like that of an image."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def fold_name(name: str) -> str:
+    """Returns a name without the differences between systems: case, slashes and Unicode form."""
+    path = PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/"))
+    return unicodedata.normalize("NFC", str(path).casefold())
+
+
+def match_names(
+    absent: Collection[str], present: Collection[str], source: Source, where: str
+) -> Matches:
+    """Finds images whose names differ from the listed ones in form only.
+
+    The case of letters, the direction of slashes and the Unicode form may differ. The listed name
+    may lack the ending or the first folders. An image is found if one file matches, and no other
+    listed name.
+
+    Args:
+        absent: Listed names that the source does not contain.
+        present: Listed names that it contains.
+        source: The source of the images.
+        where: The source as the user named it, for the reasons.
+    """
+    if not absent:
+        return Matches({}, {})
+    files = _Files(source, absent)
+    candidates = {name: files.find(name) for name in absent}
+    claims = Counter(names[0] for names in candidates.values() if len(names) == 1)
+    claims.update(str(PurePosixPath(name)) for name in present)
+    found = {
+        name: names[0]
+        for name, names in candidates.items()
+        if len(names) == 1 and claims[names[0]] == 1
+    }
+    missing = {
+        name: source.describe_link(name) or _describe(name, where, names, files.find_nearest(name))
+        for name, names in candidates.items()
+        if name not in found
+    }
+    return Matches(found, missing)
+
+
+def describe_renamed(found: Mapping[str, str]) -> list[str]:
+    """Returns one line with the number of images that were found and the first one, or none."""
+    return [
+        f"{len(found)} listed names differ from those of the files, first {listed!r}: {file!r}"
+        for listed, file in islice(found.items(), 1)
+    ]
+
+
+class _Files:
+    """The files of a source, by the names under which they may be listed."""
+
+    def __init__(self, source: Source, listed: Iterable[str]) -> None:
+        self._source = source
+        self._by_path: dict[str, list[str]] = {}
+        self._by_file_name: dict[str, list[tuple[str, str]]] = {}
+        self._images: list[tuple[str, str]] = []
+        for name in listed:
+            self._by_path[fold_name(name)] = []
+            self._by_file_name |= {_file_name(path): [] for path in _spell(fold_name(name))}
+        for file in source.names():
+            paths = _spell(fold_name(file))
+            if len(paths) > 1:
+                self._images.append((paths[0], file))
+            for path in paths:
+                self._by_path.get(path, []).append(file)
+                self._by_file_name.get(_file_name(path), []).append((path, file))
+        self._images.sort()
+
+    def find(self, name: str) -> list[str]:
+        """Lists the files that a name may mean: those at its path, or else in other folders."""
+        key = fold_name(name)
+        files = self._by_path[key] or [
+            file for path, file in self._by_file_name[_file_name(key)] if path.endswith(f"/{key}")
+        ]
+        return sorted(file for file in files if file in self._source)
+
+    def find_nearest(self, name: str) -> str:
+        """Returns an image of the same name, or else of a similar one; empty if there is none."""
+        key = fold_name(name)
+        for path in _spell(key):
+            for _, file in self._by_file_name[_file_name(path)]:
+                return file
+        place = bisect(self._images, (key, ""))
+        neighbours = self._images[max(place - 1, 0) : place + 1]
+        common = {file: _count_common(key, other) for other, file in neighbours}
+        return max(common, key=lambda file: common[file], default="")
+
+
+def _spell(path: str) -> list[str]:
+    """Returns the path of a file and, if it is an image, the path without its ending."""
+    return [path, path.rpartition(".")[0]] if is_image_name(path) else [path]
+
+
+def _file_name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _count_common(one: str, other: str) -> int:
+    """Returns the length of the common beginning."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _describe(name: str, where: str, candidates: list[str], nearest: str) -> str:
+    """Says where an image was searched, and which files it may be."""
+    reason = f"{where} contains no image {name!r}"
+    if len(candidates) > 1:
+        listed = ", ".join(map(repr, candidates[:_MAX_LISTED]))
+        return f"{reason}. {len(candidates)} files match: {listed}"
+    return f"{reason}. The nearest one is {nearest!r}" if nearest else f"{reason} and no others"

@@ -1,0 +1,265 @@
+"""Reads tables of text, Parquet and Excel: annotations, and lists of images."""
+
+import codecs
+import csv
+import io
+import re
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice, repeat
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from person_attributes.config import LimitsParams
+from person_attributes.data.archive import Source
+from person_attributes.data.binary_formats import read_excel, read_parquet, refuse_format
+from person_attributes.errors import AnnotationsError, one_line, suggest
+
+if TYPE_CHECKING:
+    import _csv
+
+TABLE_SUFFIXES = frozenset({".csv", ".parquet", ".tab", ".tsv", ".txt", ".xls", ".xlsx"})
+"""Endings of lists of images; `.xls` is refused with advice."""
+
+_DELIMITERS = ",;\t| "
+
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+_MAX_HEADER_LENGTH = 300
+"""Characters of a header in a message."""
+
+_Rows = Iterator[tuple[int, Sequence[str]]]
+"""The first line and the cells of each row; the header is the first row."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Some columns of a table.
+
+    Attributes:
+        lines: The first line of each row in the file.
+        columns: `{column: cells}`, without whitespace around a cell.
+        malformed: `{row: reason}` for rows with more or fewer values than the header.
+    """
+
+    lines: list[int]
+    columns: dict[str, list[str]]
+    malformed: dict[int, str]
+
+
+def read_table(
+    source: Source, file: str, columns: Iterable[str], limits: LimitsParams, named_in: str
+) -> Table:
+    """Reads columns of a table.
+
+    A file that ends in `.parquet` or `.xlsx` has that format; of a workbook, the first sheet is
+    read. Any other file is text: UTF-8, or UTF-16 with a byte order mark. Its delimiter is a comma,
+    semicolon, tab, bar or blank. A first line with nothing but a count is skipped.
+
+    Args:
+        source: The folder or archive with the file.
+        file: Its name in the source.
+        columns: The columns to read. The empty string is the column whose name is empty; or the
+            first column, if the header has no name for it and one value less than the rows.
+        limits: The largest size of the file.
+        named_in: Where the user names the columns, for messages.
+
+    Raises:
+        AnnotationsError: If the file is too large or no table, or if a column is missing.
+    """
+    columns = list(dict.fromkeys(columns))
+    rows = _read_rows(source, file, columns, limits)
+    return _collect(rows, file, columns, named_in)
+
+
+def read_header(source: Source, file: str, limits: LimitsParams) -> list[str]:
+    """Reads the names of all columns of a table, as `read_table` accepts them.
+
+    Raises:
+        AnnotationsError: If the file is too large or no table.
+    """
+    _, header, (_, cells) = _read_first_rows(_read_rows(source, file, [""], limits), file, [""])
+    return ["", *header] if _is_first_unnamed(header, cells) else header
+
+
+def _read_rows(source: Source, file: str, columns: Sequence[str], limits: LimitsParams) -> _Rows:
+    megabytes = source.size(file) / 1e6
+    if megabytes > limits.annotations_megabytes:
+        raise AnnotationsError(
+            f"{file}: {megabytes:.0f} MB. Expected at most {limits.annotations_megabytes:g}. "
+            "Raise data.limits.annotations_megabytes in params.yaml if the file is correct."
+        )
+    content = source.read(file)
+    match PurePosixPath(file).suffix.lower():
+        case ".parquet":
+            needed = {_normalize(column) for column in columns}
+            return read_parquet(content, file, lambda name: _normalize(name) in needed)
+        case ".xlsx":
+            return read_excel(content, file)
+        case _:
+            return _read_text(content, file, columns)
+
+
+def _read_first_rows(
+    rows: _Rows, file: str, columns: Sequence[str]
+) -> tuple[int, list[str], tuple[int, Sequence[str]]]:
+    """Returns the line of the header, the names in it, and the first row below it."""
+    first = next(rows, None)
+    if first and _is_count(first[1], columns):
+        first = next(rows, None)
+    if first is None:
+        raise AnnotationsError(f"{file}: empty. Expected a header and rows. Add rows.")
+    line, header = first[0], [_normalize(name) for name in first[1]]
+    first = next(rows, None)
+    if first is None:
+        raise AnnotationsError(f"{file}: no rows below the header. Add rows.")
+    return line, header, first
+
+
+def _is_first_unnamed(header: Sequence[str], cells: Sequence[str]) -> bool:
+    """Whether the header has no name for the first column, and one value less than a row."""
+    return "" not in header and len(cells) == len(header) + 1
+
+
+def _collect(rows: _Rows, file: str, columns: Sequence[str], named_in: str) -> Table:
+    """Collects the cells of some columns, and finds malformed rows."""
+    line, header, first = _read_first_rows(rows, file, columns)
+    is_first_unnamed = _is_first_unnamed(header, first[1])
+    if is_first_unnamed and "" in columns:
+        header.insert(0, "")
+    try:
+        indices = {column: _find_column(column, header, columns) for column in columns}
+    except AnnotationsError as error:
+        hint = " The column without a name is ''." if is_first_unnamed or "" in header else ""
+        raise AnnotationsError(
+            f"{file}:{line}: {error}{hint} Correct the header or {named_in}."
+        ) from None
+    table = Table([], {column: [] for column in columns}, {})
+    for line, cells in chain([first], rows):
+        if len(cells) != len(header):
+            table.malformed[len(table.lines)] = f"{len(cells)} values; the header has {len(header)}"
+            cells = [*cells, *repeat("", len(header))]
+        table.lines.append(line)
+        for column, index in indices.items():
+            table.columns[column].append(sys.intern(_clean(cells[index])))
+    return table
+
+
+def _is_count(cells: Sequence[str], columns: Sequence[str]) -> bool:
+    """Whether a line above the header is the number of rows."""
+    return len(cells) == 1 and cells[0].strip().isdecimal() and cells[0].strip() not in columns
+
+
+def _normalize(name: str) -> str:
+    """Normalizes the name of a column: macOS and other systems write accents differently."""
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def _clean(cell: str) -> str:
+    """Removes surrounding whitespace, and normalizes line breaks to the form that pandas keeps."""
+    return cell.strip().replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _find_column(column: str, header: Sequence[str], columns: Sequence[str]) -> int:
+    """Returns the index of a column.
+
+    Raises:
+        AnnotationsError: If it does not appear once; without the place and the advice.
+    """
+    name = _normalize(column)
+    if header.count(name) == 1:
+        return header.index(name)
+    found, expected = (", ".join(name or "''" for name in names) for names in (header, columns))
+    received = f"Received: {one_line(found, _MAX_HEADER_LENGTH)}."
+    if name in header:
+        times = header.count(name)
+        raise AnnotationsError(f"column {column!r} appears {times} times. {received}")
+    hint = suggest(name, header)
+    raise AnnotationsError(f"no column {column!r}.{hint} Expected columns: {expected}. {received}")
+
+
+def _read_text(content: bytes, file: str, columns: Sequence[str]) -> _Rows:
+    text = _decode(content, file)
+    delimiter = _find_delimiter(text, columns)
+    # Not StringIO: it uses four bytes per character.
+    lines: Iterator[str] = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline="")
+    if delimiter == " ":
+        lines = map(_collapse_blanks, lines)
+    return _read_csv(csv.reader(lines, delimiter=delimiter, strict=True), file)
+
+
+def _decode(content: bytes, file: str) -> str:
+    marks = (name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark))
+    encoding = next(marks, "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise refuse_format(content, file) or AnnotationsError(
+            f"{file}:{line}: not {encoding.upper()} text. Expected UTF-8, or UTF-16 "
+            "with a byte order mark. Save the file as UTF-8."
+        ) from None
+    if "\0" in text:
+        line = text.partition("\0")[0].count("\n") + 1
+        raise refuse_format(content, file) or AnnotationsError(
+            f"{file}:{line}: contains a null character. Expected UTF-8 text, or UTF-16 "
+            "with a byte order mark. Save the file as UTF-8."
+        )
+    return text
+
+
+def _find_delimiter(text: str, columns: Sequence[str]) -> str:
+    """Returns the delimiter that gives most of the needed columns.
+
+    If none does, it returns one that gives the header and the next line as many values; a blank
+    only if no other does. Of these, it returns the one that gives most.
+    """
+    lines = [match[0] for match in islice(re.finditer(r"[^\r\n]+", text), 3)]
+    start = 1 if lines and _is_count(lines[:1], columns) else 0
+    header, row = [*lines[start:], "", ""][:2]
+    needed = {_normalize(column) for column in columns}
+    names = {delimiter: _split_line(header, delimiter) for delimiter in _DELIMITERS}
+    best = max(names, key=lambda delimiter: len(needed.intersection(names[delimiter])))
+    if needed.isdisjoint(names[best]):
+        return max(_DELIMITERS, key=lambda delimiter: _rate_delimiter(delimiter, header, row))
+    return best
+
+
+def _rate_delimiter(delimiter: str, header: str, row: str) -> tuple[bool, bool, int]:
+    names, cells = _split_line(header, delimiter), _split_line(row, delimiter)
+    is_regular = len(names) > 1 and (len(names) == len(cells) or _is_first_unnamed(names, cells))
+    return is_regular and delimiter != " ", is_regular, len(names)
+
+
+def _split_line(line: str, delimiter: str) -> list[str]:
+    line = _collapse_blanks(line) if delimiter == " " else line
+    try:
+        return [_normalize(name) for name in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:  # reported by `_read_csv`
+        return []
+
+
+def _collapse_blanks(line: str) -> str:
+    """Replaces runs of blanks between values by one blank."""
+    return re.sub(r"[ \t]+", " ", line.strip()) + "\n"
+
+
+def _read_csv(reader: "_csv.Reader", file: str) -> _Rows:
+    """Yields the rows that are not blank."""
+    line = 1
+    try:
+        for cells in reader:
+            if len(cells) > 1 or (cells and cells[0].strip()):
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise AnnotationsError(
+            f"{file}:{line}: not a CSV file: {error}. Look for an unclosed quotation mark in the "
+            "row that begins on this line."
+        ) from None

@@ -1,0 +1,82 @@
+"""Names of images that differ between a table and its source."""
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from person_attributes.data.archive import FolderSource
+from person_attributes.data.image_names import Matches, match_names
+
+
+def _match(folder: Path, files: Sequence[str], listed: Sequence[str]) -> Matches:
+    for file in files:
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    source = FolderSource(folder)
+    present = {name for name in listed if name in source}
+    absent = [name for name in listed if name not in present]
+    return match_names(absent, present, source, "shop")
+
+
+@pytest.mark.parametrize(
+    ("listed", "file"),
+    [
+        (r"images\0.jpg", "images/0.jpg"),
+        ("images/0.jpg", "images/0.JPG"),
+        (r".\Images\0.jpg", "images/0.JPG"),
+        ("0.jpg", "images/0.jpg"),
+        ("images/0", "images/0.png"),
+        ("ID_0", "part_1/images/ID_0.jpg"),
+        ("images/0.1", "images/0.1.jpeg"),
+        (unicodedata.normalize("NFC", "röd/å.jpg"), unicodedata.normalize("NFD", "röd/å.jpg")),
+        (unicodedata.normalize("NFD", "röd/å.jpg"), unicodedata.normalize("NFC", "röd/å.jpg")),
+    ],
+)
+def test_names_that_differ_in_form_are_matched(tmp_path: Path, listed: str, file: str) -> None:
+    others = ["other.jpg", "images/00.jpg", "x/10.jpg", "0.txt", "labels.csv"]
+    assert _match(tmp_path, [file, *others], [listed]) == Matches({listed: file}, {})
+
+
+def test_the_file_at_the_listed_path_is_preferred(tmp_path: Path) -> None:
+    files = ["0.JPG", "copies/0.jpg", "masks/1.jpg", "1.png"]
+    assert _match(tmp_path, files, ["0.jpg", "1"]).found == {"0.jpg": "0.JPG", "1": "1.png"}
+
+
+@pytest.mark.parametrize(
+    ("files", "listed", "reason"),
+    [
+        (["a/0.jpg", "b/0.jpg"], "0.jpg", ". 2 files match: 'a/0.jpg', 'b/0.jpg'"),
+        (["a/0.jpg", "a/0.png"], "a/0", ". 2 files match: 'a/0.jpg', 'a/0.png'"),
+        (["0.jpg"], "val/0.jpg", ". The nearest one is '0.jpg'"),
+        (["images/0.jpg"], "imgs/0.jpg", ". The nearest one is 'images/0.jpg'"),
+        (["images/0.jpg"], "images/0.png", ". The nearest one is 'images/0.jpg'"),
+        (["a.jpg", "images/IMG_07.jpg", "z.jpg"], "images/IMG_7.jpg", ". The nearest one is "
+         "'images/IMG_07.jpg'"),
+        (["labels.csv"], "images/0.jpg", " and no others"),
+    ],
+)  # fmt: skip
+def test_an_ambiguous_or_missing_image_is_described(
+    tmp_path: Path, files: Sequence[str], listed: str, reason: str
+) -> None:
+    matches = _match(tmp_path, files, [listed])
+    assert matches == Matches({}, {listed: f"shop contains no image {listed!r}{reason}"})
+
+
+def test_a_file_is_found_under_one_name_only(tmp_path: Path) -> None:
+    files = ["a.jpg", "b.JPG"]
+    matches = _match(tmp_path, files, ["a.jpg", "A.jpg", "b.jpg", "B.jpg"])
+    assert matches.found == {}
+    assert list(matches.missing) == ["A.jpg", "b.jpg", "B.jpg"]
+
+
+def test_files_outside_the_source_are_not_matched(tmp_path: Path) -> None:
+    outside = tmp_path / "secret.jpg"
+    outside.touch()
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "link.jpg").symlink_to(outside)
+    listed = ["link", "/secret.jpg", r"..\secret.jpg", str(outside), "x" * 5000, "a\nb"]
+    assert _match(folder, ["images/0.jpg"], listed).found == {}

@@ -1,0 +1,245 @@
+"""Tables in text, Parquet and Excel, with all their headers and delimiters."""
+
+import bz2
+import gzip
+import io
+import lzma
+import pickle
+import sqlite3
+import tarfile
+import unicodedata
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from person_attributes.config import Params
+from person_attributes.data.archive import FolderSource
+from person_attributes.data.tables import Table, read_header, read_table
+from person_attributes.errors import AnnotationsError
+
+FRAME = pd.DataFrame(
+    {"file": ["1.jpg", "2.jpg", "3.jpg"], "label": ["None", "", "NA"], "age": [3, 40, 5]}
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def _read(
+    path: Path, content: str | bytes, params: Params, columns: Sequence[str] = ("file", "label")
+) -> Table:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return read_table(
+        FolderSource(path.parent), path.name, columns, params.data.limits, "params.yaml"
+    )
+
+
+def _to_bytes(frame: pd.DataFrame, suffix: str) -> bytes:
+    buffer = io.BytesIO()
+    if suffix == ".parquet":
+        frame.to_parquet(buffer)
+    else:
+        frame.to_excel(buffer, index=False)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".xlsx"])
+def test_parquet_and_excel_give_the_cells_of_a_csv(
+    folder: Path, params: Params, suffix: str
+) -> None:
+    columns = list(FRAME.columns)
+    expected = _read(folder / "a.csv", FRAME.to_csv(index=False), params, columns)
+    table = _read(folder / f"a{suffix}", _to_bytes(FRAME, suffix), params, columns)
+    assert table == expected
+    assert table.columns["label"] == ["None", "", "NA"]
+    assert table.columns["age"] == ["3", "40", "5"]
+    assert table.lines == [2, 3, 4]
+
+
+def test_the_index_of_pandas_is_the_column_without_a_name(folder: Path, params: Params) -> None:
+    frame = FRAME.set_index("file").rename_axis(None)
+    by_csv = _read(folder / "a.csv", frame.to_csv(), params, ["", "label"])
+    by_parquet = _read(folder / "a.parquet", _to_bytes(frame, ".parquet"), params, ["", "label"])
+    assert by_csv.columns[""] == by_parquet.columns[""] == FRAME["file"].tolist()
+    named = _to_bytes(FRAME.set_index("file"), ".parquet")
+    assert _read(folder / "b.parquet", named, params).columns["file"] == FRAME["file"].tolist()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "3\nlabel age \n1.jpg  None   3\n2.jpg -1  40\n  3.jpg NA 5  \n",
+        '"label" "age"\n"1.jpg" "None" 3\n"2.jpg" "-1" 40\n"3.jpg" "NA" 5\n',
+        "label\tage\n1.jpg\tNone\t3\n2.jpg\t-1\t40\n3.jpg\tNA\t5\n",
+        "3\r\n\r\nlabel age\r\n1.jpg\tNone 3\r\n\r\n2.jpg -1 40\r\n3.jpg NA 5\r\n",
+    ],
+    ids=["count and blanks", "write.table", "tabs", "windows"],
+)
+def test_the_header_may_lack_the_name_of_the_first_column(
+    folder: Path, params: Params, text: str
+) -> None:
+    table = _read(folder / "a.txt", text, params, ["", "age", "label"])
+    assert table.columns[""] == ["1.jpg", "2.jpg", "3.jpg"]
+    assert table.columns["age"] == ["3", "40", "5"]
+    assert table.columns["label"] == ["None", "-1", "NA"]
+    assert not table.malformed
+    assert text.splitlines()[table.lines[-1] - 1].strip(' "').startswith("3.jpg")
+
+
+def test_a_row_is_never_shifted_by_an_extra_value(folder: Path, params: Params) -> None:
+    table = _read(folder / "a.csv", "file,label\n1.jpg,a,b\n2.jpg,c\n3.jpg\n", params)
+    assert table.columns["file"] == ["1.jpg", "2.jpg", "3.jpg"]
+    assert table.malformed == {
+        0: "3 values; the header has 2",
+        2: "1 values; the header has 2",
+    }
+
+
+@pytest.mark.parametrize("delimiter", [",", ", ", ";", "\t", "|"])
+def test_names_of_columns_may_contain_blanks(folder: Path, params: Params, delimiter: str) -> None:
+    rows = [["image name", "label text", "file"], ["a b", "c d", "1.jpg"]]
+    text = "\n".join(delimiter.join(row) for row in rows)
+    assert _read(folder / "a.csv", text, params, ["file"]).columns == {"file": ["1.jpg"]}
+
+
+def test_names_of_columns_match_in_another_unicode_form(folder: Path, params: Params) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "städte") for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    for stored, asked in ((composed, decomposed), (decomposed, composed)):
+        table = _read(folder / "a.csv", f"{stored};x\nröd;1\n", params, [asked])
+        assert table.columns == {asked: ["röd"]}
+
+
+def test_a_missing_column_is_reported_with_the_names_in_the_file(
+    folder: Path, params: Params
+) -> None:
+    with pytest.raises(AnnotationsError) as raised:
+        _read(folder / "a.csv", "12\n,lable,x\n1,2,3\n", params, ["", "label"])
+    assert str(raised.value) == (
+        "a.csv:2: no column 'label'. Did you mean 'lable'? Expected columns: '', label. "
+        "Received: '', lable, x. The column without a name is ''. Correct the header or "
+        "params.yaml."
+    )
+    with pytest.raises(AnnotationsError, match=r"x, label\. The column without a name is ''\."):
+        _read(folder / "a.txt", "2\nx label\n1.jpg 2 3\n", params)
+
+
+def _make_zip(name: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, bytes(100))
+    return buffer.getvalue()
+
+
+def _make_tar() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("a"))
+    return buffer.getvalue()
+
+
+def _make_numpy() -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.arange(3))
+    return buffer.getvalue()
+
+
+def _make_sqlite(folder: Path) -> bytes:
+    connection = sqlite3.connect(folder / "a.db")
+    connection.execute("create table a (b)")
+    connection.close()
+    return (folder / "a.db").read_bytes()
+
+
+def _make_hdf5(folder: Path) -> bytes:
+    h5py.File(folder / "a.h5", "w").close()
+    return (folder / "a.h5").read_bytes()
+
+
+def test_other_formats_are_named(folder: Path, params: Params) -> None:
+    matlab = b"MATLAB 5.0 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\1IM" + bytes(20)
+    matlab73 = b"MATLAB 7.3 MAT-file".ljust(512, b"\0") + _make_hdf5(folder)
+    formats = {
+        "an Excel workbook. Rename it to .xlsx.": _to_bytes(FRAME, ".xlsx"),
+        "a Parquet file. Rename it to .parquet.": _to_bytes(FRAME, ".parquet"),
+        "a zip archive or an Excel workbook. Unpack it,": _make_zip("labels.csv"),
+        "a NumPy archive. Export the table": _make_zip("labels.npy"),
+        "a gzip archive. Unpack it.": gzip.compress(b"file,label"),
+        "a bzip2 archive. Unpack it.": bz2.compress(b"file,label"),
+        "an xz archive. Unpack it.": lzma.compress(b"file,label"),
+        "a tar archive. Unpack it.": _make_tar(),
+        "a MATLAB file. Export the table as CSV.": matlab,
+        "a MATLAB file. Export the table as CSV": matlab73,
+        "an HDF5 file. Export": _make_hdf5(folder),
+        "a NumPy array. Export": _make_numpy(),
+        "a Python pickle. Export": pickle.dumps(FRAME),
+        "an SQLite database. Export": _make_sqlite(folder),
+        "an encrypted Excel workbook or an .xls file. Save it as .xlsx.": b"\xd0\xcf\x11\xe0\xa1",
+        "a JPEG image. Name another file.": b"\xff\xd8\xff\xe0",
+    }
+    for received, content in formats.items():
+        for name in ("labels.csv", "labels.mat", "labels.parquet", "labels.xlsx"):
+            if name.endswith(received.removesuffix(".").rpartition(" ")[2]):
+                continue
+            with pytest.raises(AnnotationsError) as raised:
+                _read(folder / name, content, params)
+            assert str(raised.value).startswith(
+                f"{name}: expected a table: text (CSV), Parquet (.parquet) or Excel (.xlsx). "
+                f"Received: {received}"
+            )
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".xlsx"])
+@pytest.mark.parametrize("content", ["file,label\n1.jpg,a\n", ""], ids=["text", "empty"])
+def test_a_table_that_is_not_in_the_format_of_its_ending_is_refused(
+    folder: Path, params: Params, suffix: str, content: str
+) -> None:
+    with pytest.raises(AnnotationsError, match=rf"a{suffix}: not a readable (Parquet|Excel)"):
+        _read(folder / f"a{suffix}", content, params)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".xlsx"])
+def test_a_truncated_file_is_refused(folder: Path, params: Params, suffix: str) -> None:
+    content = _to_bytes(FRAME, suffix)
+    for length in range(8, len(content), 97):
+        with pytest.raises(AnnotationsError) as raised:
+            _read(folder / f"a{suffix}", content[:length], params)
+        assert "\n" not in str(raised.value)
+
+
+def test_text_may_begin_like_another_format(folder: Path, params: Params) -> None:
+    for name in ("MATLAB", "PAR1", "BZh", "Rar!"):
+        assert _read(folder / "a.csv", f"{name},x\n1,2\n", params, [name]).columns == {name: ["1"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "header"),
+    [
+        ("name of file,label\n1.jpg,a b c\n", ["name of file", "label"]),
+        ("a;b\n1,5,2;3,5,7\n", ["a", "b"]),
+        ('a,b c,d\n1,"x\ny",2\n', ["a", "b c", "d"]),
+        (",a\n1.jpg,x\n", ["", "a"]),
+        ("2\na b \n1.jpg  x  y\n2.jpg -1  1\n", ["", "a", "b"]),
+        ("a,a\n1,2\n", ["a", "a"]),
+        ("a\n1\n", ["a"]),
+    ],
+)
+def test_the_header_is_read_without_knowing_the_columns(
+    folder: Path, params: Params, content: str, header: list[str]
+) -> None:
+    (folder / "a.csv").write_text(content)
+    assert read_header(FolderSource(folder), "a.csv", params.data.limits) == header
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n"])
+def test_a_header_without_rows_is_refused(folder: Path, params: Params, content: str) -> None:
+    (folder / "a.csv").write_text(content)
+    with pytest.raises(AnnotationsError, match="Add rows"):
+        read_header(FolderSource(folder), "a.csv", params.data.limits)
