@@ -24,13 +24,11 @@ from person_attributes.config import EvaluationParams, Params, read_params, read
 from person_attributes.drawing.figures import GREY, add_panels, new_figure, to_png
 from person_attributes.errors import ComparisonError, PersonAttributesError
 from person_attributes.evaluation import comparison, metrics
+from person_attributes.evaluation.bootstrap import bootstrap
+from person_attributes.evaluation.metrics import Estimate
 from person_attributes.evaluation.predictions import Predictions
-from person_attributes.evaluation.scores import (
-    estimate,
-    find_unlike_slices,
-    score_classes,
-    score_slices,
-)
+from person_attributes.evaluation.scores import score_classes
+from person_attributes.evaluation.slices import find_unlike_slices, score_slices
 from person_attributes.tracking.connection import connect, translate_mlflow_errors
 from person_attributes.tracking.executions import find_stage
 from person_attributes.workspace import Workspace
@@ -40,8 +38,7 @@ _PUBLISHED = read_yaml(Path(__file__).with_suffix(".yaml"))["published"]
 _COLOURS = ("#2a6f97", "#e07a5f", "#6a994e", "#9d4edd")
 _MEAN = "mean"
 _ACCURACY, _LOSS = "accuracy", "loss"
-_Interval = tuple[float, float, float]
-_Scores = dict[tuple[str, str], _Interval]
+_Scores = dict[tuple[str, str], Estimate]
 
 
 @dataclass(frozen=True)
@@ -181,7 +178,7 @@ def score_recipe(recipe: Recipe, params: EvaluationParams) -> _Scores:
         return found
 
     rows = len(recipe.seeds[0].test.rows)
-    return estimate(compute, rows, params, seed=0)
+    return bootstrap(compute, rows, params, seed=0)
 
 
 def refuse_other_splits(recipes: Sequence[Recipe]) -> None:
@@ -216,9 +213,10 @@ def write_results(folder: Path, machine: str, recipes: Sequence[Recipe]) -> None
     _list_runs(recipes).to_csv(folder / "runs.csv", index=False, lineterminator="\n")
     _list_heads(recipes, scores).to_csv(folder / "heads.csv", index=False, lineterminator="\n")
     classes = {name: list(head.classes) for name, head in best.params.heads.items()}
-    arguments = (best.test.y_true, best.test.y_prob, classes, params, 0)
-    slices = score_slices(*arguments)
-    for name, table in (("classes", score_classes(*arguments)), ("slices", slices)):
+    arguments = (best.test.y_true, best.test.y_prob, classes)
+    slices = score_slices(*arguments, params, seed=0)
+    by_class = score_classes(*arguments, params.confidence)
+    for name, table in (("classes", by_class), ("slices", slices)):
         table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n", float_format="%.4f")
     (folder / "curves.png").write_bytes(_draw_curves(recipes))
     (folder / "heads.png").write_bytes(_draw_heads(recipes, scores))
@@ -327,13 +325,14 @@ def _format_page(
     machine: str, recipes: Sequence[Recipe], scores: Sequence[_Scores], slices: pd.DataFrame
 ) -> Iterator[str]:
     first = recipes[0].seeds[0]
+    confidence = first.params.evaluation.confidence
     yield "# Results on the real images"
     yield ""
     yield (
         "`experiments/results.py` writes this page from MLflow. All recipes of this project are "
         f"evaluated on the same {len(first.test.rows)} held-out test rows (split "
-        f"`{first.split[:16]}`). Near-duplicates are never in two parts of the split. Values are "
-        f"means over seeds with {100 * first.params.evaluation.confidence:g} % intervals, "
+        f"`{first.split[:16]}`). Pairs that the search for near-duplicates finds are in one part. "
+        f"Values are means over seeds with {100 * confidence:g} % intervals, "
         f"bootstrapped over rows. Machine: {machine}."
     )
     yield ""
@@ -360,11 +359,12 @@ def _format_page(
     yield (
         "A slice is the test rows of one class of another head. The table lists at most ten slices "
         "on which the accuracy of a head is significantly lower than on the other rows, the worst "
-        f"first. Of {(~slices['too_small']).sum()} slices that are large enough, one in forty is "
-        "significant by chance."
+        f"first. {(~slices['too_small']).sum()} slices are large enough. Fisher's exact test is "
+        "corrected for their number (Benjamini and Hochberg 1995): at most "
+        f"{1 - confidence:.0%} of the listed slices are expected to be listed by chance."
     )
     yield ""
-    yield from _format_slices(slices)
+    yield from _format_slices(slices, confidence)
     yield ""
     yield (
         "`heads.csv` has all heads with intervals, `classes.csv` recall, precision and F1 of all "
@@ -431,10 +431,10 @@ def _format_phases(recipes: Sequence[Recipe]) -> Iterator[str]:
             )
 
 
-def _format_slices(slices: pd.DataFrame) -> Iterator[str]:
+def _format_slices(slices: pd.DataFrame, confidence: float) -> Iterator[str]:
     yield "| head | slice | rows | accuracy | difference to other rows |"
     yield "| --- | --- | --- | --- | --- |"
-    unlike = find_unlike_slices(slices)
+    unlike = find_unlike_slices(slices, confidence)
     for row in unlike[unlike["apart"] < 0].head(10).to_dict("records"):
         accuracy, apart = (
             _format_interval((row[name], row[f"{name}_low"], row[f"{name}_high"]))
@@ -444,7 +444,7 @@ def _format_slices(slices: pd.DataFrame) -> Iterator[str]:
         yield f"| {row['head']} | {where} | {row['rows']} | {accuracy} | {apart} |"
 
 
-def _format_interval(interval: _Interval) -> str:
+def _format_interval(interval: Estimate) -> str:
     value, low, high = interval
     return f"{value:.3f} ({low:.3f} to {high:.3f})"
 

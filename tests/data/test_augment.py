@@ -104,7 +104,15 @@ def test_a_fill_is_noise_one_grey_level_or_a_colour(params: Params) -> None:
         ({"Add": {"value": "much"}}, r"Add: .*Correct its arguments"),
         (
             {"ChangeColorTemperature": {}},
-            r"Temperature: .*It does not run with NumPy 2.*: remove it",
+            r"imgaug 0\.4\.0 with NumPy [\d.]+ cannot apply it: .*\. Use another augmenter",
+        ),
+        (
+            {"MultiplyAndAddToBrightness": {"mul": [0.5, 1.5]}},
+            r"MultiplyAndAddToBrightness: does not repeat with its seed\. Expected the same images",
+        ),
+        (
+            {"Sometimes": {"p": 0.2, "then_list": [{"MultiplyAndAddToBrightness": {}}]}},
+            r"Sometimes: does not repeat with its seed",
         ),
         ({"RandomErasing": {"p": 0.5}}, r"RandomErasing: .*missing .*'area'"),
         (
@@ -128,6 +136,21 @@ def test_an_invalid_policy_is_reported_in_one_line(
 def test_every_shipped_policy_is_valid(params: Params) -> None:
     check_policies(params.augmentation, params.data.image_sizes)
     assert [policy.mixes for policy in params.augmentation.values()] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "augmenter",
+    [
+        {"MultiplyAndAddToBrightness": {"random_order": False}},
+        {"Sequential": {"children": [{"Fliplr": {"p": 0.5}}, {"Add": {}}], "random_order": True}},
+        {"RandAugment": {"n": 2, "m": 9}},
+    ],
+    ids=["in order", "in random order", "RandAugment"],
+)
+def test_augmenters_that_repeat_with_their_seed_are_accepted(
+    params: Params, augmenter: dict[str, Any]
+) -> None:
+    check_policies({"none": _policy(params, augmenter)}, [32])
 
 
 def test_imgaug_works_with_this_numpy(images: npt.NDArray[np.uint8]) -> None:

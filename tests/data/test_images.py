@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from person_attributes.data.appearance import describe_image
 from person_attributes.data.images import decode_image
 from person_attributes.errors import ImageError
 
@@ -56,6 +57,16 @@ def test_sixteen_bits_are_scaled_and_not_clipped(channels: int) -> None:
     assert np.abs(decoded - expected).max() <= 1
 
 
+@pytest.mark.parametrize(("bits", "expected"), [(10, 0.01), (12, 0.06), (16, 1.0)])
+def test_the_range_of_grey_levels_tells_how_many_bits_a_file_uses(
+    bits: int, expected: float, random: np.random.Generator
+) -> None:
+    """Values of 12 bits in a 16-bit PNG are nearly black; the data page reports the range."""
+    noise = random.integers(0, 2**bits, (64, 64)).astype(np.uint16)
+    content = cv2.imencode(".png", noise)[1].tobytes()
+    assert describe_image(content, _decode(content)).grey_range == pytest.approx(expected, abs=0.01)
+
+
 def test_transparent_pixels_become_white() -> None:
     image = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
     image.paste((10, 20, 30, 255), (0, 0, 4, 8))
@@ -81,7 +92,10 @@ def test_exif_orientation_is_applied(format: str) -> None:
         (WHOLE[: len(WHOLE) // 2], "truncated"),
         (WHOLE[:-40], "truncated"),
         (_encode(Image.new("RGB", (1200, 1000)), "PNG"), "1200 x 1000 pixels, more than 1 million"),
-        (_encode(Image.new("1", (20000, 20000)), "PNG"), "more than 1 million pixels"),
+        (
+            _encode(Image.new("1", (20000, 20000)), "PNG"),
+            "pixels, more than 1 million",
+        ),
     ],
     ids=["empty", "text", "gif", "half", "last bytes", "large", "bomb"],
 )

@@ -55,6 +55,9 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "darker": lambda image: ImageEnhance.Brightness(image).enhance(0.6),
     "grey": lambda image: image.convert("L").convert("RGB"),
     "cropped": lambda image: image.crop((3, 2, 127, 128)),
+    "cropped by 5 % a side": lambda image: image.crop((6, 6, 122, 122)),
+    "cropped by 10 % a side": lambda image: image.crop((13, 13, 115, 115)),
+    "cropped at one side": lambda image: image.crop((13, 0, 128, 128)),
     "padded": _pad,
 }
 
@@ -68,11 +71,17 @@ def test_different_people_are_not_found(portraits: list[Image.Image]) -> None:
     assert _find(portraits) == []
 
 
+def test_a_copy_and_its_crop_are_one_pair_each(portraits: list[Image.Image]) -> None:
+    cropped = CHANGES["cropped by 10 % a side"](portraits[3])
+    assert _find([cropped, *portraits[:8], portraits[3]]) == [(0, 4), (0, 9), (4, 9)]
+
+
 def test_pairs_across_blocks_are_found(
     portraits: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("person_attributes.data.near_duplicates._BLOCK", 7)
-    assert _find([*portraits, portraits[0], portraits[39]]) == [(0, 40), (39, 41)]
+    cropped = CHANGES["cropped by 5 % a side"](portraits[0])
+    assert _find([*portraits, cropped, portraits[39]]) == [(0, 40), (39, 41)]
 
 
 def test_padding_is_trimmed_unless_the_image_has_one_colour() -> None:

@@ -3,7 +3,8 @@ import numpy.typing as npt
 import pytest
 
 from person_attributes.evaluation.calibration import cross_fit, fit_temperatures, scale, scale_heads
-from person_attributes.evaluation.metrics import calibration_error, cross_entropy
+from person_attributes.evaluation.calibration_error import calibration_error
+from person_attributes.evaluation.metrics import cross_entropy
 
 _ROWS = 4000
 

@@ -138,6 +138,42 @@ def test_an_insignificant_gain_fails_if_significance_is_required(
     assert _failed(conditions) == []
 
 
+def _draw(random: np.random.Generator, *, is_reversed: bool) -> Predictions:
+    """Draws two heads of 209 rows; reversed confidences are low where the accuracy is high."""
+    y_true, y_prob = {}, {}
+    for head in ("a", "b"):
+        exact = random.uniform(0.55, 0.99, 209)
+        y_true[head] = np.eye(2, dtype=np.float32)[(random.random(209) >= exact).astype(int)]
+        stated = 1.54 - exact if is_reversed else exact
+        y_prob[head] = np.stack([stated, 1 - stated], axis=1).astype(np.float32)
+    return Predictions(np.arange(209), y_true, y_prob)
+
+
+def test_a_worse_calibration_fails(gate: GateParams, params: Params) -> None:
+    """Temperatures cannot correct reversed confidences."""
+    random = np.random.default_rng(0)
+    champion, reversed_ = (_draw(random, is_reversed=worse) for worse in (False, True))
+    challenger = replace(champion, y_prob=reversed_.y_prob)
+    conditions = check_progress(champion, challenger, gate, params.evaluation, seed=0)
+    assert _failed(conditions) == ["mean calibration error"]
+
+
+def test_a_champion_with_a_low_error_by_chance_does_not_refuse_a_calibrated_network(
+    gate: GateParams, params: Params
+) -> None:
+    """The rows of a calibrated champion, and noise that calibrated networks show, too."""
+    random = np.random.default_rng(1)
+    champion = _draw(random, is_reversed=False)
+    for _ in range(10):
+        y_prob = {}
+        for head, answers in champion.y_prob.items():
+            stated = np.clip(answers[:, 0] + random.normal(0, 0.03, 209), 0.51, 0.99)
+            y_prob[head] = np.stack([stated, 1 - stated], axis=1).astype(np.float32)
+        challenger = replace(champion, y_prob=y_prob)
+        conditions = check_progress(champion, challenger, gate, params.evaluation, seed=0)
+        assert _failed(conditions) == []
+
+
 def test_conditions_are_formatted_as_a_table() -> None:
     text = format_conditions([Condition("a", "b", "c", True), Condition("d", "e", "f", False)])
     assert text.splitlines()[2:] == ["| a | b | c | yes |", "| d | e | f | **no** |"]

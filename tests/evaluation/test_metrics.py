@@ -63,30 +63,11 @@ def test_weighting_a_row_equals_repeating_it(
             metrics.cross_entropy(y_true[rows], y_prob[rows]),
         ),
         (
-            metrics.calibration_error(y_true, y_prob, 15, weights)[0],
-            metrics.calibration_error(y_true[rows], y_prob[rows], 15),
-        ),
-        (
             metrics.instance_scores({"a": y_true}, {"a": y_prob}, weights)["instance_f1"][0],
             metrics.instance_scores({"a": y_true[rows]}, {"a": y_prob[rows]})["instance_f1"],
         ),
     ):
         assert weighted == pytest.approx(float(repeated))
-
-
-def test_calibration_error_matches_a_manual_calculation() -> None:
-    """Two bins: confidences 0.6, 0.6 and 0.9 with two correct rows; 0.4 with a wrong row."""
-    y_true = one_hot([0, 1, 0, 2], 3)
-    y_prob = np.array(
-        [[0.6, 0.2, 0.2], [0.6, 0.2, 0.2], [0.9, 0.05, 0.05], [0.4, 0.3, 0.3]], np.float32
-    )
-    upper = abs((1 - 0.6) + (0 - 0.6) + (1 - 0.9))
-    assert metrics.calibration_error(y_true, y_prob, 2) == pytest.approx((upper + 0.4) / 4)
-
-
-def test_a_bin_includes_its_upper_end() -> None:
-    confidences = np.array([[0.5, 0.5], [0.51, 0.49], [1.0, 0.0]], np.float32)
-    assert metrics.find_bins(confidences, 2).tolist() == [0, 1, 1]
 
 
 def test_mean_attribute_accuracy_matches_a_manual_calculation() -> None:
@@ -122,8 +103,6 @@ def test_unlabelled_rows_are_ignored(random: np.random.Generator) -> None:
     expected = metrics.count_confusions(*subset)
     np.testing.assert_array_equal(metrics.count_confusions(*partial), expected)
     assert metrics.cross_entropy(*partial) == pytest.approx(float(metrics.cross_entropy(*subset)))
-    error = metrics.calibration_error(*partial, 15)
-    assert error == pytest.approx(float(metrics.calibration_error(*subset, 15)))
     both = metrics.instance_scores({"a": masked, "b": whole}, {"a": y_prob, "b": y_prob})
     accuracy = (whole.argmax(axis=1) == y_prob.argmax(axis=1)).mean()
     assert both["instance_recall"] == pytest.approx(accuracy)

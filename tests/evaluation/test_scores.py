@@ -7,14 +7,7 @@ import pytest
 
 from person_attributes.config import EvaluationParams, Params
 from person_attributes.evaluation.predictions import Predictions
-from person_attributes.evaluation.scores import (
-    HEAD_METRICS,
-    Scores,
-    find_unlike_slices,
-    score,
-    score_classes,
-    score_slices,
-)
+from person_attributes.evaluation.scores import HEAD_METRICS, Scores, score, score_classes
 
 _ByHead = dict[str, npt.NDArray[np.float32]]
 
@@ -45,7 +38,7 @@ def test_overall_metrics_are_means_and_sums_over_heads(
     scores = _score(section, y_true, y_prob)
     assert scores["mean_accuracy"] == pytest.approx(scores.heads["accuracy"].mean())
     assert scores["loss"] == pytest.approx(scores.heads["loss"].sum())
-    assert scores["mean_ece"] == pytest.approx(scores.heads["ece"].mean())
+    assert scores.to_metrics()["mean_ece"] == pytest.approx(scores.heads["ece"].mean())
     assert scores.rows == 80
     for name in HEAD_METRICS:
         low, high = scores.heads[f"{name}_low"], scores.heads[f"{name}_high"]
@@ -70,7 +63,7 @@ def test_intervals_do_not_depend_on_the_chunk_size(
     y_true = {"a": _one_hot(random.integers(0, 2, 50), 2)}
     y_prob = {"a": random.dirichlet([1, 1], 50).astype(np.float32)}
     whole = _score(section, y_true, y_prob).heads
-    monkeypatch.setattr("person_attributes.evaluation.scores._CELLS_AT_ONCE", 700)
+    monkeypatch.setattr("person_attributes.evaluation.bootstrap._CELLS_AT_ONCE", 700)
     pd.testing.assert_frame_equal(whole, _score(section, y_true, y_prob).heads)
 
 
@@ -80,7 +73,9 @@ def test_metrics_are_named(section: EvaluationParams) -> None:
     assert named["a_accuracy"] == named["mean_accuracy"] == named["mA"] == 1
     assert named["rows"] == 2
     expected = {"loss", "a_loss", "a_macro_f1", "a_majority", "mean_accuracy_low", "a_ece"}
-    assert expected | {"a_calibrated_ece", "calibrated_loss", "instance_f1"} <= set(named)
+    assert expected | {"a_calibrated_ece", "calibrated_loss", "mean_ece_if_calibrated"} <= set(
+        named
+    )
 
 
 def test_intervals_are_finite_with_a_single_label(section: EvaluationParams) -> None:
@@ -93,58 +88,10 @@ def test_intervals_are_finite_with_a_single_label(section: EvaluationParams) -> 
     assert heads["rows"].tolist() == [1, 30]
 
 
-def test_a_slice_scores_a_head_on_the_rows_of_a_class(section: EvaluationParams) -> None:
-    """`a` is always correct for `b` = 0, never for `b` = 1; three rows have no label of `b`."""
-    b = _one_hot([0] * 40 + [1] * 30, 2)
-    b[-3:] = 0
-    a = _one_hot([0, 1] * 35, 2)
-    answers = a.copy()
-    answers[40:] = 1 - answers[40:]
-    classes = {"a": ["x", "y"], "b": ["yes", "no"]}
-    slices = score_slices({"a": a, "b": b}, {"a": answers, "b": b}, classes, section, seed=0)
-    table = slices.set_index(["head", "by", "class"])
-    assert len(table) == 4
-    yes, no = table.xs(("a", "b", "yes")), table.xs(("a", "b", "no"))
-    assert (yes["rows"], yes["accuracy"], yes["apart"]) == (40, 1, 1)
-    assert (no["rows"], no["accuracy"], no["apart"]) == (27, 0, -1)
-    assert not yes["too_small"]
-
-
-def test_small_slices_are_marked(section: EvaluationParams) -> None:
-    b = _one_hot([0] * (section.min_slice_rows - 1) + [1] * 50 + [2] * 50, 3)
-    a = _one_hot([0] * len(b), 2)
-    classes = {"a": ["x", "y"], "b": ["few", "many", "others"]}
-    slices = score_slices({"a": a, "b": b}, {"a": a, "b": b}, classes, section, seed=0)
-    marked = slices.set_index(["head", "class"])["too_small"]
-    assert marked["a", "few"]
-    assert not marked["a", "many"]
-
-
-def test_a_slice_with_few_rows_outside_it_is_too_small(section: EvaluationParams) -> None:
-    """Two correct rows outside the slice are no evidence that the head is worse inside it."""
-    b = _one_hot([0] * 100 + [1] * 2, 2)
-    a = _one_hot([0] * 102, 2)
-    answers = a.copy()
-    answers[:50] = 1 - answers[:50]
-    classes = {"a": ["x", "y"], "b": ["many", "few"]}
-    slices = score_slices({"a": a, "b": b}, {"a": answers, "b": b}, classes, section, seed=0)
-    many = slices.set_index(["head", "class"]).xs(("a", "many"))
-    assert (many["rows"], many["apart"]) == (100, -0.5)
-    assert many["too_small"]
-    assert find_unlike_slices(slices).empty
-
-
-def test_a_single_head_has_no_slices(section: EvaluationParams) -> None:
-    a = _one_hot([0, 1], 2)
-    slices = score_slices({"a": a}, {"a": a}, {"a": ["x", "y"]}, section, seed=0)
-    assert find_unlike_slices(slices).empty
-    assert {"head", "by", "class", "too_small", "apart_low"} <= set(slices.columns)
-
-
 def test_each_class_is_scored(section: EvaluationParams) -> None:
     y_true = {"a": _one_hot([0, 0, 0, 1], 3)}
     y_prob = {"a": _one_hot([0, 0, 1, 1], 3)}
-    table = score_classes(y_true, y_prob, {"a": ["x", "y", "z"]}, section, seed=0)
+    table = score_classes(y_true, y_prob, {"a": ["x", "y", "z"]}, section.confidence)
     assert table["class"].tolist() == ["x", "y", "z"]
     assert table["rows"].tolist() == [3, 1, 0]
     assert table["recall"].tolist()[:2] == [pytest.approx(2 / 3), 1]

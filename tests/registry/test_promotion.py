@@ -16,6 +16,8 @@ from person_attributes.workspace import Workspace
 
 NAME = "person-attributes"
 HOLDS, FAILS = Condition("rule", "x", "x", True), Condition("rule", "x", "y", False)
+METRICS = {"mean_accuracy": 0.8123, "loss": 3.5, "mean_ece": 0.09}
+METRICS |= {"calibrated_loss": 3.3, "mean_calibrated_ece": 0.04}
 
 
 @pytest.fixture
@@ -102,8 +104,7 @@ def test_a_second_rollback_goes_back_further(registry: Registry) -> None:
 
 def test_a_long_card_leaves_room_for_the_verdict(registry: Registry, client: MlflowClient) -> None:
     """Tracking servers refuse descriptions of more than 5000 characters."""
-    metrics = {"mean_accuracy": 0.8, "loss": 3.5, "mean_calibrated_ece": 0.04}
-    registry.describe("1", metrics, "abc", "# Card\n" + "| a row of the card |\n" * 400)
+    registry.describe("1", METRICS, "abc", "# Card\n" + "| a row of the card |\n" * 400)
     registry.settle("1", [HOLDS], [])
     text = str(client.get_model_version(NAME, "1").description)
     assert len(text) <= 5000
@@ -130,11 +131,11 @@ def test_rollback_without_an_earlier_champion_is_refused(registry: Registry) -> 
 
 
 def test_the_list_shows_the_champion_since_when_and_why(registry: Registry) -> None:
-    metrics = {"mean_accuracy": 0.8123, "loss": 3.5, "mean_calibrated_ece": 0.04}
-    registry.describe("2", metrics, "abc", "# Card")
+    registry.describe("2", METRICS, "abc", "# Card")
     registry.settle("2", [HOLDS], [])
     text = registry.format_versions()
-    assert "0.812   3.500  0.040  there was no champion" in text
+    assert "calibrated   uncalibrated" in text
+    assert "0.812   3.300  0.040   3.500  0.090  there was no champion" in text
     since = registry.list_champion_periods()[0].since[:16]
     assert f"champion since {since} UTC: there was no champion" in text
     assert text.index("\n3 ") < text.index("\n2 ") < text.index("\n1 ")

@@ -20,7 +20,12 @@ def data(label_map: LabelMap, random: np.random.Generator) -> Data:
     records.loc[[3, 4], "age"] = ""
     records["weight"] = label_map.classes["weight"][0]
     appearances = pd.DataFrame(
-        {"brightness": random.random(40), "sharpness": random.random(40) * 900}, index=rows
+        {
+            "brightness": random.random(40),
+            "grey_range": random.uniform(0.5, 1, 40),
+            "sharpness": random.random(40) * 900,
+        },
+        index=rows,
     )
     pairs = pd.DataFrame(
         {
@@ -73,6 +78,14 @@ def test_the_page_describes_the_dataset_without_external_resources(
         "over-weight no records",
     ):
         assert expected in text
+
+
+def test_images_that_use_few_grey_levels_are_reported(data: Data, params: Params) -> None:
+    assert "grey levels" not in _render(data, params)
+    data.appearances.loc[[7, 12], "grey_range"] = [0.06, 0.02]
+    page = _render(data, params)
+    assert "2 of 40 images use less than 1/8 of the grey levels</b> rows 12, 7" in page
+    assert "A 16-bit PNG with values of 10 or 12 bits is nearly black" in page
 
 
 def test_user_input_is_escaped(data: Data, params: Params) -> None:

@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -18,7 +19,7 @@ FACTS = Facts(
     split_digest="def",
     confidence=0.95,
 )
-METRICS = {"rows": 209, "mean_accuracy": 0.9, "loss": 2.5}
+METRICS = {"rows": 209, "mean_accuracy": 0.9, "loss": 2.5, "calibrated_loss": 2.4}
 METRICS |= {"mean_accuracy_low": 0.88, "mean_accuracy_high": 0.92}
 
 
@@ -28,8 +29,10 @@ def heads() -> pd.DataFrame:
         {"rows": 209, "accuracy": [0.9, 0.6], "accuracy_low": [0.85, 0.5]}, ["gender", "mood"]
     )
     table["accuracy_high"], table["majority"] = 0.95, 0.55
-    for name in ("balanced_accuracy", "macro_f1", "loss", "calibrated_ece"):
+    for name in ("balanced_accuracy", "macro_f1", "loss", "ece"):
         table[name] = 0.5
+    table["calibrated_loss"], table["calibrated_ece"], table["ece_if_calibrated"] = 0.4, 0.03, 0.02
+    table["calibrated_ece_low"], table["calibrated_ece_high"] = 0.0, 0.07
     table.index.name = "head"
     return table
 
@@ -45,6 +48,7 @@ def slices() -> pd.DataFrame:
             "too_small": [False, False, True],
             "accuracy": [0.5, 0.97, 0.0],
             "apart": [-0.3, 0.2, -0.9],
+            "p_value": [0.001, 0.04, np.nan],
         }
     )
     table["apart_low"], table["apart_high"] = table["apart"] - 0.1, table["apart"] + 0.1
@@ -58,6 +62,8 @@ def test_a_card_lists_metrics_limits_and_weaknesses(
     assert f"| licence of the data | {params.card.licence} |" in card
     assert "Art. 5(1)(f)" in card
     assert "| gender | 209 | 0.900 | 0.850 to 0.950 |" in card
+    assert "| 0.400 | 0.030 (0.000 to 0.070) | 0.020 | 0.500 | 0.500 |" in card
+    assert "calibrated loss (sum over heads) **2.400**, uncalibrated 2.500" in card
     assert "Not significantly better than the majority-class baseline: **mood**" in card
     assert r"| gender | bag is a\|b | 50 | 0.500 | -0.300 (-0.400 to -0.200) |" in card
     assert "tiny" not in card, "too few rows"

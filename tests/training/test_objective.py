@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from person_attributes.config import LossParams, Params
+from person_attributes.evaluation.metrics import sum_up
 from person_attributes.training.objective import (
     PhaseNetwork,
     balance_classes,
@@ -116,6 +117,28 @@ def test_the_reported_loss_is_the_sum_of_cross_entropies_for_every_objective(
         )
     else:
         assert reported["objective"] != pytest.approx(reported["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_the_loss_of_a_phase_is_that_of_evaluate_for_rows_that_are_sure_and_wrong(
+    params: Params, jit_compile: bool
+) -> None:
+    """Probabilities below 1e-7: Keras' own metric would take the logits in a compiled step."""
+    network = _network(_loss(params), COUNTS)
+    compile_network(network, keras.optimizers.SGD(0.0), jit_compile=jit_compile)
+    inputs, targets, weights = _batch(COUNTS)
+    inputs *= 100
+    (reported,) = network.fit(
+        inputs,
+        targets,
+        12,
+        sample_weight=weights,
+        verbose=0,
+        validation_data=(inputs, targets, weights),
+    ).history["val_loss"]
+    y_prob = network.predict_on_batch(inputs)
+    assert min(float(answers.min()) for answers in y_prob.values()) < 1e-20
+    assert reported == pytest.approx(sum_up(targets, y_prob)["loss"], rel=1e-5)
 
 
 def test_fixed_weights_multiply_the_losses_of_their_heads(params: Params) -> None:

@@ -103,6 +103,40 @@ def test_averages_follow_their_momentum_and_do_not_change_the_weights(params: Pa
     assert _read(variable) == pytest.approx(seen[-1])
 
 
+def test_averages_of_accumulated_batches_are_those_of_their_steps(params: Params) -> None:
+    gradients = np.random.default_rng(0).normal(size=(12, 1)).astype(np.float32)
+
+    def average(accumulate: int, parts: npt.NDArray[np.float32]) -> float:
+        changes = {"weight_decay": 0.0, "ema_momentum": 0.75, "accumulate": accumulate}
+        optimizer = _make(params, "sgd", rate=1.0, **changes)
+        variable = keras.Variable(np.zeros(1, np.float32))
+        for part in parts:
+            optimizer.apply([keras.ops.convert_to_tensor(part)], [variable])
+        return _read(optimizer._model_variables_moving_average[0])
+
+    steps = gradients.reshape(4, 3, 1).mean(axis=1)
+    assert average(3, gradients) == pytest.approx(average(1, steps), rel=1e-5)
+    # Batches of an incomplete step do not change the average.
+    assert average(3, gradients[:11]) == pytest.approx(average(1, steps[:3]), rel=1e-5)
+
+
+def test_weight_decay_of_sgd_is_that_of_pytorch_divided_by_one_minus_momentum(
+    params: Params,
+) -> None:
+    """PyTorch adds the decay to the gradient, so momentum repeats it."""
+    decay, momentum, rate, steps = 5e-4, 0.9, 0.01, 2000
+    optimizer = _make(
+        params, "sgd", rate, momentum=momentum, nesterov=False, weight_decay=decay / (1 - momentum)
+    )
+    variable = keras.Variable(np.ones(1, np.float32), name="kernel")
+    weight, velocity = 1.0, 0.0
+    for _ in range(steps):
+        optimizer.apply([keras.ops.zeros(1)], [variable])
+        velocity = momentum * velocity + decay * weight
+        weight -= rate * velocity
+    assert _read(variable) == pytest.approx(weight, rel=1e-3)
+
+
 def _read(variable: keras.Variable) -> float:
     """Reads a single value; `float` of a variable warns on PyTorch if it requires a gradient."""
     return float(keras.ops.convert_to_numpy(variable)[0])

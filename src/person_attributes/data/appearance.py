@@ -1,4 +1,4 @@
-"""Measures images: digest, size, brightness, sharpness, perceptual hash and thumbnail."""
+"""Measures images: digest, size, grey levels, sharpness, perceptual hash and thumbnail."""
 
 import hashlib
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ class Appearance:
         width: In pixels, padding included.
         height: In pixels, padding included.
         brightness: Mean grey level, 0 to 1.
+        grey_range: Difference between the brightest and the darkest grey level, 0 to 1.
         sharpness: Variance of the Laplacian of grey levels (Pech-Pacheco et al. 2000); low for
             blurred images.
         hash: Perceptual hash of 64 bits, as 16 hexadecimal digits.
@@ -33,6 +34,7 @@ class Appearance:
     width: int
     height: int
     brightness: float
+    grey_range: float
     sharpness: float
     hash: str
     thumbnail: npt.NDArray[np.uint8]
@@ -55,6 +57,7 @@ def describe_image(content: bytes, image: Image.Image) -> Appearance:
         width=image.width,
         height=image.height,
         brightness=float(grey.mean() / 255),
+        grey_range=float(np.ptp(grey) / 255),
         sharpness=float(cv2.Laplacian(grey, cv2.CV_64F).var()),
         hash=str(imagehash.phash(trimmed)),
         thumbnail=np.asarray(trimmed.resize(size, Image.Resampling.BOX)),

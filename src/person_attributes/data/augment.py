@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from person_attributes.config import AugmentationParams, AugmenterParams
 from person_attributes.data.images import Images
@@ -15,8 +16,10 @@ from person_attributes.data.random_erasing import make_random_erasing
 from person_attributes.errors import ParamsError, suggest
 from person_attributes.framing import height_and_width
 
-_TRIES = 4
+_TRIES = 12
 """Number of seeds with which a policy is checked, because augmenters may act at random."""
+
+_CHECKED_IMAGES = 4
 
 _CHOICE = "choice"
 """Key of a list of choices, to distinguish it from a list of two numbers, which is a range."""
@@ -48,9 +51,14 @@ class Augmenter:
         Returns:
             New images of the same shape and dtype.
         """
+        return np.stack(self.augment_each(images, seed))
+
+    def augment_each(self, images: Images, seed: int) -> list[npt.NDArray[Any]]:
+        """Augments a batch; a policy that `check_policies` refuses may change shapes and dtypes."""
         self._pipeline.seed_(seed)
         # A list, because imgaug copies an array several times.
-        return np.stack(self._pipeline.augment_images(list(images)))
+        augmented: list[npt.NDArray[Any]] = self._pipeline.augment_images(list(images))
+        return augmented
 
 
 def check_policies(
@@ -63,34 +71,77 @@ def check_policies(
         image_sizes: The sizes of the training images, as in `params.yaml`.
 
     Raises:
-        ParamsError: If an augmenter cannot be built, fails, or changes the shape of an image. The
-            message names it; correct its arguments.
+        ParamsError: If an augmenter cannot be built, fails, changes the shape of an image, or does
+            not repeat with its seed. The message names it and says what to change.
     """
     random = np.random.default_rng(0)
-    shapes = [(8, *height_and_width(image_size), 3) for image_size in image_sizes]
+    shapes = [(_CHECKED_IMAGES, *height_and_width(size), 3) for size in image_sizes]
     noise = [random.integers(0, 256, shape, np.uint8) for shape in shapes]
     for name, policy in policies.items():
         for number, entry in enumerate(policy.augmenters):
-            where = f"params.yaml: augmentation.{name}.augmenters.{number}: {next(iter(entry))}"
-            advice = "Correct its arguments."
             try:
-                augmenter = Augmenter(policy.model_copy(update={"augmenters": (entry,)}))
-                advice = f"It does not run with NumPy {np.__version__}: remove it."
-                for images in noise:
-                    for seed in range(_TRIES):
-                        _check_shape(images, augmenter(images, seed))
+                _check_augmenter(policy.model_copy(update={"augmenters": (entry,)}), noise)
             except ParamsError as error:
-                raise ParamsError(f"{where}: {error}") from None
-            except Exception as error:  # imgaug raises AssertionError and any error of NumPy
-                reason = str(error).partition("\n")[0] or type(error).__name__
-                raise ParamsError(f"{where}: {reason[:200]}. {advice}") from None
+                where = f"augmentation.{name}.augmenters.{number}: {next(iter(entry))}"
+                raise ParamsError(f"params.yaml: {where}: {error}") from None
 
 
-def _check_shape(images: Images, augmented: Images) -> None:
-    if augmented.shape != images.shape or augmented.dtype != np.uint8:
+def _check_augmenter(policy: AugmentationParams, noise: Sequence[Images]) -> None:
+    augmenters = _build_twice(policy)
+    for images in noise:
+        for seed in range(_TRIES):
+            first, second = _run(augmenters, images, seed)
+            _check_shapes(images, first)
+            _check_equal(first, second)
+
+
+def _build_twice(policy: AugmentationParams) -> list[Augmenter]:
+    """Builds two instances that differ in the generators that imgaug does not seed."""
+    built = []
+    for seed in range(2):
+        _import_imgaug().seed(seed)
+        try:
+            built.append(Augmenter(policy))
+        except ParamsError:
+            raise
+        except Exception as error:  # imgaug raises AssertionError and others
+            raise ParamsError(f"{_describe(error)}. Correct its arguments.") from None
+    return built
+
+
+def _run(
+    augmenters: Sequence[Augmenter], images: Images, seed: int
+) -> list[list[npt.NDArray[Any]]]:
+    try:
+        return [augmenter.augment_each(images, seed) for augmenter in augmenters]
+    except AssertionError as error:  # imgaug checks some arguments only here
+        raise ParamsError(f"{_describe(error)}. Correct its arguments.") from None
+    except Exception as error:
         raise ParamsError(
-            f"changes images to {augmented.shape[1:]} {augmented.dtype}. Expected an augmenter "
-            "that keeps their shape and dtype. Remove it."
+            f"imgaug {_import_imgaug().__version__} with NumPy {np.__version__} cannot apply it: "
+            f"{_describe(error)}. Use another augmenter, or correct its arguments."
+        ) from None
+
+
+def _describe(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200].rstrip(" .") or type(error).__name__
+
+
+def _check_shapes(images: Images, augmented: Sequence[npt.NDArray[Any]]) -> None:
+    for image in augmented:
+        if image.shape != images.shape[1:] or image.dtype != np.uint8:
+            raise ParamsError(
+                f"changes images to {image.shape} {image.dtype}. Expected an augmenter that keeps "
+                "their shape and dtype. Remove it."
+            )
+
+
+def _check_equal(first: Sequence[npt.NDArray[Any]], second: Sequence[npt.NDArray[Any]]) -> None:
+    if any((one != other).any() for one, other in zip(first, second, strict=True)):
+        raise ParamsError(
+            "does not repeat with its seed. Expected the same images from the same seed, because "
+            "training must be reproducible. Remove it, or set its random_order to false if it has "
+            "one."
         )
 
 

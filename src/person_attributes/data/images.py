@@ -1,19 +1,48 @@
 """Decoding and resizing of images, used by both training and serving."""
 
 import io
+from collections.abc import Callable, Mapping
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import (
+    BmpImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
 
-from person_attributes.errors import ImageError, one_line
+from person_attributes.data.metadata import find_format, split_metadata
+from person_attributes.errors import ImageError
 from person_attributes.framing import BlackBars, height_and_width
 
 Images = npt.NDArray[np.uint8]
 """(n, height, width, 3) RGB."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
-"""Accepted formats. Pillow supports more, but some of them run external programs."""
+_READERS: Mapping[str, Callable[[IO[bytes]], ImageFile.ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+}
+"""Readers of the accepted formats. Pillow has more, but some of them run external programs.
+
+`Image.open` would print a warning for a large image before its size can be checked.
+"""
+
+_TRANSPOSITIONS: Mapping[int, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its EXIF orientation."""
 
 _BACKGROUND = (255, 255, 255)
 """Colour behind transparent pixels."""
@@ -42,25 +71,34 @@ def decode_image(content: bytes, max_megapixels: float) -> Image.Image:
     """
     if not content:
         raise ImageError("an empty file")
+    kind = find_format(content)
+    if kind is None:
+        raise ImageError("not a JPEG, PNG, WebP or BMP image")
+    pixels, orientation = split_metadata(content)
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            if image.width * image.height > max_megapixels * 1e6:
-                raise ImageError(
-                    f"{image.width} x {image.height} pixels, more than {max_megapixels:g} million"
-                )
-            # In a JPEG of several images (MPO), viewers show the first one.
-            if getattr(image, "is_animated", False) and image.format != "MPO":
-                raise ImageError("animated")
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+        image = _READERS[kind](io.BytesIO(pixels))
+        _check_header(image, max_megapixels)
+        image.load()
+        rgb = _to_rgb(image)
     except ImageError:
         raise
-    except UnidentifiedImageError:
-        raise ImageError("not a JPEG, PNG, WebP or BMP image") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(f"more than {max_megapixels:g} million pixels") from None
-    except Exception as error:  # Pillow's decoders raise many types of errors
-        raise ImageError(f"cannot be decoded: {one_line(error, 300)}") from None
+    except MemoryError:
+        raise ImageError("cannot be decoded: not enough memory") from None
+    except Exception as error:  # Pillow raises many types, and some messages contain the bytes
+        fault = "truncated" if "truncated" in str(error).lower() else "damaged"
+        raise ImageError(f"cannot be decoded: image file is {fault}") from None
+    if orientation in _TRANSPOSITIONS:
+        return rgb.transpose(_TRANSPOSITIONS[orientation])
+    return rgb
+
+
+def _check_header(image: ImageFile.ImageFile, max_megapixels: float) -> None:
+    if image.width * image.height > max_megapixels * 1e6:
+        raise ImageError(
+            f"{image.width} x {image.height} pixels, more than {max_megapixels:g} million"
+        )
+    if getattr(image, "is_animated", False):
+        raise ImageError("animated")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -70,7 +108,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         opaque = Image.new("RGBA", image.size, _BACKGROUND)
         return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def resize_image(

@@ -32,7 +32,7 @@ class Ingested:
             an empty cell is a missing label.
         quarantine: The bad rows. Columns: `row`, `line`, `image`, `kind` and `reason`.
         appearances: Measurements of each record's image. Columns: `width`, `height`, `brightness`,
-            `sharpness` and `hash`.
+            `grey_range`, `sharpness` and `hash`.
         thumbnails: (n, 64, 64) uint8 grey, aligned with the records.
         renamed: `{name in the annotations: name in the source}` of images whose names differ.
     """
@@ -147,12 +147,12 @@ def _merge(faults: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tabulate(appearances: Sequence[Appearance]) -> pd.DataFrame:
-    columns = ["width", "height", "brightness", "sharpness", "hash"]
+    columns = ["width", "height", "brightness", "grey_range", "sharpness", "hash"]
     table = pd.DataFrame(
         [[getattr(appearance, column) for column in columns] for appearance in appearances],
         columns=columns,
     )
-    return table.round({"brightness": 4, "sharpness": 2})
+    return table.round({"brightness": 4, "grey_range": 4, "sharpness": 2})
 
 
 def describe_quarantine(quarantine: pd.DataFrame) -> list[str]:

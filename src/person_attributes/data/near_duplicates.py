@@ -1,7 +1,8 @@
-"""Finds near-duplicates: copies of an image, and consecutive frames of a video."""
+"""Finds near-duplicates: copies of an image, crops of it, and consecutive frames of a video."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import product
 
 import cv2
 import numpy as np
@@ -17,6 +18,17 @@ _BORDER = 6
 
 _BITS = 64
 
+_WHOLE = (1.0, 1.0)
+
+_CROPS = [crop for crop in product((1.0, 0.9, 0.8), repeat=2) if crop != _WHOLE]
+"""Shares of height and width that a crop keeps: up to a tenth is missing on each side."""
+
+_CROP_DISTANCE = 10
+"""Maximum number of different bits of a crop and another image: crops are many, and few differ."""
+
+_COSINES = np.cos(np.pi * np.arange(8)[:, None] * (2 * np.arange(32) + 1) / 64)
+"""The lowest frequencies of the discrete cosine transform of 32 values."""
+
 
 def find_near_duplicates(
     thumbnails: npt.NDArray[np.uint8],
@@ -28,8 +40,9 @@ def find_near_duplicates(
 
     Perceptual hashes select candidates. Then the edges of two thumbnails are correlated at the
     shift with the highest correlation. Edges are used because light and colours of street scenes
-    are similar, and shifts because crops of a person differ between frames. The time grows with
-    the square of the number of images; the memory does not grow.
+    are similar, and shifts because crops of a person differ between frames. Crops of each thumbnail
+    are compared with all other images in the same way. The time grows with the square of the number
+    of images; the memory does not grow.
 
     Args:
         thumbnails: (n, 64, 64) uint8 grey.
@@ -42,21 +55,25 @@ def find_near_duplicates(
         first < second) and `similarity`.
     """
     bits = _unpack(hashes)
-    pairs = []
+    found: dict[tuple[int, int], float] = {}
 
     @lru_cache(2 * _BLOCK)
-    def edges(position: int) -> npt.NDArray[np.float32]:
-        return _find_edges(thumbnails[position])
+    def edges(position: int, crop: tuple[float, float]) -> npt.NDArray[np.float32]:
+        return _find_edges(_crop(thumbnails[position], crop))
 
     with tqdm(desc="near-duplicates", unit="pair", disable=None) as bar:
-        for firsts, seconds in _propose(bits, hash_distance):
-            for first, second in zip(firsts.tolist(), seconds.tolist(), strict=True):
-                correlation = _correlate(edges(first), edges(second), similarity)
-                if correlation >= similarity:
-                    pairs.append((first, second, correlation))
-                bar.update()
-    found = pd.DataFrame(pairs, columns=["first", "second", "similarity"])
-    return found.sort_values(
+        for crop in (_WHOLE, *_CROPS):
+            distance = hash_distance if crop == _WHOLE else min(hash_distance, _CROP_DISTANCE)
+            cropped = bits if crop == _WHOLE else _hash_crops(thumbnails, crop)
+            for firsts, seconds in _propose(cropped, bits, distance):
+                for first, second in zip(firsts.tolist(), seconds.tolist(), strict=True):
+                    correlation = _correlate(edges(first, crop), edges(second, _WHOLE), similarity)
+                    if correlation >= similarity:
+                        pair = min(first, second), max(first, second)
+                        found[pair] = max(correlation, found.get(pair, 0.0))
+                    bar.update()
+    rows = [(*pair, correlation) for pair, correlation in found.items()]
+    return pd.DataFrame(rows, columns=["first", "second", "similarity"]).sort_values(
         ["similarity", "first", "second"], ascending=[False, True, True], ignore_index=True
     )
 
@@ -67,17 +84,50 @@ def _unpack(hashes: Sequence[str]) -> npt.NDArray[np.float32]:
     return np.unpackbits(raw, axis=1).astype(np.float32) * 2 - 1
 
 
+def _hash_crops(
+    thumbnails: npt.NDArray[np.uint8], crop: tuple[float, float]
+) -> npt.NDArray[np.float32]:
+    """Computes the perceptual hash of a crop of each thumbnail, in the form of `_unpack`."""
+    rows = []
+    for thumbnail in thumbnails:
+        small = cv2.resize(_cut(thumbnail, crop), (32, 32), interpolation=cv2.INTER_AREA)
+        low = (_COSINES @ small.astype(np.float64) @ _COSINES.T).ravel()
+        rows.append(np.where(low > np.median(low), 1, -1).astype(np.float32))
+    return np.stack(rows)
+
+
+def _cut(thumbnail: npt.NDArray[np.uint8], crop: tuple[float, float]) -> npt.NDArray[np.uint8]:
+    """Cuts off the same number of pixels on opposite sides."""
+    height, width = thumbnail.shape
+    top, left = round(height * (1 - crop[0]) / 2), round(width * (1 - crop[1]) / 2)
+    return np.ascontiguousarray(thumbnail[top : height - top, left : width - left])
+
+
+def _crop(thumbnail: npt.NDArray[np.uint8], crop: tuple[float, float]) -> npt.NDArray[np.uint8]:
+    """Crops a thumbnail and enlarges the crop to the size of the thumbnail."""
+    return np.asarray(cv2.resize(_cut(thumbnail, crop), thumbnail.shape[::-1]), np.uint8)
+
+
 def _propose(
-    bits: npt.NDArray[np.float32], hash_distance: int
+    cropped: npt.NDArray[np.float32], whole: npt.NDArray[np.float32], hash_distance: int
 ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Yields the pairs with close hashes in each block; first < second."""
-    for row in range(0, len(bits), _BLOCK):
-        for column in range(row, len(bits), _BLOCK):
-            equal = bits[row : row + _BLOCK] @ bits[column : column + _BLOCK].T
+    """Yields pairs of different images with close hashes: positions in `cropped` and in `whole`.
+
+    If both are the same hashes, each pair is yielded once: first < second.
+    """
+    is_same = cropped is whole
+    for row in range(0, len(cropped), _BLOCK):
+        for column in range(row if is_same else 0, len(whole), _BLOCK):
+            equal = cropped[row : row + _BLOCK] @ whole[column : column + _BLOCK].T
             is_close = equal >= _BITS - 2 * hash_distance
-            close = np.triu(is_close, k=1) if row == column else is_close
+            if row == column:
+                is_close = (
+                    np.triu(is_close, k=1)
+                    if is_same
+                    else is_close & ~np.eye(*is_close.shape, dtype=bool)
+                )
             # Flat, because np.nonzero is slow on two dimensions.
-            firsts, seconds = np.divmod(np.flatnonzero(close), close.shape[1])
+            firsts, seconds = np.divmod(np.flatnonzero(is_close), is_close.shape[1])
             yield firsts + row, seconds + column
 
 

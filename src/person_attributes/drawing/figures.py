@@ -3,9 +3,12 @@
 import io
 import math
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from person_attributes.drawing.fonts import set_fonts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,14 +49,22 @@ def add_panels(figure: "Figure", count: int, columns: int) -> list[Any]:
 
 def to_png(figure: "Figure") -> bytes:
     """Encodes a figure as PNG; the same figure gives the same bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return _save(figure, format="png", metadata={"Software": None})
 
 
 def to_svg(figure: "Figure") -> str:
     """Encodes a figure as SVG in the text colour of its page; the output is reproducible."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = re.sub("<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
+    metadata = {"Date": None, "Creator": None}
+    content = _save(figure, format="svg", transparent=True, metadata=metadata)
+    svg = re.sub("<metadata>.*?</metadata>", "", content.decode("utf-8"), flags=re.DOTALL)
     return svg[svg.index("<svg") :].replace(INK, "currentColor")
+
+
+def _save(figure: "Figure", **options: Any) -> bytes:
+    set_fonts(figure)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # `set_fonts` has printed one line for all of them.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(buffer, **options)
+    return buffer.getvalue()

@@ -12,12 +12,10 @@ import pandas as pd
 from person_attributes.config import EvaluationParams
 from person_attributes.errors import OtherRowsError
 from person_attributes.evaluation import metrics
-from person_attributes.evaluation.metrics import Floats
+from person_attributes.evaluation.bootstrap import bootstrap
+from person_attributes.evaluation.metrics import Estimate, Floats
 from person_attributes.evaluation.predictions import Predictions
-from person_attributes.evaluation.scores import estimate
-
-Estimate = tuple[float, float, float]
-"""A metric and the lower and upper end of its interval."""
+from person_attributes.evaluation.proportions import correct_by_holm
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def compare_predictions(
         OtherRowsError: If rows, labels or heads differ. Score both on the same split and data.
     """
     refuse_other_rows(first, second)
-    gains = estimate(partial(_compute_gains, first, second), len(first.rows), params, seed)
+    gains = bootstrap(partial(_compute_gains, first, second), len(first.rows), params, seed)
     table = pd.DataFrame(
         [
             _compare_head(
@@ -74,7 +72,7 @@ def compare_predictions(
         ],
         index=pd.Index(list(first.y_true), name="head"),
     )
-    table["p_value"] = _correct(table["p_value"].to_numpy())
+    table["p_value"] = correct_by_holm(table["p_value"].to_numpy())
     return Comparison(table, gains["", "accuracy"], gains["", "loss"], len(first.rows))
 
 
@@ -151,15 +149,6 @@ def _compare_head(
         # McNemar 1947, exact.
         "p_value": float(binomtest(only_first, discordant).pvalue) if discordant else 1.0,
     }
-
-
-def _correct(p_values: Floats) -> Floats:
-    """Corrects p-values for multiple comparisons (Holm 1979)."""
-    order = np.argsort(p_values, kind="stable")
-    scaled = p_values[order] * np.arange(len(order), 0, -1)
-    corrected = np.empty_like(scaled)
-    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1)
-    return corrected
 
 
 def format_comparison(

@@ -7,6 +7,7 @@ import keras
 from keras import layers, ops
 
 from person_attributes.config import ResidualParams
+from person_attributes.modeling.convolutions import add_conv_norm
 
 _STEM_STRIDE = 4
 """Stride of the whole stem, as in the paper's ResNets."""
@@ -91,8 +92,7 @@ def _add_block(
 ) -> keras.KerasTensor:
     """Adds one residual block; training skips its residual with the probability `dropped`."""
     rest = _conv_norm_relu(x, width, strides=strides, name=f"{name}_1")
-    rest = _conv(rest, width, name=f"{name}_2_conv")
-    rest = layers.BatchNormalization(epsilon=1e-5, name=f"{name}_2_norm")(rest)
+    rest = add_conv_norm(rest, width, kernel=3, name=f"{name}_2")
     if dropped:
         # Stochastic depth (Huang et al. 2016), per image. The seed is drawn like in the towers.
         rest = layers.Dropout(
@@ -113,27 +113,11 @@ def _add_shortcut(
         x = layers.AveragePooling2D(strides, padding="same", name=f"{name}_pool")(x)
     if x.shape[-1] == width:
         return x
-    x = _conv(x, width, kernel=1, name=f"{name}_conv")
-    return layers.BatchNormalization(epsilon=1e-5, name=f"{name}_norm")(x)
+    return add_conv_norm(x, width, kernel=1, name=name)
 
 
 def _conv_norm_relu(
     x: keras.KerasTensor, width: int, kernel: int = 3, strides: int = 1, *, name: str
 ) -> keras.KerasTensor:
-    x = _conv(x, width, kernel, strides, name=f"{name}_conv")
-    x = layers.BatchNormalization(epsilon=1e-5, name=f"{name}_norm")(x)
+    x = add_conv_norm(x, width, kernel, strides, name=name)
     return layers.ReLU(name=f"{name}_relu")(x)
-
-
-def _conv(
-    x: keras.KerasTensor, width: int, kernel: int = 3, strides: int = 1, *, name: str
-) -> keras.KerasTensor:
-    return layers.Conv2D(
-        width,
-        kernel,
-        strides=strides,
-        padding="same",
-        use_bias=False,
-        kernel_initializer="he_normal",
-        name=name,
-    )(x)

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from person_attributes.modeling.convolutions import add_conv_norm
+
 _GROUPS = 32
 _STAGES = ((128, 3), (256, 4), (512, 6), (1024, 3))
 """Width of the grouped convolution and number of blocks of each stage."""
@@ -62,7 +64,7 @@ class GroupedConv2D(layers.Layer):
 def build_resnext50() -> keras.Model:
     """Builds the backbone, with 22,979,904 trainable weights, as in the paper's code."""
     images = keras.Input((None, None, 3))
-    x = _conv_norm(images, 64, kernel=7, strides=2, name="stem")
+    x = add_conv_norm(images, 64, kernel=7, strides=2, name="stem")
     x = layers.ReLU(name="stem_relu")(x)
     x = layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
     for stage, (width, blocks) in enumerate(_STAGES, start=1):
@@ -79,25 +81,10 @@ def _add_block(
 ) -> keras.KerasTensor:
     """Adds one residual block: 1 x 1, grouped 3 x 3, 1 x 1."""
     channels = _EXPANSION * width
-    rest = _conv_norm(x, channels, strides=strides, name=f"{name}_shortcut") if shortcut else x
-    x = layers.ReLU(name=f"{name}_1_relu")(_conv_norm(x, width, name=f"{name}_1"))
+    rest = add_conv_norm(x, channels, 1, strides, name=f"{name}_shortcut") if shortcut else x
+    x = layers.ReLU(name=f"{name}_1_relu")(add_conv_norm(x, width, 1, name=f"{name}_1"))
     x = GroupedConv2D(_GROUPS, strides, name=f"{name}_2_conv")(x)
     x = layers.BatchNormalization(epsilon=1e-5, name=f"{name}_2_norm")(x)
     x = layers.ReLU(name=f"{name}_2_relu")(x)
-    x = _conv_norm(x, channels, name=f"{name}_3")
+    x = add_conv_norm(x, channels, 1, name=f"{name}_3")
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, rest]))
-
-
-def _conv_norm(
-    x: keras.KerasTensor, channels: int, kernel: int = 1, strides: int = 1, *, name: str
-) -> keras.KerasTensor:
-    x = layers.Conv2D(
-        channels,
-        kernel,
-        strides=strides,
-        padding="same",
-        use_bias=False,
-        kernel_initializer="he_normal",
-        name=f"{name}_conv",
-    )(x)
-    return layers.BatchNormalization(epsilon=1e-5, name=f"{name}_norm")(x)

@@ -1,14 +1,18 @@
 """Exports the network to ONNX, and compares its predictions with those of Keras."""
 
+import logging
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
+from keras import layers, ops
 
 from person_attributes.data.images import Images
-from person_attributes.errors import RegistryError
+from person_attributes.errors import RegistryError, one_line
 from person_attributes.evaluation.gate import Condition
 from person_attributes.serving.network import Network
 
@@ -22,13 +26,66 @@ def export_network(classifier: keras.Model, path: Path, excluded_heads: Collecti
         classifier: The network with its weights. The backend must be TensorFlow.
         path: The `.onnx` file to write.
         excluded_heads: Heads that the exported network must not have.
+
+    Raises:
+        RegistryError: If the network cannot be converted, or ONNX Runtime cannot load the result.
+            Choose another backbone.
     """
     served = {head: out for head, out in classifier.output.items() if head not in excluded_heads}
-    classifier = keras.Model(classifier.input, served)
+    classifier = _replace_layers(keras.Model(classifier.input, served))
     height, width, channels = classifier.input_shape[1:]
     # Keras exports only a model that was called.
     classifier(np.zeros((1, height, width, channels), np.uint8))
-    classifier.export(path, format="onnx", verbose=False)
+    # tf2onnx logs each operation that ONNX lacks; loading the file finds them too.
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
+    try:
+        classifier.export(path, format="onnx", verbose=False)
+        Network(path)
+    except Exception as error:  # of Keras, tf2onnx or ONNX Runtime
+        raise RegistryError(
+            "export: the network cannot be served by ONNX Runtime. Not registered. Set another "
+            f"model.backbone. Received: {one_line(error, 300)}"
+        ) from error
+
+
+def _replace_layers(classifier: keras.Model) -> keras.Model:
+    """Returns the same network without layers that tf2onnx cannot convert."""
+    return keras.models.clone_model(
+        classifier, clone_function=lambda layer: layer, call_function=_call, recursive=True
+    )
+
+
+def _call(layer: Any, *inputs: Any, **options: Any) -> Any:
+    """Calls a layer, or one that computes the same."""
+    if isinstance(layer, layers.Conv2D) and layer.groups > 1:
+        # TensorFlow computes grouped convolutions with XLA, which tf2onnx cannot read.
+        return _call_depthwise(layer, *inputs)
+    if isinstance(layer, layers.Activation) and layer.activation is keras.activations.gelu:
+        return layers.Activation(_gelu, name=layer.name)(*inputs)
+    return layer(*inputs, **options)
+
+
+def _call_depthwise(layer: layers.Conv2D, inputs: keras.KerasTensor) -> keras.KerasTensor:
+    channels = inputs.shape[-1]
+    assert layer.groups == channels, "the backbones have no other grouped convolutions"
+    depthwise = layers.DepthwiseConv2D(
+        layer.kernel_size,
+        strides=layer.strides,
+        padding=layer.padding,
+        depth_multiplier=layer.filters // channels,
+        use_bias=layer.use_bias,
+        name=layer.name,
+    )
+    outputs = depthwise(inputs)
+    kernel, *bias = layer.get_weights()
+    depthwise.set_weights([kernel.reshape(depthwise.kernel.shape), *bias])
+    return outputs
+
+
+def _gelu(x: Any) -> Any:
+    """Computes the GELU with the error function; Keras uses its complement, which ONNX lacks."""
+    half = 0.5 * x
+    return half + half * ops.erf(x / math.sqrt(2))  # tf2onnx fails to optimize 1 + erf
 
 
 def check_export(

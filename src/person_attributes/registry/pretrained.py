@@ -12,6 +12,7 @@ from person_attributes.digests import combine, digest_code, digest_paths
 from person_attributes.errors import RegistryError
 
 _WEIGHTS, _PARAMS, _PROVENANCE, _CARD = "weights.npz", "params.yaml", "provenance.json", "README.md"
+_FILES = (_WEIGHTS, _PARAMS, _PROVENANCE, _CARD)
 _KEYS = ("sha256", "normalization", "temperatures", "pattern_answers")
 _RESTORE = "Restore the folder: git checkout -- pretrained"
 
@@ -40,7 +41,7 @@ class Pretrained:
             RegistryError: If a file is missing or unreadable, or the weights have another checksum.
                 Restore it from git.
         """
-        for name in (_WEIGHTS, _PARAMS, _PROVENANCE, _CARD):
+        for name in _FILES:
             if not (folder / name).is_file():
                 raise RegistryError(
                     f"{folder / name}: no such file. Expected the published network. {_RESTORE}."
@@ -81,7 +82,7 @@ class Pretrained:
         Args:
             params: The parameters of the project that registers it.
         """
-        files = [self.folder / name for name in (_WEIGHTS, _PARAMS, _PROVENANCE, _CARD)]
+        files = [self.folder / name for name in _FILES]
         code = [Path(__file__), Path(__file__).with_name("pretrained_model.py")]
         return combine(
             {

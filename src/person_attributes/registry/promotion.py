@@ -36,8 +36,14 @@ _PUBLISHED = "published network: not evaluated on rows of this project"
 _LONGEST_DESCRIPTION = 5000
 """Characters that MLflow's stores accept; the whole card is an artifact of the version."""
 
-_METRICS = ("mean_accuracy", "loss", "mean_calibrated_ece")
-"""Metrics that versions have as tags, for the list of models."""
+_METRICS = {
+    "mean_accuracy": 9,
+    "calibrated_loss": 8,
+    "mean_calibrated_ece": 7,
+    "loss": 8,
+    "mean_ece": 7,
+}
+"""Metrics that versions have as tags, with the width of their columns in the list of models."""
 
 
 @dataclass(frozen=True)
@@ -311,17 +317,22 @@ class Registry:
 
     def format_versions(self) -> str:
         """Formats all versions as a table for a terminal, the newest first."""
+        versions = _sort_newest_first(self._versions())
+        if not versions:
+            raise RegistryError(f"{self._name}: no version is registered. Run dvc repro.")
         champion = self.find_champion()
         periods = self.list_champion_periods()
+        columns = f"{'loss':>8}{'ece':>7}" * 2
         lines = [
-            f"{'version':<9}{'registered':<18}{'accuracy':>9}{'loss':>8}{'ece':>7}  gate and alias"
+            f"{'':<36}{'calibrated':>15}{'uncalibrated':>15}",
+            f"{'version':<9}{'registered':<18}{'accuracy':>9}{columns}  gate and alias",
         ]
-        for version in _sort_newest_first(self._versions()):
+        for version in versions:
             number = str(version.version)
             registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
             metrics = "".join(
                 f"{float(version.tags[name]):>{width}.3f}" if name in version.tags else " " * width
-                for name, width in zip(_METRICS, (9, 8, 7), strict=True)
+                for name, width in _METRICS.items()
             )
             reason = self.reason_of(version)
             lines.append(f"{number:<9}{registered:%Y-%m-%d %H:%M}  {metrics}  {reason}")
@@ -330,8 +341,6 @@ class Registry:
                 if periods and periods[-1].version == number:
                     note = f"{self._alias} since {periods[-1].since[:16]} UTC: {periods[-1].reason}"
                 lines.append(f"{'':<9}{note}")
-        if len(lines) == 1:
-            raise RegistryError(f"{self._name}: no version is registered. Run dvc repro.")
         return "\n".join(lines)
 
     def _versions(self) -> list[ModelVersion]:

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 
 from person_attributes.config import Params
-from person_attributes.evaluation import metrics, scores
+from person_attributes.evaluation import metrics
 from person_attributes.evaluation.predictions import Predictions
 from person_attributes.evaluation.results import Evaluation
+from person_attributes.evaluation.scores import score_classes
+from person_attributes.evaluation.slices import score_slices
 from person_attributes.reporting import examples, plots
 from person_attributes.reporting.examples import Example
 from person_attributes.reporting.gradcam import GradCam
@@ -39,7 +41,7 @@ def fill_report(
         test_scores=evaluation.test_scores,
         train_metrics=evaluation.train_metrics,
         temperatures=evaluation.temperatures,
-        slices=scores.score_slices(found.y_true, found.y_prob, classes, section, params.seed),
+        slices=score_slices(found.y_true, evaluation.calibrated, classes, section, params.seed),
         figures=_draw_figures(evaluation, curves, params),
         most_confident_errors=_show_examples(evaluation, classifier, errors),
         least_confident_correct=_show_examples(evaluation, classifier, correct),
@@ -60,7 +62,7 @@ def _draw_figures(evaluation: Evaluation, curves: pd.DataFrame, params: Params) 
     matrices = {
         head: metrics.count_confusions(found.y_true[head], found.y_prob[head]) for head in classes
     }
-    by_class = scores.score_classes(found.y_true, found.y_prob, classes, section, params.seed)
+    by_class = score_classes(found.y_true, found.y_prob, classes, section.confidence)
     return {
         "Accuracy per head": plots.draw_head_accuracies(evaluation.scores.heads, colour),
         "Learning curves": plots.draw_learning_curves(curves, colour),

@@ -21,6 +21,9 @@ from person_attributes.reporting import data_plots
 _STRIP_HEIGHT = 128
 """Maximum height of the images in a strip, in pixels."""
 
+_NARROW_RANGE = 1 / 8
+"""Range of grey levels below which an image is reported; a clear photograph uses all of it."""
+
 _GAP = 3
 """White space between the images of a strip, in pixels."""
 
@@ -56,7 +59,7 @@ class Data:
     Attributes:
         records: Checked records.
         quarantine: Rejected rows with their faults.
-        appearances: Brightness and sharpness of each record.
+        appearances: Brightness, range of grey levels and sharpness of each record.
         near_duplicates: Table of `describe_pairs`.
         split: Rows of each part.
         images: The pack, in the order of the records.
@@ -104,6 +107,7 @@ def render_data_page(
         distribution_figure=data_plots.draw_distributions(parts, colour),
         unusual=[_show_unusual(data, pair, params.images) for pair in unusual],
         extremes=_show_extremes(data, params.images),
+        narrow=_show_narrow(data, params.images),
         classes=_show_classes(data, targets, params.images, seed),
         faults=_list_faults(data.quarantine, params.faults),
         duplicates=[_show_duplicates(data, pair) for pair in shown_pairs.itertuples()],
@@ -152,6 +156,20 @@ def _show_extremes(data: Data, count: int) -> list[Strip]:
                 )
             )
     return strips
+
+
+def _show_narrow(data: Data, count: int) -> Strip | None:
+    """Shows images that use few grey levels; None if there are none."""
+    ranges = data.appearances["grey_range"].to_numpy()
+    positions = np.flatnonzero(ranges < _NARROW_RANGE)
+    if not len(positions):
+        return None
+    shown = positions[np.argsort(ranges[positions], kind="stable")][:count].tolist()
+    return Strip(
+        f"{len(positions):,} of {len(ranges):,} images use less than 1/8 of the grey levels",
+        f"rows {_name_rows(data, shown)}",
+        _join_images(data.images, shown),
+    )
 
 
 def _show_classes(

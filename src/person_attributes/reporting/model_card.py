@@ -8,7 +8,7 @@ import pandas as pd
 
 from person_attributes.config import CardParams
 from person_attributes.drawing.page import render_page, render_text
-from person_attributes.evaluation.scores import find_unlike_slices
+from person_attributes.evaluation.slices import find_unlike_slices
 
 _FOLDER = Path(__file__).parent
 
@@ -62,7 +62,7 @@ def render_card(
         heads: `Scores.heads`.
         slices: Table of `score_slices`.
     """
-    differing = find_unlike_slices(slices)
+    differing = find_unlike_slices(slices, facts.confidence)
     too_small = int(slices["too_small"].sum())
     text = render_text(
         _FOLDER / "model_card.md.jinja",

@@ -10,7 +10,8 @@ import pandas as pd
 from PIL import Image
 
 from person_attributes.drawing.figures import GREY, INK, add_panels, new_figure, to_svg
-from person_attributes.evaluation.metrics import OneHot, find_bins
+from person_attributes.evaluation.calibration_error import bin_rows
+from person_attributes.evaluation.metrics import OneHot
 
 _RED = "#e5484d"
 _HEAT = 0.55
@@ -97,8 +98,8 @@ def draw_reliability(
 ) -> str:
     """Draws a reliability diagram per head, before and after temperature scaling.
 
-    Accuracy is plotted against confidence. Below the diagonal the network is overconfident. The
-    area of a dot is proportional to the number of rows in the bin.
+    Accuracy is plotted against confidence. Below the diagonal the network is overconfident. Each
+    dot is a bin of the expected calibration error; all bins have the same number of rows.
     """
     columns = min(4, len(y_true))
     figure = new_figure(12, 2.9 * math.ceil(len(y_true) / columns))
@@ -127,17 +128,16 @@ def _draw_bins(
     colour: str,
     label: str,
 ) -> None:
-    """Draws mean accuracy against mean confidence of each bin that has rows."""
+    """Draws mean accuracy against mean confidence of each bin."""
     labelled = y_true.any(axis=1)
-    truth, answers = y_true[labelled].argmax(axis=1), y_prob[labelled]
-    bin_of_row = find_bins(answers, bins)
-    counts = np.bincount(bin_of_row, minlength=bins)
-    filled = counts > 0
-    rows = counts[filled]
-    confidence = np.bincount(bin_of_row, answers.max(axis=1), bins)[filled] / rows
-    accuracy = np.bincount(bin_of_row, truth == answers.argmax(axis=1), bins)[filled] / rows
-    axis.plot(confidence, accuracy, color=colour, linewidth=1, label=label)
-    axis.scatter(confidence, accuracy, s=120 * rows / rows.sum(), color=colour)
+    if not labelled.any():
+        return
+    confidences = y_prob[labelled].max(axis=1).astype(np.float64)
+    is_right = (y_true.argmax(axis=1) == y_prob.argmax(axis=1))[labelled]
+    rows_of_bins = bin_rows(confidences, bins)
+    confidence = [confidences[rows].mean() for rows in rows_of_bins]
+    accuracy = [is_right[rows].mean() for rows in rows_of_bins]
+    axis.plot(confidence, accuracy, ".-", color=colour, linewidth=1, label=label)
 
 
 def draw_confusions(

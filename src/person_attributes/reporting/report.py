@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from person_attributes.drawing.page import render_page
-from person_attributes.evaluation.scores import Scores, find_unlike_slices
+from person_attributes.evaluation.scores import Scores
+from person_attributes.evaluation.slices import find_unlike_slices
 from person_attributes.reporting.examples import Example
 
 
@@ -70,7 +71,7 @@ def render_report(report: Report) -> str:
         Path(__file__).parent / "report.html.jinja",
         report=report,
         colour=report.colour,
-        differing=find_unlike_slices(report.slices),
+        differing=find_unlike_slices(report.slices, report.confidence),
         tested=len(report.slices) - int(report.slices["too_small"].sum()),
     )
 
@@ -83,29 +84,36 @@ def format_table(heads: pd.DataFrame, metrics: Mapping[str, float]) -> str:
         metrics: Content of `reports/metrics.json`.
 
     Returns:
-        One line per head, one with mean accuracy and summed loss, and one for the test rows, if
-        there are any.
+        One line per head, one with mean accuracy and summed losses, one for the mean ECE of a
+        calibrated network, and one for the test rows, if there are any.
     """
-    totals = {
-        "accuracy": metrics["mean_accuracy"],
-        "accuracy_low": metrics["mean_accuracy_low"],
-        "accuracy_high": metrics["mean_accuracy_high"],
-        "majority": metrics["mean_majority"],
-        "loss": metrics["loss"],
-        "calibrated_ece": metrics["mean_calibrated_ece"],
-    }
+    totals = {name: metrics[name] for name in ("loss", "calibrated_loss")}
+    totals |= {name: metrics[f"mean_{name}"] for name in ("majority", "ece", "calibrated_ece")}
+    for end in ("", "_low", "_high"):
+        totals[f"accuracy{end}"] = metrics[f"mean_accuracy{end}"]
     rows = {str(head): row.to_dict() for head, row in heads.iterrows()} | {"mean / sum": totals}
-    lines = [f"{'head':<16}{'accuracy':>9}{'interval':>17}{'majority':>10}{'loss':>8}{'ece':>7}"]
+    columns = f"{'loss':>8}{'ece':>7}" * 2
+    lines = [
+        f"{'':<52}{'calibrated':>15}{'uncalibrated':>15}",
+        f"{'head':<16}{'accuracy':>9}{'interval':>17}{'majority':>10}{columns}",
+    ]
     for name, row in rows.items():
         interval = f"{row['accuracy_low']:.3f} to {row['accuracy_high']:.3f}"
         lines.append(
             f"{name:<16}{row['accuracy']:>9.3f}{interval:>17}{row['majority']:>10.3f}"
-            f"{row['loss']:>8.3f}{row['calibrated_ece']:>7.3f}"
+            f"{row['calibrated_loss']:>8.3f}{row['calibrated_ece']:>7.3f}"
+            f"{row['loss']:>8.3f}{row['ece']:>7.3f}"
         )
+    lines.append(
+        f"A perfectly calibrated network has a mean ece of {metrics['mean_ece_if_calibrated']:.3f} "
+        f"on {metrics['rows']:.0f} rows."
+    )
     if "test_rows" in metrics:
         lines.append(
             f"{metrics['test_rows']:.0f} test rows (held out): mean accuracy "
             f"{metrics['test_mean_accuracy']:.3f} ({metrics['test_mean_accuracy_low']:.3f} to "
-            f"{metrics['test_mean_accuracy_high']:.3f}), loss {metrics['test_loss']:.3f}"
+            f"{metrics['test_mean_accuracy_high']:.3f}), calibrated loss "
+            f"{metrics['test_calibrated_loss']:.3f}, calibrated ece "
+            f"{metrics['test_mean_calibrated_ece']:.3f}"
         )
     return "\n".join(lines)

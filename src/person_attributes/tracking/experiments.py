@@ -47,6 +47,7 @@ def arrange_experiment(client: MlflowClient, experiment: str) -> None:
         "selectedColumns": [
             "attributes.`Created`",
             "metrics.`mean_accuracy`",
+            "metrics.`calibrated_loss`",
             "metrics.`loss`",
             "metrics.`mean_calibrated_ece`",
             f"tags.`{CHANGES}`",

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from keras import ops
 
 from person_attributes.config import LossParams
+from person_attributes.evaluation.metrics import SMALLEST_PROBABILITY
 from person_attributes.runtime.devices import count_devices, is_across_hosts
 from person_attributes.training.replicas import sum_over_devices
 
@@ -164,9 +165,18 @@ def compile_network(
         weighted_metrics={
             head: [
                 keras.metrics.CategoricalAccuracy(name="accuracy"),
-                keras.metrics.CategoricalCrossentropy(name="cross_entropy"),
+                keras.metrics.MeanMetricWrapper(_cross_entropy, name="cross_entropy"),
             ]
             for head in network.heads
         },
         jit_compile=jit_compile or is_jax,
     )
+
+
+def _cross_entropy(y_true: Any, y_prob: Any) -> Any:
+    """Computes the cross-entropy of each row with the definition of `evaluate`.
+
+    The metric of Keras uses logits in a compiled step, where a row that is sure and wrong counts
+    more than here.
+    """
+    return -ops.sum(y_true * ops.log(ops.clip(y_prob, SMALLEST_PROBABILITY, 1.0)), axis=-1)

@@ -26,8 +26,7 @@ def make_optimizer(
         "global_clipnorm": optimizer.clip_norm or None,
         "gradient_accumulation_steps": optimizer.accumulate if optimizer.accumulate > 1 else None,
         "use_ema": optimizer.ema_momentum > 0,
-        # Keras averages after every batch, also if several batches are accumulated.
-        "ema_momentum": optimizer.ema_momentum ** (1 / optimizer.accumulate),
+        "ema_momentum": optimizer.ema_momentum,
     }
     decay = getattr(optimizer, "weight_decay", 0.0) or None
     if isinstance(optimizer, SgdParams):
@@ -57,6 +56,9 @@ class _OfPhases:
     resumes inside an epoch calls `fit` twice. `SwapEMAWeights` swaps them in for validation.
 
     Gradients are summed over devices before clipping. Keras would clip those of each device.
+
+    Weights are averaged after a step. Keras would average after every batch, also if the gradients
+    of several batches are accumulated for one step.
     """
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
@@ -74,6 +76,14 @@ class _OfPhases:
 
     def _backend_increment_gradient_accumulators(self, *arguments: Any) -> None:
         BaseOptimizer._backend_increment_gradient_accumulators(self, *arguments)
+
+    def _update_model_variables_moving_average(self: Any, variables: Sequence[Any]) -> None:
+        is_step = ops.equal((self._iterations + 1) % (self.gradient_accumulation_steps or 1), 0)
+        momentum = ops.where(is_step, self.ema_momentum, 1.0)
+        # The average starts at the weights of the first step.
+        momentum = ops.where(ops.equal(self.iterations, 0), 0.0, momentum)
+        for variable, average in zip(variables, self._model_variables_moving_average, strict=True):
+            average.assign(momentum * average + (1 - momentum) * variable)
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
         """Does nothing: the weights stay as they are."""

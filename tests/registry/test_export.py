@@ -1,0 +1,114 @@
+"""Everything that `params.yaml` offers can be exported, and gives the probabilities of Keras."""
+
+import itertools
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from person_attributes.config import SMALLEST_SIZES, ModelParams, Params
+from person_attributes.data.images import Images
+from person_attributes.errors import RegistryError
+from person_attributes.modeling.backbones import build_backbone
+from person_attributes.modeling.classifier import Normalization, build_classifier
+from person_attributes.modeling.necks import NECKS
+from person_attributes.registry.export import export_network
+from person_attributes.serving.network import Network
+
+NORMALIZATIONS = [
+    Normalization([120.0, 110.0, 100.0], [60.0, 50.0, 70.0]),
+    Normalization([0.0] * 3, [255.0] * 3, per_image=True),
+]
+SMALLER = {
+    "densenet121": "densenet",
+    "densenet169": "densenet",
+    "densenet201": "densenet",
+    "mobilenet_v3_large": "mobilenet_v3_small",
+    "efficientnet_b3": "efficientnet_b0",
+    "efficientnet_v2_s": "efficientnet_v2_b0",
+}
+"""Backbones that repeat the layers of a smaller one more often."""
+
+EXPORTED = [backbone for backbone in SMALLEST_SIZES if backbone not in SMALLER]
+COMBINATIONS = list(
+    zip(EXPORTED, itertools.cycle(itertools.product(NECKS, NORMALIZATIONS)), strict=False)
+)
+"""Each exported backbone with a neck and a normalization, so that each pair of these occurs."""
+
+
+def _model(params: Params, backbone: str, neck: str) -> ModelParams:
+    changes = {"model.backbone": backbone, "model.blocks": [1, 1, 1, 1], "model.neck": neck}
+    return params.change({**changes, "model.batch_norm_momentum": 0.01}).model
+
+
+def _randomize(classifier: keras.Model, images: Images, random: np.random.Generator) -> None:
+    """Changes weights that start as zero or one, and fits the batch norms to the images."""
+    for weight in classifier.weights:
+        if len(weight.shape) < 2:
+            weight.assign_add(random.uniform(0.01, 0.2, weight.shape))
+    classifier(images, training=True)
+
+
+@pytest.mark.pipeline
+@pytest.mark.filterwarnings("ignore")  # of Keras and tf2onnx
+@pytest.mark.parametrize(
+    ("backbone", "neck", "normalization"),
+    [(backbone, *pair) for backbone, pair in COMBINATIONS],
+    ids=[backbone for backbone, _ in COMBINATIONS],
+)
+def test_an_exported_network_predicts_what_keras_predicts(
+    params: Params,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    random: np.random.Generator,
+    backbone: str,
+    neck: str,
+    normalization: Normalization,
+) -> None:
+    # tf2onnx does not copy the graph, which takes half of its time, and its own faults are errors.
+    monkeypatch.setenv("TF2ONNX_CATCH_ERRORS", "FALSE")
+    size = SMALLEST_SIZES[backbone]
+    model = _model(params, backbone, neck)
+    classifier = build_classifier(size, {"a": 2, "b": 3}, model, normalization)
+    images = random.integers(0, 256, (8, size, size, 3), dtype=np.uint8)
+    _randomize(classifier, images, random)
+    path = tmp_path / "network.onnx"
+    export_network(classifier, path, excluded_heads=[])
+    expected = classifier(images)
+    predicted = Network(path).predict(images)
+    for head, probabilities in predicted.items():
+        assert np.ptp(probabilities, axis=0).max() > 1e-3, "predictions depend on the image"
+        np.testing.assert_allclose(probabilities, expected[head], atol=1e-3)
+    keras.backend.clear_session()
+
+
+def _kind(layer: keras.Layer) -> tuple[object, ...]:
+    """Returns what decides whether a layer can be converted; not its size."""
+    config = layer.get_config()
+    options = ("strides", "padding", "activation", "data_format", "interpolation")
+    is_grouped = config.get("groups", 1) > 1
+    return type(layer), is_grouped, *(str(config.get(option)) for option in options)
+
+
+@pytest.mark.parametrize("backbone", SMALLER)
+def test_a_larger_backbone_has_the_layers_of_an_exported_one(params: Params, backbone: str) -> None:
+    larger, smaller = (
+        build_backbone(_model(params, name, "avg")) for name in (backbone, SMALLER[backbone])
+    )
+    assert {_kind(layer) for layer in larger.layers} <= {_kind(layer) for layer in smaller.layers}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_network_that_onnx_cannot_express_is_refused_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    images = keras.Input((8, 8, 3), dtype="uint8", name="image")
+    vector = layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(images))
+    outputs = {"a": layers.Dense(2, "softmax", name="a")(ops.erfinv(vector))}
+    with pytest.raises(
+        RegistryError, match=r"^export: the network cannot be served .* Set another"
+    ):
+        export_network(keras.Model(images, outputs), tmp_path / "network.onnx", excluded_heads=[])
+    assert "not supported" not in capfd.readouterr().err
