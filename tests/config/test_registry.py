@@ -31,8 +31,8 @@ def _mlflow_accepts_name(name: str) -> bool:
 
 def _mlflow_accepts_alias(alias: str) -> bool:
     try:
-        _validate_model_alias_name(alias)
-        _validate_model_alias_name_reserved(alias)
+        _validate_model_alias_name(alias)  # type: ignore[no-untyped-call]
+        _validate_model_alias_name_reserved(alias)  # type: ignore[no-untyped-call]
     except MlflowException:
         return False
     return True

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pytest
@@ -12,6 +12,8 @@ from person_attributes.config import HeadParams, Params
 from person_attributes.data.annotations import read_annotations
 from person_attributes.data.archive import open_source
 from person_attributes.data.class_names import describe_unknown, name_classes
+
+_Form = Literal["NFC", "NFD"]
 
 
 def _name(cells: Sequence[str], **head: Any) -> list[str]:
@@ -31,7 +33,7 @@ def test_aliases_become_classes() -> None:
 
 def test_numbers_become_classes_by_bins() -> None:
     """As in `numpy.histogram`, the last bin includes its upper edge."""
-    ages = {"classes": ("child", "adult", "old"), "bins": (0, 18, 65, 120)}
+    ages: dict[str, Any] = {"classes": ("child", "adult", "old"), "bins": (0, 18, 65, 120)}
     named = _name(["0", "17.9", "18", "65", "120"], **ages)
     assert named == ["child", "child", "adult", "old", "old"]
     marked = _name(["-1", "adult", "?"], missing=("-1",), aliases={"?": "old"}, **ages)
@@ -48,7 +50,7 @@ def test_numbers_become_classes_by_bins() -> None:
 
 
 @pytest.mark.parametrize(("in_params", "in_file"), [("NFC", "NFD"), ("NFD", "NFC")])
-def test_names_are_compared_in_one_unicode_form(in_params: str, in_file: str) -> None:
+def test_names_are_compared_in_one_unicode_form(in_params: _Form, in_file: _Form) -> None:
     red, white, unsure = (unicodedata.normalize(in_params, name) for name in ("röd", "weiß", "né"))
     cells = [unicodedata.normalize(in_file, name) for name in ("röd", "né", "Å", "weiß")]
     aliases = {unicodedata.normalize(in_params, "Å"): red}
