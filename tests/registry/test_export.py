@@ -39,8 +39,8 @@ COMBINATIONS = list(
 
 
 def _model(params: Params, backbone: str, neck: str) -> ModelParams:
-    changes = {"model.backbone": backbone, "model.blocks": [1, 1, 1, 1], "model.neck": neck}
-    return params.change({**changes, "model.batch_norm_momentum": 0.01}).model
+    changes = {"backbone": backbone, "neck": neck, "blocks": (1, 1, 1, 1)}
+    return params.model.model_copy(update={**changes, "batch_norm_momentum": 0.01})
 
 
 def _randomize(classifier: keras.Model, images: Images, random: np.random.Generator) -> None:

@@ -32,7 +32,7 @@ def _list_texts(figure: "Figure") -> "list[Text]":
     for axis in figure.axes:
         for labelled in (axis.xaxis, axis.yaxis):
             labelled.get_ticklabels()  # writes the labels, which savefig would do later
-    return figure.findobj(Text)  # type: ignore[return-value]
+    return figure.findobj(Text)
 
 
 def _find_missing(text: str) -> set[str]:
