@@ -15,7 +15,7 @@ from conftest import COMMAND_SECONDS
 from prometheus_client.parser import text_string_to_metric_families
 from tiny_model import CHAMPION, Registered
 
-CONTAINER = (sys.executable, "-m", "person_attributes.serving")
+CONTAINER = (sys.executable, "-m", "person_attributes.server")
 """The entry point of the container image."""
 
 

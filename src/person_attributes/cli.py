@@ -21,7 +21,7 @@ from typing import Any
 from person_attributes.config import Params, read_params
 from person_attributes.errors import ParamsError, PersonAttributesError
 from person_attributes.runtime.keras_import import import_keras
-from person_attributes.serving.settings import list_options
+from person_attributes.server.settings import list_options
 from person_attributes.workspace import Workspace
 
 

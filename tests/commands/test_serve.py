@@ -18,8 +18,8 @@ from tiny_model import Registered
 
 from person_attributes.cli import main
 from person_attributes.errors import ServingError
-from person_attributes.serving.server import create_application
-from person_attributes.serving.settings import ServerSettings
+from person_attributes.server.run import create_application
+from person_attributes.server.settings import ServerSettings
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from ruamel.yaml import YAML
 from servers import Server, start
 from tiny_model import CHAMPION, Registered
 
-from person_attributes.serving.identity import Identity
-from person_attributes.serving.openapi import describe_api
-from person_attributes.serving.settings import ServerSettings
+from person_attributes.server.identity import Identity
+from person_attributes.server.openapi import describe_api
+from person_attributes.server.settings import ServerSettings
 
 FOLDER = ROOT / "deploy" / "scoring"
 NGINX_CONF = (FOLDER / "nginx.conf").read_text(encoding="utf-8")
@@ -80,7 +80,7 @@ def test_compose_publishes_only_the_proxy_and_only_on_loopback() -> None:
 def test_the_image_runs_one_process_without_privileges() -> None:
     port = re.findall(r"EXPOSE (\d+)", DOCKERFILE)
     entry = json.loads(re.findall(r"ENTRYPOINT (\[.+\])", DOCKERFILE)[0])
-    assert entry[:4] == ["python", "-m", "person_attributes.serving", "/model"]
+    assert entry[:4] == ["python", "-m", "person_attributes.server", "/model"]
     assert entry[-2:] == ["--port", *port]
     assert re.findall(r"^USER (\d+)", DOCKERFILE, re.MULTILINE) != ["0"]
     assert f"127.0.0.1:{port[0]}/ready" in DOCKERFILE

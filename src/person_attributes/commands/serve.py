@@ -10,8 +10,8 @@ from mlflow.exceptions import MlflowException
 from person_attributes.config import Params
 from person_attributes.errors import RegistryError, one_line
 from person_attributes.registry.promotion import require_champion
-from person_attributes.serving import server
-from person_attributes.serving.settings import ServerSettings
+from person_attributes.server import run
+from person_attributes.server.settings import ServerSettings
 from person_attributes.tracking.connection import connect
 from person_attributes.workspace import Workspace
 
@@ -41,4 +41,4 @@ def serve(workspace: Workspace, params: Params, model: str, **settings: Any) -> 
                 f"{uri}: cannot be loaded: {one_line(error.message, 200)} "
                 "Run person-attributes models to list the registered versions."
             ) from None
-        server.serve(Path(path), ServerSettings(**settings))
+        run.serve(Path(path), ServerSettings(**settings))

@@ -20,12 +20,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 from tiny_model import CHAMPION, LIMITS, Registered
 
-from person_attributes.serving.application import build_application
+from person_attributes.server.application import build_application
+from person_attributes.server.identity import Identity
+from person_attributes.server.logs import JsonFormatter
+from person_attributes.server.settings import ServerSettings
 from person_attributes.serving.classifier import ServedClassifier
-from person_attributes.serving.identity import Identity
-from person_attributes.serving.logs import JsonFormatter
 from person_attributes.serving.requests import Request
-from person_attributes.serving.settings import ServerSettings
 
 IDENTITY = Identity("person-attributes", "1", "m-1")
 HOST = "http://localhost"
@@ -444,7 +444,7 @@ def test_a_slow_body_is_refused(classifier: ServedClassifier) -> None:
 def test_the_log_has_one_json_object_for_each_request_and_no_content(
     client: TestClient, photograph: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "person_attributes.serving"):
+    with caplog.at_level(logging.INFO, "person_attributes.server"):
         client.post("/invocations?name=SECRET", json={"SECRET": "SECRET"})
         client.get("/SECRET")
         headers = {"Content-Type": "image/jpeg", "X-Request-ID": "order-7"}

@@ -19,13 +19,13 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from person_attributes.errors import ServingError, one_line
-from person_attributes.serving.application import build_application
-from person_attributes.serving.classifier import ServedClassifier
-from person_attributes.serving.cores import THREADS_VARIABLE, count_cores
-from person_attributes.serving.identity import Identity
-from person_attributes.serving.logs import LOG_CONFIG, LOGGER
-from person_attributes.serving.metrics import FOLDER
-from person_attributes.serving.settings import ServerSettings
+from person_attributes.server.application import build_application
+from person_attributes.server.classifier import ServedClassifier
+from person_attributes.server.cores import THREADS_VARIABLE, count_cores
+from person_attributes.server.identity import Identity
+from person_attributes.server.logs import LOG_CONFIG, LOGGER
+from person_attributes.server.metrics import FOLDER
+from person_attributes.server.settings import ServerSettings
 
 _HEALTHCHECK_SECONDS = 60
 """When the parent replaces a worker that does not react; a large image may hold it for seconds."""

@@ -6,7 +6,7 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any
 
-LOGGER = logging.getLogger("person_attributes.serving")
+LOGGER = logging.getLogger("person_attributes.server")
 
 
 class JsonFormatter(logging.Formatter):

@@ -20,18 +20,18 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from person_attributes.serving.api_page import format_page
-from person_attributes.serving.classifier import ServedClassifier
-from person_attributes.serving.identity import Identity
-from person_attributes.serving.invocations import Invocations
-from person_attributes.serving.logs import LOGGER
-from person_attributes.serving.metrics import INVOCATIONS, Metrics
-from person_attributes.serving.middleware import REQUEST_ID, Linger, Observe, RequireHost
-from person_attributes.serving.openapi import describe_api
-from person_attributes.serving.refusals import CLIENT_LEFT, refuse
-from person_attributes.serving.requests import RefusedRequest, RequestOptions
-from person_attributes.serving.requests import Request as ModelRequest
-from person_attributes.serving.settings import ServerSettings
+from person_attributes.server.api_page import format_page
+from person_attributes.server.classifier import ServedClassifier
+from person_attributes.server.identity import Identity
+from person_attributes.server.invocations import Invocations
+from person_attributes.server.logs import LOGGER
+from person_attributes.server.metrics import INVOCATIONS, Metrics
+from person_attributes.server.middleware import REQUEST_ID, Linger, Observe, RequireHost
+from person_attributes.server.openapi import describe_api
+from person_attributes.server.refusals import CLIENT_LEFT, refuse
+from person_attributes.server.requests import RefusedRequest, RequestOptions
+from person_attributes.server.requests import Request as ModelRequest
+from person_attributes.server.settings import ServerSettings
 
 
 class Health:

@@ -10,11 +10,11 @@ from collections.abc import Collection
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from person_attributes.serving.identity import Identity
-from person_attributes.serving.logs import LOGGER
-from person_attributes.serving.metrics import INVOCATIONS, Metrics, Observation
-from person_attributes.serving.refusals import refuse
-from person_attributes.serving.requests import RefusedRequest
+from person_attributes.server.identity import Identity
+from person_attributes.server.logs import LOGGER
+from person_attributes.server.metrics import INVOCATIONS, Metrics, Observation
+from person_attributes.server.refusals import refuse
+from person_attributes.server.requests import RefusedRequest
 
 REQUEST_ID = "X-Request-ID"
 

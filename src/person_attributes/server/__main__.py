@@ -1,4 +1,4 @@
-"""Serves the files of a model: `python -m person_attributes.serving FOLDER`, in a container.
+"""Serves the files of a model: `python -m person_attributes.server FOLDER`, in a container.
 
 It needs only the packages of the model, not those of the project.
 """
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from person_attributes.errors import ServingError
-from person_attributes.serving.settings import ServerSettings, list_options
+from person_attributes.server.settings import ServerSettings, list_options
 
 
 def main() -> int:
@@ -20,12 +20,12 @@ def main() -> int:
     """
     # The first process of a container would ignore it while the imports run.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    parser = argparse.ArgumentParser("python -m person_attributes.serving")
+    parser = argparse.ArgumentParser("python -m person_attributes.server")
     parser.add_argument("folder", help="the files of the model", type=Path)
     for option in list_options():
         parser.add_argument(option.flag, help=option.help, default=option.default, type=option.type)
     arguments = vars(parser.parse_args())
-    from person_attributes.serving.server import serve
+    from person_attributes.server.run import serve
 
     try:
         serve(arguments.pop("folder"), ServerSettings(**arguments))

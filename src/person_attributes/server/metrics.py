@@ -22,8 +22,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import Scope
 
-from person_attributes.serving.identity import Identity
-from person_attributes.serving.refusals import CLIENT_LEFT, name_kind
+from person_attributes.server.identity import Identity
+from person_attributes.server.refusals import CLIENT_LEFT, name_kind
 
 INVOCATIONS = "/invocations"
 """The path of requests, as in MLflow."""

@@ -2,7 +2,7 @@
 
 from starlette.responses import Response
 
-from person_attributes.serving.requests import RefusedRequest
+from person_attributes.server.requests import RefusedRequest
 
 CLIENT_LEFT = 499
 """The status that nginx logs if the client has closed the connection before the answer."""

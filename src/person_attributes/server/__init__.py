@@ -1,0 +1,1 @@
+"""The server of `person-attributes serve`: an ASGI application around the served model."""
