@@ -16,8 +16,8 @@ Fill = Literal["noise", "constant"] | Sequence[int]
 def make_random_erasing(
     base: type[Any],
     p: float,
-    area: Sequence[float],
-    aspect: Sequence[float],
+    area: tuple[float, float],
+    aspect: tuple[float, float],
     fill: Fill,
 ) -> Any:
     """Builds an augmenter of imgaug that fills a random rectangle.
@@ -39,7 +39,7 @@ def make_random_erasing(
     _check(p, area, aspect)
     draw_pixels = _choose_fill(fill)
 
-    class RandomErasing(base):  # type: ignore[misc]
+    class RandomErasing(base):
         def _augment_batch_(self, batch: Any, random_state: Any, **_: Any) -> Any:
             random = random_state.generator
             for image in batch.images:
@@ -55,7 +55,7 @@ def make_random_erasing(
     return RandomErasing()
 
 
-def _check(p: float, area: Sequence[float], aspect: Sequence[float]) -> None:
+def _check(p: float, area: tuple[float, float], aspect: Sequence[float]) -> None:
     is_valid = (
         0 <= p <= 1
         and len(area) == len(aspect) == 2
@@ -85,8 +85,8 @@ def _choose_fill(fill: Fill) -> Callable[[np.random.Generator, int, int], Any]:
 
 def _draw_box(
     shape: tuple[int, int, int],
-    area: Sequence[float],
-    aspect: Sequence[float],
+    area: tuple[float, float],
+    aspect: tuple[float, float],
     random: np.random.Generator,
 ) -> tuple[int, int, int, int]:
     """Draws sizes and positions until a box lies within the image, as in algorithm 1.
