@@ -4,10 +4,13 @@ import re
 import shutil
 import subprocess
 import tomllib
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, read_yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from person_attributes import errors
 from person_attributes.cli import main
@@ -66,6 +69,26 @@ def test_pinned_dependencies_have_the_locked_versions() -> None:
     # The stub of opencv-python depends on the pinned OpenCV.
     stub = tomllib.loads((ROOT / "third_party/opencv-python-stub/pyproject.toml").read_text())
     assert set(stub["project"]["dependencies"]) <= pinned
+
+
+def test_the_documented_number_of_served_packages_is_about_right() -> None:
+    """The requirements of a registered model, with all that they require here."""
+    source = (ROOT / "src/person_attributes/registry/model.py").read_text()
+    (listed,) = re.findall(r"^_SERVING_PACKAGES = \((.*?)\)$", source, re.MULTILINE | re.DOTALL)
+    names, left = set(), [Requirement(name) for name in re.findall(r'"(.*?)"', listed)]
+    while left:
+        requirement = left.pop()
+        key = canonicalize_name(requirement.name), *sorted(requirement.extras)
+        if key in names:
+            continue
+        names.add(key)
+        extras = ("", *requirement.extras)
+        for line in distribution(requirement.name).requires or []:
+            found = Requirement(line)
+            if not found.marker or any(found.marker.evaluate({"extra": name}) for name in extras):
+                left.append(found)
+    (documented,) = re.findall(r"(\d+) packages", (ROOT / "docs/commands.md").read_text())
+    assert int(documented) == pytest.approx(len({name for name, *_ in names}), abs=5)
 
 
 def test_the_server_has_the_pinned_versions() -> None:

@@ -77,7 +77,8 @@ def test_p_values_are_fishers_corrected_for_the_slices_that_are_large_enough(
     answers = _one_hot(random.integers(0, 2, 300), 2)
     classes = {"a": ["x", "y"], "b": ["k", "l", "m"]}
     slices = score_slices({"a": a, "b": b}, {"a": answers, "b": b}, classes, section, seed=0)
-    right, labelled = (a * answers).any(axis=1), b.any(axis=1)
+    right = a.argmax(axis=1) == answers.argmax(axis=1)
+    labelled = b.sum(axis=1) > 0
     p_values = []
     for number in range(3):
         inside, outside = b[:, number] == 1, labelled & (b[:, number] == 0)

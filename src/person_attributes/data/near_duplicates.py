@@ -18,10 +18,13 @@ _BORDER = 6
 
 _BITS = 64
 
-_WHOLE = (1.0, 1.0)
+_Crop = tuple[float, float]
+"""Shares of height and width that a crop keeps, from the middle."""
 
-_CROPS = [crop for crop in product((1.0, 0.9, 0.8), repeat=2) if crop != _WHOLE]
-"""Shares of height and width that a crop keeps: up to a tenth is missing on each side."""
+_WHOLE: _Crop = (1.0, 1.0)
+
+_CROPS: list[_Crop] = [crop for crop in product((1.0, 0.9, 0.8), (1.0, 0.9, 0.8)) if crop != _WHOLE]
+"""Up to a tenth is missing on each side."""
 
 _CROP_DISTANCE = 10
 """Maximum number of different bits of a crop and another image: crops are many, and few differ."""
@@ -58,20 +61,16 @@ def find_near_duplicates(
     found: dict[tuple[int, int], float] = {}
 
     @lru_cache(2 * _BLOCK)
-    def edges(position: int, crop: tuple[float, float]) -> npt.NDArray[np.float32]:
+    def edges(position: int, crop: _Crop) -> npt.NDArray[np.float32]:
         return _find_edges(_crop(thumbnails[position], crop))
 
     with tqdm(desc="near-duplicates", unit="pair", disable=None) as bar:
-        for crop in (_WHOLE, *_CROPS):
-            distance = hash_distance if crop == _WHOLE else min(hash_distance, _CROP_DISTANCE)
-            cropped = bits if crop == _WHOLE else _hash_crops(thumbnails, crop)
-            for firsts, seconds in _propose(cropped, bits, distance):
-                for first, second in zip(firsts.tolist(), seconds.tolist(), strict=True):
-                    correlation = _correlate(edges(first, crop), edges(second, _WHOLE), similarity)
-                    if correlation >= similarity:
-                        pair = min(first, second), max(first, second)
-                        found[pair] = max(correlation, found.get(pair, 0.0))
-                    bar.update()
+        for crop, first, second in _propose(thumbnails, bits, hash_distance):
+            correlation = _correlate(edges(first, crop), edges(second, _WHOLE), similarity)
+            if correlation >= similarity:
+                pair = min(first, second), max(first, second)
+                found[pair] = max(correlation, found.get(pair, 0.0))
+            bar.update()
     rows = [(*pair, correlation) for pair, correlation in found.items()]
     return pd.DataFrame(rows, columns=["first", "second", "similarity"]).sort_values(
         ["similarity", "first", "second"], ascending=[False, True, True], ignore_index=True
@@ -84,9 +83,19 @@ def _unpack(hashes: Sequence[str]) -> npt.NDArray[np.float32]:
     return np.unpackbits(raw, axis=1).astype(np.float32) * 2 - 1
 
 
-def _hash_crops(
-    thumbnails: npt.NDArray[np.uint8], crop: tuple[float, float]
-) -> npt.NDArray[np.float32]:
+def _propose(
+    thumbnails: npt.NDArray[np.uint8], bits: npt.NDArray[np.float32], hash_distance: int
+) -> Iterator[tuple[_Crop, int, int]]:
+    """Yields candidates: a crop, the position of its image, and the position of the other one."""
+    for first, second in _find_close(bits, bits, hash_distance):
+        yield _WHOLE, first, second
+    for crop in _CROPS:
+        cropped = _hash_crops(thumbnails, crop)
+        for first, second in _find_close(cropped, bits, min(hash_distance, _CROP_DISTANCE)):
+            yield crop, first, second
+
+
+def _hash_crops(thumbnails: npt.NDArray[np.uint8], crop: _Crop) -> npt.NDArray[np.float32]:
     """Computes the perceptual hash of a crop of each thumbnail, in the form of `_unpack`."""
     rows = []
     for thumbnail in thumbnails:
@@ -96,39 +105,37 @@ def _hash_crops(
     return np.stack(rows)
 
 
-def _cut(thumbnail: npt.NDArray[np.uint8], crop: tuple[float, float]) -> npt.NDArray[np.uint8]:
+def _cut(thumbnail: npt.NDArray[np.uint8], crop: _Crop) -> npt.NDArray[np.uint8]:
     """Cuts off the same number of pixels on opposite sides."""
     height, width = thumbnail.shape
     top, left = round(height * (1 - crop[0]) / 2), round(width * (1 - crop[1]) / 2)
     return np.ascontiguousarray(thumbnail[top : height - top, left : width - left])
 
 
-def _crop(thumbnail: npt.NDArray[np.uint8], crop: tuple[float, float]) -> npt.NDArray[np.uint8]:
+def _crop(thumbnail: npt.NDArray[np.uint8], crop: _Crop) -> npt.NDArray[np.uint8]:
     """Crops a thumbnail and enlarges the crop to the size of the thumbnail."""
     return np.asarray(cv2.resize(_cut(thumbnail, crop), thumbnail.shape[::-1]), np.uint8)
 
 
-def _propose(
-    cropped: npt.NDArray[np.float32], whole: npt.NDArray[np.float32], hash_distance: int
-) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Yields pairs of different images with close hashes: positions in `cropped` and in `whole`.
+def _find_close(
+    left: npt.NDArray[np.float32], right: npt.NDArray[np.float32], hash_distance: int
+) -> Iterator[tuple[int, int]]:
+    """Yields pairs of different positions in `left` and `right` with close hashes.
 
-    If both are the same hashes, each pair is yielded once: first < second.
+    If `left` is `right`, each pair is yielded once: first < second.
     """
-    is_same = cropped is whole
-    for row in range(0, len(cropped), _BLOCK):
-        for column in range(row if is_same else 0, len(whole), _BLOCK):
-            equal = cropped[row : row + _BLOCK] @ whole[column : column + _BLOCK].T
+    is_same = left is right
+    for row in range(0, len(left), _BLOCK):
+        for column in range(row if is_same else 0, len(right), _BLOCK):
+            equal = left[row : row + _BLOCK] @ right[column : column + _BLOCK].T
             is_close = equal >= _BITS - 2 * hash_distance
-            if row == column:
-                is_close = (
-                    np.triu(is_close, k=1)
-                    if is_same
-                    else is_close & ~np.eye(*is_close.shape, dtype=bool)
-                )
+            if is_same and row == column:
+                is_close = np.triu(is_close, k=1)
             # Flat, because np.nonzero is slow on two dimensions.
-            firsts, seconds = np.divmod(np.flatnonzero(is_close), is_close.shape[1])
-            yield firsts + row, seconds + column
+            rows, columns = np.divmod(np.flatnonzero(is_close), is_close.shape[1])
+            is_other = rows + row != columns + column
+            firsts, seconds = (rows + row)[is_other], (columns + column)[is_other]
+            yield from zip(firsts.tolist(), seconds.tolist(), strict=True)
 
 
 def _find_edges(thumbnail: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
