@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from person_attributes.server.bodies import IMAGE_TYPES, JSON_TYPE
-from person_attributes.server.classifier import ServedClassifier
 from person_attributes.server.identity import Identity
-from person_attributes.server.requests import ANSWER, FAIL, INPUT_COLUMN, Limits, RequestOptions
+from person_attributes.serving.bodies import IMAGE_TYPES, JSON_TYPE
+from person_attributes.serving.classifier import ServedClassifier
+from person_attributes.serving.requests import ANSWER, FAIL, INPUT_COLUMN, Limits, RequestOptions
 
 Schema = dict[str, Any]
 
