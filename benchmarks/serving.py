@@ -262,9 +262,10 @@ def _compare(name: str, ours: _Measured, rival: _Measured) -> Iterator[Compariso
     goal = _GOAL if name == "bare" else None
     for load in _LOADS:
         for quantile, share in (("p50", 0.5), ("p99", 0.99)):
-            mine, other = (1e3 * np.quantile(one.latencies[load], share) for one in (ours, rival))
-            title = f"{name}: {load}, {quantile}"
-            yield Comparison(title, float(mine), float(other), "ms", float(other / mine), None)
+            mine, other = (
+                1e3 * float(np.quantile(one.latencies[load], share)) for one in (ours, rival)
+            )
+            yield Comparison(f"{name}: {load}, {quantile}", mine, other, "ms", other / mine, None)
         rates = ours.rates[load], rival.rates[load]
         yield Comparison(f"{name}: {load}", *rates, "images/s", rates[0] / rates[1], goal)
     for title, unit, mine, other in (

@@ -22,7 +22,7 @@ from benchmarks.serving import serve_model
 from PIL import Image
 
 _LONGEST_REASON = 500
-_TYPES = ("application/json", "text/csv", "application/vnd.apache.parquet", "text/plain")
+_TYPES = ("application/json", "text/csv", "application/vnd.apache.parquet", "image/png")
 _WORDS = (
     "image", "inputs", "instances", "dataframe_split", "dataframe_records", "columns", "data",
     "params", "heads", "top_k", "on_error", "answer", "messages", "prompt", "index",
@@ -133,9 +133,7 @@ def _ask(address: str, body: bytes, content_type: str) -> tuple[int, str]:
 def _find_fault(status: int, answer: str) -> str:
     if status == 200:
         content = json.loads(answer, parse_constant=_refuse)
-        # MLflow answers requests that look like a chat, such as `messages`, with a bare list.
-        predictions = content["predictions"] if isinstance(content, dict) else content
-        return "" if isinstance(predictions, list) else "no list of predictions"
+        return "" if isinstance(content["predictions"], list) else "no list of predictions"
     if not 400 <= status < 500:
         return f"status {status}"
     if len(answer) > _LONGEST_REASON:

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-import litserve
+import litserve  # type: ignore[import-not-found]  # in the environment of the rivals
 
 from benchmarks.rivals.network import RivalNetwork
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -37,11 +38,6 @@ _SERVING_PACKAGES = (
     "prometheus-client",
 )
 """The packages that serving needs; only tracking needs the full MLflow."""
-
-_UVLOOP = "uvloop; sys_platform != 'win32'"
-"""uvicorn's workers use it if it is installed. asyncio would delay answers by 40 ms, because it
-leaves `TCP_NODELAY` off on the sockets that they inherit (github.com/Kludex/uvicorn/issues/3149).
-"""
 
 
 def read_limits(params: Params) -> Limits:
@@ -144,14 +140,20 @@ def log_model(
         },
         model_config={"limits": asdict(limits), "black_bars": black_bars},
         code_paths=[str(Path(person_attributes.__file__).parent)],
-        pip_requirements=[
-            *(f"{package}=={version(package)}" for package in _SERVING_PACKAGES),
-            _UVLOOP,
-        ],
+        pip_requirements=_list_requirements(),
         signature=_build_signature(LabelMap.read(label_map)),
         input_example=_build_input_example(),
     )
     return str(info.model_uri)
+
+
+def _list_requirements() -> list[str]:
+    requirements = [f"{package}=={version(package)}" for package in _SERVING_PACKAGES]
+    if sys.platform != "win32":
+        # uvicorn uses it if it is installed. With asyncio, its workers delay answers by 40 ms: the
+        # sockets that they inherit have no TCP_NODELAY (github.com/Kludex/uvicorn/issues/3149).
+        requirements.append(f"uvloop=={version('uvloop')}; sys_platform != 'win32'")
+    return requirements
 
 
 def _build_signature(label_map: LabelMap) -> ModelSignature:

@@ -34,7 +34,8 @@ def encode_answers(answers: Sequence[Mapping[str, Any]]) -> bytes:
 
 def _answer(body: bytes, content_type: str | None, model: Any, _: Any) -> Any:
     """Answers a request, with the arguments and the result of MLflow's function."""
-    until = time.monotonic() + MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get()
+    timeout = MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get()  # type: ignore[no-untyped-call]
+    until = time.monotonic() + timeout
     try:
         answer = model.unwrap_python_model().answer_body(
             body, content_type, lambda: time.monotonic() > until

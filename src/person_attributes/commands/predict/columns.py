@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import getitem
 from typing import Any
 
 from person_attributes.errors import ImageError
@@ -30,7 +28,9 @@ class Column:
 
     def format(self, answer: Answer) -> str:
         """Returns the value of an answer. A number has all its digits."""
-        value: Any = reduce(getitem, self.keys, answer)
+        value: Any = answer
+        for key in self.keys:
+            value = value[key]
         return repr(value) if self.is_number else str(value)
 
 
