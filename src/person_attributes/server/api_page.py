@@ -17,7 +17,9 @@ code, pre { font: 0.875rem/1.5 ui-monospace, monospace; }
 pre { overflow-x: auto; padding: 0.75rem 1rem; background: #8881; border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; }
 td { padding: 0.25rem 1rem 0.25rem 0; border-bottom: 1px solid #8883; vertical-align: top; }
-td:first-child { white-space: nowrap; }
+td:first-child { width: 3rem; }
+h2 { margin-top: 2rem; }
+h2 code { font-size: 1.125rem; }
 summary { cursor: pointer; padding: 0.25rem 0; }
 </style>
 <h1>$title</h1>

@@ -21,7 +21,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from person_attributes.server.api_page import format_page
-from person_attributes.server.classifier import ServedClassifier
 from person_attributes.server.identity import Identity
 from person_attributes.server.invocations import Invocations
 from person_attributes.server.logs import LOGGER
@@ -29,9 +28,10 @@ from person_attributes.server.metrics import INVOCATIONS, Metrics
 from person_attributes.server.middleware import REQUEST_ID, Linger, Observe, RequireHost
 from person_attributes.server.openapi import describe_api
 from person_attributes.server.refusals import CLIENT_LEFT, refuse
-from person_attributes.server.requests import RefusedRequest, RequestOptions
-from person_attributes.server.requests import Request as ModelRequest
 from person_attributes.server.settings import ServerSettings
+from person_attributes.serving.classifier import ServedClassifier
+from person_attributes.serving.requests import RefusedRequest, RequestOptions
+from person_attributes.serving.requests import Request as ModelRequest
 
 
 class Health:

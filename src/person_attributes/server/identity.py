@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-import yaml
 from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
+from mlflow.utils.yaml_utils import read_yaml
 
 MODEL_NAME, MODEL_VERSION = "X-Model-Name", "X-Model-Version"
 """Headers of every answer."""
@@ -28,8 +28,11 @@ class Identity:
     @classmethod
     def read(cls, folder: Path, model_id: str) -> Self:
         """Reads name and version from the file that MLflow adds to a downloaded version."""
-        file = folder / REGISTERED_MODEL_META_FILE_NAME
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
+        content: dict[str, Any] = {}
+        if (folder / REGISTERED_MODEL_META_FILE_NAME).exists():
+            content = read_yaml(  # type: ignore[no-untyped-call]
+                str(folder), REGISTERED_MODEL_META_FILE_NAME
+            )
         name, version = content.get("model_name"), content.get("model_version")
         return cls(name or "", str(version or ""), model_id)
 

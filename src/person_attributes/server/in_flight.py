@@ -4,7 +4,7 @@ import threading
 
 from prometheus_client import Gauge
 
-from person_attributes.server.requests import RefusedRequest
+from person_attributes.serving.requests import RefusedRequest
 
 
 class InFlight:

@@ -9,13 +9,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from person_attributes.server.bodies import JSON_TYPE, read_request
-from person_attributes.server.classifier import ServedClassifier
-from person_attributes.server.endpoint import encode_answers
 from person_attributes.server.in_flight import Admitted, InFlight
 from person_attributes.server.metrics import Metrics, get_observation
-from person_attributes.server.requests import RefusedRequest
 from person_attributes.server.settings import ServerSettings
+from person_attributes.serving.bodies import JSON_TYPE, read_request
+from person_attributes.serving.classifier import ServedClassifier
+from person_attributes.serving.endpoint import encode_answers
+from person_attributes.serving.requests import RefusedRequest
 
 
 class Invocations:

@@ -14,7 +14,7 @@ from person_attributes.server.identity import Identity
 from person_attributes.server.logs import LOGGER
 from person_attributes.server.metrics import INVOCATIONS, Metrics, Observation
 from person_attributes.server.refusals import refuse
-from person_attributes.server.requests import RefusedRequest
+from person_attributes.serving.requests import RefusedRequest
 
 REQUEST_ID = "X-Request-ID"
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from person_attributes.server.bodies import IMAGE_TYPES, JSON_TYPE
-from person_attributes.server.classifier import ServedClassifier
 from person_attributes.server.identity import Identity
-from person_attributes.server.requests import ANSWER, FAIL, INPUT_COLUMN, Limits, RequestOptions
+from person_attributes.serving.bodies import IMAGE_TYPES, JSON_TYPE
+from person_attributes.serving.classifier import ServedClassifier
+from person_attributes.serving.requests import ANSWER, FAIL, INPUT_COLUMN, Limits, RequestOptions
 
 Schema = dict[str, Any]
 
@@ -29,7 +29,7 @@ def describe_api(identity: Identity, classifier: ServedClassifier) -> Schema:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": f"{identity.name or 'Model without a name'} {identity.version}".rstrip(),
+            "title": f"{identity.name or 'Unnamed model'}, version {identity.version or '?'}",
             "version": identity.version or "0",
             "description": "All answers have the headers X-Request-ID, X-Model-Name and "
             "X-Model-Version. If a request has an X-Request-ID, its answer has the same one.",
@@ -51,15 +51,13 @@ def describe_api(identity: Identity, classifier: ServedClassifier) -> Schema:
 def _describe_invocations(limits: Limits) -> Schema:
     image = {"schema": {"type": "string", "format": "binary"}}
     request = {"schema": _refer("Request"), "example": _EXAMPLE}
-    busy = _respond("Too many requests are in flight", _refer("Error"))
-    busy["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
+    retry = {"headers": {"Retry-After": {"schema": {"type": "integer"}}}}
     errors = {
         "400": "The request or one of its images is invalid",
         "408": "The request did not arrive in time",
         "413": f"The body has more than {limits.request_megabytes:g} MB",
         "415": "The body has another content type",
         "500": "The network failed",
-        "504": "The answer took too long",
     }
     return {
         "operationId": "predict",
@@ -71,7 +69,8 @@ def _describe_invocations(limits: Limits) -> Schema:
         "responses": {
             "200": _respond("One answer for each image, in their order", _refer("Answer")),
             **{status: _respond(text, _refer("Error")) for status, text in errors.items()},
-            "503": busy,
+            "503": {**_respond("Too many requests are in flight", _refer("Error")), **retry},
+            "504": _respond("The answer took too long", _refer("Error")),
         },
     }
 

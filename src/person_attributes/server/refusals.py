@@ -2,7 +2,7 @@
 
 from starlette.responses import Response
 
-from person_attributes.server.requests import RefusedRequest
+from person_attributes.serving.requests import RefusedRequest
 
 CLIENT_LEFT = 499
 """The status that nginx logs if the client has closed the connection before the answer."""
@@ -22,7 +22,8 @@ _RETRY_SECONDS = "1"
 def refuse(error: RefusedRequest) -> Response:
     """Builds the answer to a refused request, in MLflow's format."""
     headers = {"Retry-After": _RETRY_SECONDS} if error.status == 503 else None
-    return Response(error.serialize_as_json(), error.status, headers, "application/json")
+    content = error.serialize_as_json()  # type: ignore[no-untyped-call]
+    return Response(content, error.status, headers, "application/json")
 
 
 def name_kind(status: int) -> str:

@@ -20,12 +20,12 @@ from uvicorn.supervisors import Multiprocess
 
 from person_attributes.errors import ServingError, one_line
 from person_attributes.server.application import build_application
-from person_attributes.server.classifier import ServedClassifier
-from person_attributes.server.cores import THREADS_VARIABLE, count_cores
 from person_attributes.server.identity import Identity
 from person_attributes.server.logs import LOG_CONFIG, LOGGER
 from person_attributes.server.metrics import FOLDER
 from person_attributes.server.settings import ServerSettings
+from person_attributes.serving.classifier import ServedClassifier
+from person_attributes.serving.cores import THREADS_VARIABLE, count_cores
 
 _HEALTHCHECK_SECONDS = 60
 """When the parent replaces a worker that does not react; a large image may hold it for seconds."""
@@ -121,7 +121,8 @@ class _Workers(Multiprocess):
         before = {process.pid for process in self.processes}
         super().keep_subprocess_alive()
         for pid in before - {process.pid for process in self.processes}:
-            mark_process_dead(pid)  # its requests are no longer in flight
+            # Its requests are no longer in flight.
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
     def terminate_all(self) -> None:
         # Otherwise new connections would wait for the workers to stop.
