@@ -70,6 +70,9 @@ def test_a_file_is_found_under_one_name_only(tmp_path: Path) -> None:
     matches = _match(tmp_path, files, ["a.jpg", "A.jpg", "b.jpg", "B.jpg"])
     assert matches.found == {}
     assert list(matches.missing) == ["A.jpg", "b.jpg", "B.jpg"]
+    assert matches.missing["A.jpg"] == (
+        "shop contains no image 'A.jpg'. 'a.jpg' matches, but other rows name it in another form"
+    )
 
 
 def test_files_outside_the_source_are_not_matched(tmp_path: Path) -> None:

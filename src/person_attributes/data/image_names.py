@@ -143,4 +143,6 @@ def _describe(name: str, where: str, candidates: list[str], nearest: str) -> str
     if len(candidates) > 1:
         listed = ", ".join(map(repr, candidates[:_MAX_LISTED]))
         return f"{reason}. {len(candidates)} files match: {listed}"
+    if candidates:
+        return f"{reason}. {candidates[0]!r} matches, but other rows name it in another form"
     return f"{reason}. The nearest one is {nearest!r}" if nearest else f"{reason} and no others"
