@@ -15,6 +15,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from person_attributes.config import Params
@@ -129,6 +131,19 @@ def test_a_missing_column_is_reported_with_the_names_in_the_file(
     )
     with pytest.raises(AnnotationsError, match=r"x, label\. The column without a name is ''\."):
         _read(folder / "a.txt", "2\nx label\n1.jpg 2 3\n", params)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_repeated_column_is_reported(folder: Path, params: Params, suffix: str) -> None:
+    content = b"file,label,label\n1.jpg,a,b\n"
+    if suffix == ".parquet":
+        cells = [pa.array([cell]) for cell in ("1.jpg", "a", "b")]
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_arrays(cells, names=["file", "label", "label"]), buffer)
+        content = buffer.getvalue()
+    with pytest.raises(AnnotationsError, match="column 'label' appears 2 times"):
+        _read(folder / f"a{suffix}", content, params)
+    assert _read(folder / f"a{suffix}", content, params, ["file"]).columns == {"file": ["1.jpg"]}
 
 
 def _make_zip(name: str) -> bytes:

@@ -45,7 +45,11 @@ _MEMBERS_OF_ZIP = (
 _TEXT_FORMATS = (
     (re.compile("version https://git-lfs"), "a pointer of Git LFS", "Run git lfs pull."),
     (re.compile(r'\s*(\{\s*"|\[\s*[{\["])'), "JSON", _EXPORT),
-    (re.compile(r"\s*<(!doctype|html|\?xml|annotation)", re.IGNORECASE), "an HTML or XML document", _EXPORT),
+    (
+        re.compile(r"\s*<(!doctype|html|\?xml|annotation)", re.IGNORECASE),
+        "an HTML or XML document",
+        _EXPORT,
+    ),
 )
 """Formats of text that is no table, by their first characters."""
 
@@ -116,7 +120,8 @@ def read_parquet(
     Args:
         content: The whole file.
         file: Its name, for messages.
-        is_needed: Whether a column is needed. The cells of other columns are empty.
+        is_needed: Whether a column is needed. The cells of other columns, and of columns with the
+            same name, are empty.
 
     Raises:
         AnnotationsError: If the file is not Parquet. Create it again.
@@ -129,7 +134,11 @@ def read_parquet(
         stored = parquet.schema_arrow.names
         # pandas stores an index without a name as `__index_level_0__`.
         names = [re.sub(r"^__index_level_\d+__$", "", name) for name in stored]
-        needed = [name for name, known in zip(stored, names, strict=True) if is_needed(known)]
+        needed = [
+            name
+            for name, known in zip(stored, names, strict=True)
+            if is_needed(known) and stored.count(name) == 1
+        ]
         cells = {name: parquet.read([name])[name].to_pylist() for name in needed}
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         raise refuse_format(content, file) or AnnotationsError(
