@@ -179,6 +179,6 @@ def _shorten(error: Exception) -> str:
 
 
 def _to_text(value: Any) -> str:
-    """Converts a value to the text that pandas writes to a CSV file."""
+    """Converts a value to text; a missing one is empty."""
     is_missing = value is None or value != value
     return "" if is_missing else str(value)
