@@ -108,7 +108,7 @@ def test_a_removed_alias_is_set_again(project: Registered, tmp_path: Path) -> No
 
 
 def test_it_is_listed_but_is_not_a_champion(project: Registered) -> None:
-    (line,) = _run(project, "models").splitlines()[1:]
+    (line,) = _run(project, "models").splitlines()[2:]
     assert line.endswith("published network: not evaluated on rows of this project")
     assert "no earlier champion" in _refuse(project, "rollback")
     assert "not evaluated on rows of this project" in _refuse(project, "promote", "1")
