@@ -62,7 +62,7 @@ def test_pinned_dependencies_have_the_locked_versions() -> None:
     content = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = content["project"]["optional-dependencies"]
     named = content["project"]["dependencies"] + extras["shared"]
-    plain = [re.sub(r"\[.*?\]", "", name).replace(";", " ;") for name in named]
+    plain = [re.sub(r"\s*;", " ;", re.sub(r"\[.*?\]", "", name)) for name in named]
     pinned = {name for name in plain if "==" in name}
     assert len(pinned) > 15
     assert pinned <= set((ROOT / "requirements-dev.lock").read_text().splitlines())

@@ -115,3 +115,14 @@ def test_a_network_that_onnx_cannot_express_is_refused_in_one_line(
     ):
         export_network(keras.Model(images, outputs), tmp_path / "network.onnx", excluded_heads=[])
     assert "not supported" not in capfd.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_that_cannot_be_written_is_no_fault_of_the_network(tmp_path: Path) -> None:
+    images = keras.Input((8, 8, 3), dtype="uint8", name="image")
+    vector = layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(images))
+    network = keras.Model(images, {"a": layers.Dense(2, "softmax", name="a")(vector)})
+    folder = tmp_path / "file"
+    folder.touch()
+    with pytest.raises(OSError, match="file"):
+        export_network(network, folder / "network.onnx", excluded_heads=[])

@@ -41,7 +41,8 @@ def find_evaluated(workspace: Workspace, reference: str) -> Evaluated:
             `workspace` for the outputs in the project.
 
     Raises:
-        ComparisonError: If nothing has that name, or it was not evaluated. Name another one.
+        ComparisonError: If nothing has that name, or its evaluation is missing or damaged. Name
+            another one.
     """
     if reference == "workspace":
         return _read(reference, workspace.predictions, workspace.params)
