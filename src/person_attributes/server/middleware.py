@@ -158,7 +158,8 @@ class Linger:
                 await send(message)
                 return
             await send({**message, "more_body": True})
-            with contextlib.suppress(TimeoutError):
+            # uvicorn cancels it when --stop-seconds are over.
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(_LINGER_SECONDS):
                     while arriving:
                         await receive_body()
