@@ -211,6 +211,16 @@ def test_hosts_and_origins_can_be_allowed(classifier: ServedClassifier) -> None:
     assert "Access-Control-Allow-Origin" not in other.headers
 
 
+def test_an_allowed_host_may_have_a_port(classifier: ServedClassifier) -> None:
+    settings = ServerSettings(allowed_hosts=("example.org:8080",))
+    client = TestClient(build_application(classifier, IDENTITY, settings), HOST)
+    statuses = [
+        client.get("/ping", headers={"Host": host}).status_code
+        for host in ("example.org:8080", "example.org", "localhost")
+    ]
+    assert statuses == [200, 200, 400]
+
+
 def test_pages_of_other_origins_are_not_allowed_by_default(client: TestClient) -> None:
     headers = {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"}
     assert client.options("/invocations", headers=headers).status_code == 405
