@@ -16,8 +16,8 @@ def test_ingest_reads_corrections_of_a_project_with_composed_paths_and_bins(
 ) -> None:
     data = params.data.model_copy(update={"image_path": "images/{id}.jpg", "image_column": ""})
     heads = {
-        "age": HeadParams(column="years", classes=["child", "adult"], bins=[0, 18, 120]),
-        "size": HeadParams(column="cm", classes=["0", "1"], bins=[0, 2, 250]),
+        "age": HeadParams(column="years", classes=("child", "adult"), bins=(0, 18, 120)),
+        "size": HeadParams(column="cm", classes=("0", "1"), bins=(0, 2, 250)),
     }
     corrections = Corrections(tmp_path, data, heads)
     content = min(people.rglob("*.jpg")).read_bytes()
@@ -34,7 +34,7 @@ def test_ingest_reads_corrections_of_a_project_with_composed_paths_and_bins(
 def test_a_column_of_images_with_the_name_of_another_column_is_refused(
     params: Params, tmp_path: Path
 ) -> None:
-    head = HeadParams(column="age", classes=["child", "adult"])
+    head = HeadParams(column="age", classes=("child", "adult"))
     data = params.data.model_copy(update={"image_path": "{id}.jpg", "image_column": "age"})
     with pytest.raises(ParamsError, match="'age' is also the name of another column"):
         Corrections(tmp_path, data, {"age": head})

@@ -80,7 +80,8 @@ def predict(
         summary = partial_output.finish()
     print(f"predict: {len(names)} images, {summary.unreadable} unreadable, see {output}")
     for head, counts in summary.labels.items():
-        print(f"predict: {head}: {', '.join(f'{name} {count}' for name, count in counts)}")
+        if counts:
+            print(f"predict: {head}: {', '.join(f'{name} {count}' for name, count in counts)}")
 
 
 def _check_output(output: Path, images: str) -> None:
