@@ -28,6 +28,7 @@ from person_attributes.evaluation.slices import find_unlike_slices, score_slices
 _ROOT = Path(__file__).parent.parent
 _ROWS = (209, 939)
 _NETWORKS, _EVALUATIONS = 1000, 200
+_MANY_ROWS = 1_000_000
 _TEMPERATURES = {"calibrated": 1.0, "overconfident, 1.5": 1.5, "overconfident, 2.5": 2.5}
 _CLASSES = {head: [f"{head}{number}" for number in range(4)] for head in "abcdefgh"}
 _Arrays = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -76,26 +77,30 @@ def estimate_plain_error(arrays: _Arrays, params: EvaluationParams, seed: int) -
 
 def compute_plain_truth(temperature: float, bins: int, random: np.random.Generator) -> float:
     """Computes the plain calibration error on so many rows that noise does not matter."""
-    arrays, _ = draw_network(1_000_000, temperature, random)
+    arrays, _ = draw_network(_MANY_ROWS, temperature, random)
     return 0.0 if temperature == 1 else float(plain_error(*arrays, bins))
 
 
-def table_coverage(params: EvaluationParams) -> Iterator[str]:
+def table_coverage(params: Params) -> Iterator[str]:
     """Yields how many intervals of the calibration error contain its true value."""
-    yield f"| {_NETWORKS} networks each | rows | true ECE | mean estimate | intervals with the true"
-    yield "value | plain ECE: mean estimate | bootstrap intervals with the true value |"
+    section = params.evaluation
+    yield (
+        f"| {_NETWORKS} networks each | rows | true ECE | mean estimate | intervals with the true "
+        "value | plain ECE: mean estimate | intervals with the true value |"
+    )
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     for name, temperature in _TEMPERATURES.items():
         random = np.random.default_rng(0)
-        plain_truth = compute_plain_truth(temperature, params.calibration_bins, random)
+        plain_truth = compute_plain_truth(temperature, section.calibration_bins, random)
         for rows in _ROWS:
             found, truths, covered, plain = [], [], 0, []
             for seed in range(_NETWORKS):
                 arrays, truth = draw_network(rows, temperature, random)
-                value, low, high = estimate_calibration_error(*arrays, params)
+                value, low, high = estimate_calibration_error(*arrays, section)
                 found.append(value)
                 truths.append(truth)
                 covered += low <= truth <= high
-                plain.append(estimate_plain_error(arrays, params, seed))
+                plain.append(estimate_plain_error(arrays, section, seed))
             plain_covered = sum(low <= plain_truth <= high for _, low, high in plain)
             yield (
                 f"| {name} | {rows} | {np.mean(truths):.3f} | {np.mean(found):.3f} | {covered} "
@@ -103,13 +108,14 @@ def table_coverage(params: EvaluationParams) -> Iterator[str]:
             )
 
 
-def table_expected(params: EvaluationParams) -> Iterator[str]:
+def table_expected(params: Params) -> Iterator[str]:
     """Yields the mean ECE of calibrated networks, and the one that the evaluation states."""
+    section = params.evaluation
     for rows in _ROWS:
         random = np.random.default_rng(1)
         drawn = [draw_network(rows, 1.0, random)[0] for _ in range(_NETWORKS)]
-        shown = np.mean([calibration_error(*each, params.calibration_bins) for each in drawn])
-        stated = [simulate_calibrated(*each, params, random).mean() for each in drawn[:50]]
+        shown = np.mean([calibration_error(*each, section.calibration_bins) for each in drawn])
+        stated = [simulate_calibrated(*each, section, random).mean() for each in drawn[:50]]
         yield f"calibrated, {rows} rows: ECE {shown:.4f}, stated {np.mean(stated):.4f}"
 
 
@@ -136,8 +142,9 @@ def _average(
     return float(np.mean([measure(*each, params.calibration_bins) for each in heads]))
 
 
-def table_slices(params: EvaluationParams) -> Iterator[str]:
+def table_slices(params: Params) -> Iterator[str]:
     """Yields how many slices that do not differ are selected, with eight independent heads."""
+    section = params.evaluation
     for rows in _ROWS:
         random = np.random.default_rng(3)
         tested = flagged = evaluations = plain = 0
@@ -151,14 +158,14 @@ def table_slices(params: EvaluationParams) -> Iterator[str]:
                 head: np.where(random.random((rows, 1)) < 0.8, truth, np.roll(truth, 1, axis=1))
                 for head, truth in y_true.items()
             }
-            few = params.model_copy(update={"bootstrap_samples": 1})
+            few = section.model_copy(update={"bootstrap_samples": 1})
             slices = score_slices(y_true, y_prob, _CLASSES, few, seed)
             is_tested = ~slices["too_small"]
-            found = len(find_unlike_slices(slices, params.confidence))
+            found = len(find_unlike_slices(slices, section.confidence))
             tested += int(is_tested.sum())
             flagged += found
             evaluations += found > 0
-            plain += _count_plain(y_true, y_prob, params, seed)
+            plain += _count_plain(y_true, y_prob, section, seed)
         yield (
             f"slices, {rows} rows: {flagged} of {tested} selected, in {evaluations} of "
             f"{_EVALUATIONS} evaluations; by uncorrected bootstrap intervals: {plain}"
@@ -189,13 +196,8 @@ def _count_plain(
 def main() -> None:
     """Prints all tables."""
     params = read_params(_ROOT / "params.yaml")
-    for table in (
-        table_expected(params.evaluation),
-        table_gate(params),
-        table_coverage(params.evaluation),
-        table_slices(params.evaluation),
-    ):
-        for line in table:
+    for table in (table_expected, table_gate, table_coverage, table_slices):
+        for line in table(params):
             print(line, flush=True)
 
 

@@ -361,7 +361,8 @@ def _format_page(
         "on which the accuracy of a head is significantly lower than on the other rows, the worst "
         f"first. {(~slices['too_small']).sum()} slices are large enough. Fisher's exact test is "
         "corrected for their number (Benjamini and Hochberg 1995): at most "
-        f"{1 - confidence:.0%} of the listed slices are expected to be listed by chance."
+        f"{1 - confidence:.0%} of the listed slices are expected to be listed by chance. Intervals "
+        "are those of Wilson (1927) and Newcombe (1998)."
     )
     yield ""
     yield from _format_slices(slices, confidence)

@@ -11,7 +11,7 @@ from conftest import ROOT, SHIPPED, change_params, read_yaml
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
-from person_attributes.config import HeadParams, read_params
+from person_attributes.config import HeadParams, Params, read_params
 from person_attributes.config.params import check_params
 from person_attributes.errors import ParamsError
 
@@ -206,6 +206,16 @@ def test_an_invalid_value_is_reported_in_one_line(
     with pytest.raises(ParamsError, match=message) as raised:
         read_params(params_file)
     assert "\n" not in str(raised.value)
+
+
+def test_rows_are_grouped_by_a_kept_column_or_by_the_path_of_the_image(params: Params) -> None:
+    by_person = {"split.method": "grouped", "split.group_by.column": "person"}
+    assert params.change(by_person | {"data.image_column": "person"})
+    composed = by_person | {"data.image_column": "person", "data.image_path": "{person}/{id}.jpg"}
+    with pytest.raises(ParamsError, match=r"no column 'person'; add it to data\.keep_columns"):
+        params.change(composed)
+    assert params.change(composed | {"data.keep_columns": ["person"]})
+    assert params.change(composed | {"split.group_by.column": "image"})
 
 
 @pytest.mark.parametrize(

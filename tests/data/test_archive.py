@@ -145,16 +145,20 @@ def test_files_outside_the_folder_are_not_read(tmp_path: Path, limits: LimitsPar
     (tmp_path / "secret").write_bytes(b"")
     (inside / "out").symlink_to(tmp_path / "secret")
     (inside / "circle").symlink_to(inside / "circle")
+    (inside / "dangling").symlink_to("gone")
     (inside / "real").write_bytes(b"here")
     (inside / "alias").symlink_to(inside / "real")
     os.mkfifo(inside / "pipe")
     source = open_source(inside, limits)
     assert source.read("alias") == b"here"
     odd = ["a\0b", "x" * 5000, "", ".", "\udc80"]
-    for name in ("../secret", str(tmp_path / "secret"), "out", "circle", "pipe", *odd):
+    names = ("../secret", str(tmp_path / "secret"), "out", "circle", "dangling", "pipe", *odd)
+    for name in names:
         assert name not in source
     assert source.describe_link("out").startswith("a link that leads out of the source, to /")
-    for name in ("../secret", str(tmp_path / "secret"), "circle", "alias", "real", *odd):
+    missing = f"a link to {inside / 'gone'}, which is not a file. Correct the link"
+    assert source.describe_link("dangling") == missing
+    for name in ("../secret", str(tmp_path / "secret"), "gone", "alias", "real", *odd):
         assert not source.describe_link(name)
 
 

@@ -45,6 +45,12 @@ def test_the_file_at_the_listed_path_is_preferred(tmp_path: Path) -> None:
     assert _match(tmp_path, files, ["0.jpg", "1"]).found == {"0.jpg": "0.JPG", "1": "1.png"}
 
 
+def test_files_of_the_same_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    listed = [f"{person}/face.jpg" for person in range(20)]
+    found = {name: f"data/part/{name}" for name in listed}
+    assert _match(tmp_path, list(found.values()), listed) == Matches(found, {})
+
+
 @pytest.mark.parametrize(
     ("files", "listed", "reason"),
     [
@@ -70,6 +76,9 @@ def test_a_file_is_found_under_one_name_only(tmp_path: Path) -> None:
     matches = _match(tmp_path, files, ["a.jpg", "A.jpg", "b.jpg", "B.jpg"])
     assert matches.found == {}
     assert list(matches.missing) == ["A.jpg", "b.jpg", "B.jpg"]
+    assert matches.missing["A.jpg"] == (
+        "shop contains no image 'A.jpg'. 'a.jpg' matches, but other rows name it in another form"
+    )
 
 
 def test_files_outside_the_source_are_not_matched(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from person_attributes.config import Params
@@ -131,6 +133,19 @@ def test_a_missing_column_is_reported_with_the_names_in_the_file(
         _read(folder / "a.txt", "2\nx label\n1.jpg 2 3\n", params)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_repeated_column_is_reported(folder: Path, params: Params, suffix: str) -> None:
+    content = b"file,label,label\n1.jpg,a,b\n"
+    if suffix == ".parquet":
+        cells = [pa.array([cell]) for cell in ("1.jpg", "a", "b")]
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_arrays(cells, names=["file", "label", "label"]), buffer)
+        content = buffer.getvalue()
+    with pytest.raises(AnnotationsError, match="column 'label' appears 2 times"):
+        _read(folder / f"a{suffix}", content, params)
+    assert _read(folder / f"a{suffix}", content, params, ["file"]).columns == {"file": ["1.jpg"]}
+
+
 def _make_zip(name: str) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -169,7 +184,9 @@ def test_other_formats_are_named(folder: Path, params: Params) -> None:
     formats = {
         "an Excel workbook. Rename it to .xlsx.": _to_bytes(FRAME, ".xlsx"),
         "a Parquet file. Rename it to .parquet.": _to_bytes(FRAME, ".parquet"),
-        "a zip archive or an Excel workbook. Unpack it,": _make_zip("labels.csv"),
+        "a zip archive or an Excel workbook. Unpack it, or rename a workbook to .xlsx.": _make_zip(
+            "labels.csv"
+        ),
         "a NumPy archive. Export the table": _make_zip("labels.npy"),
         "a gzip archive. Unpack it.": gzip.compress(b"file,label"),
         "a bzip2 archive. Unpack it.": bz2.compress(b"file,label"),
@@ -186,7 +203,7 @@ def test_other_formats_are_named(folder: Path, params: Params) -> None:
     }
     for received, content in formats.items():
         for name in ("labels.csv", "labels.mat", "labels.parquet", "labels.xlsx"):
-            if name.endswith(received.removesuffix(".").rpartition(" ")[2]):
+            if f"to {Path(name).suffix}." in received:
                 continue
             with pytest.raises(AnnotationsError) as raised:
                 _read(folder / name, content, params)
@@ -197,12 +214,43 @@ def test_other_formats_are_named(folder: Path, params: Params) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".xlsx"])
-@pytest.mark.parametrize("content", ["file,label\n1.jpg,a\n", ""], ids=["text", "empty"])
+@pytest.mark.parametrize(
+    ("content", "received"),
+    [
+        ("file,label\n1.jpg,ö\n", r"expected a table: .* Received: text\. Rename it to \.csv"),
+        ("", r"expected a table: .* Received: an empty file\. Create it again"),
+        ("\0", "not a readable (Parquet file|Excel workbook): "),
+    ],
+    ids=["text", "empty", "unknown"],
+)
 def test_a_table_that_is_not_in_the_format_of_its_ending_is_refused(
-    folder: Path, params: Params, suffix: str, content: str
+    folder: Path, params: Params, suffix: str, content: str, received: str
 ) -> None:
-    with pytest.raises(AnnotationsError, match=rf"a{suffix}: not a readable (Parquet|Excel)"):
+    with pytest.raises(AnnotationsError, match=rf"a{suffix}: {received}"):
         _read(folder / f"a{suffix}", content, params)
+
+
+def test_a_damaged_workbook_is_not_called_an_archive(folder: Path, params: Params) -> None:
+    with pytest.raises(AnnotationsError, match="not a readable Excel workbook: File is not a zip"):
+        _read(folder / "a.xlsx", _to_bytes(FRAME, ".xlsx")[:-30], params)
+
+
+@pytest.mark.parametrize(
+    ("content", "received"),
+    [
+        ('[{"file": "1.jpg"}]', "JSON. Export the table as CSV."),
+        ('\n{\n  "images": []}', "JSON. Export the table as CSV."),
+        ("<!DOCTYPE html>\n<a href='x,y'>", "an HTML or XML document. Export the table as CSV."),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n",
+         "a pointer of Git LFS. Run git lfs pull."),
+    ],
+)  # fmt: skip
+def test_text_that_is_no_table_is_named(
+    folder: Path, params: Params, content: str, received: str
+) -> None:
+    with pytest.raises(AnnotationsError) as raised:
+        _read(folder / "a.csv", content, params)
+    assert str(raised.value).endswith(f"Received: {received}")
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".xlsx"])
@@ -226,6 +274,7 @@ def test_text_may_begin_like_another_format(folder: Path, params: Params) -> Non
         ("a;b\n1,5,2;3,5,7\n", ["a", "b"]),
         ('a,b c,d\n1,"x\ny",2\n', ["a", "b c", "d"]),
         (",a\n1.jpg,x\n", ["", "a"]),
+        ("a,b\n1.jpg,x,\n", ["a", "b"]),
         ("2\na b \n1.jpg  x  y\n2.jpg -1  1\n", ["", "a", "b"]),
         ("a,a\n1,2\n", ["a", "a"]),
         ("a\n1\n", ["a"]),

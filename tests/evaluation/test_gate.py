@@ -177,3 +177,12 @@ def test_a_champion_with_a_low_error_by_chance_does_not_refuse_a_calibrated_netw
 def test_conditions_are_formatted_as_a_table() -> None:
     text = format_conditions([Condition("a", "b", "c", True), Condition("d", "e", "f", False)])
     assert text.splitlines()[2:] == ["| a | b | c | yes |", "| d | e | f | **no** |"]
+
+
+def test_training_rows_without_any_loss_are_no_error(
+    predictions: Predictions, gate: GateParams
+) -> None:
+    """A network that is sure and right on every training row has a training loss of zero."""
+    for zero in (0.0, -0.0):
+        claimed = _claim(predictions) | {"train_loss": zero}
+        assert _failed(check_claims(predictions, claimed, range(500), gate)) == []

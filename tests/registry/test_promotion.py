@@ -187,3 +187,15 @@ def test_concurrent_promotions_run_one_after_the_other(
         assert period.reason == f"after {before}"
         before = period.version
     assert _champion(registry) == before
+
+
+def test_a_calibration_error_of_another_definition_is_not_listed(
+    registry: Registry, client: MlflowClient
+) -> None:
+    """Versions without `mean_ece` have a plain ECE, which is higher than a debiased one."""
+    older = {"mean_accuracy": 0.8123, "loss": 3.5, "mean_calibrated_ece": 0.046}
+    for name, value in older.items():
+        client.set_model_version_tag(NAME, "1", name, str(value))
+    text = registry.format_versions()
+    assert "0.812                  3.500" in text
+    assert "0.046" not in text

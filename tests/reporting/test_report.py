@@ -75,3 +75,9 @@ def test_the_report_lists_slices_that_differ_and_names_the_correction(report: Re
     differing = page.partition("corrected for the 4")[2].partition("<details>")[0]
     assert differing.count("<td>mood") == 2
     assert ">nan" not in page
+
+
+def test_small_p_values_are_not_rounded_to_zero(report: Report) -> None:
+    page = render_report(report)
+    assert "<td>&lt; 0.001<td>" in page
+    assert "<td>0.000<td>" not in page.partition('id="slices"')[2].partition("<details>")[0]

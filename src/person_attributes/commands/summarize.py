@@ -7,6 +7,7 @@ import shlex
 import pandas as pd
 
 from person_attributes.config import Params
+from person_attributes.errors import ComparisonError
 from person_attributes.pipeline.content import digest_content
 from person_attributes.registry.promotion import open_registry
 from person_attributes.reporting.report import format_table
@@ -18,11 +19,11 @@ def summarize(workspace: Workspace, params: Params) -> None:
 
     Raises:
         RegistryError: If there is no champion to serve. Run `dvc repro` or promote a version.
+        ComparisonError: If the evaluation cannot be read. Run `dvc repro`.
     """
-    heads = pd.read_csv(workspace.heads, index_col="head")
-    metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
+    table = _format_evaluation(workspace)
     name, alias = params.registry.model_name, params.registry.alias
-    print(f"\n{format_table(heads, metrics)}\n", flush=True)
+    print(f"\n{table}\n", flush=True)
     with open_registry(workspace, params.registry) as models:
         champion = models.require_champion()
         version = models.find_content(digest_content(workspace, params))
@@ -40,6 +41,18 @@ def summarize(workspace: Workspace, params: Params) -> None:
     print(f"compare runs      {_find_user_interface()}")
     uri = shlex.quote(f"models:/{name}@{alias}")
     print(f"serve the model   mlflow models serve -m {uri} --env-manager uv --port 5001")
+
+
+def _format_evaluation(workspace: Workspace) -> str:
+    try:
+        heads = pd.read_csv(workspace.heads, index_col="head")
+        metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
+        return format_table(heads, metrics)
+    except (KeyError, TypeError, ValueError):  # of another version of this project, or damaged
+        raise ComparisonError(
+            f"{workspace.relative(workspace.metrics)}, {workspace.relative(workspace.heads)}: not "
+            "an evaluation of this version of the project. Run dvc repro."
+        ) from None
 
 
 def _find_user_interface() -> str:

@@ -130,10 +130,8 @@ class Params(Section):
         for head in self.split.stratify_by:
             require_known("split.stratify_by", head, list(self.heads))
         column = self.split.group_by.column
-        if self.split.method == "grouped" and column not in (
-            self.data.image_column,
-            *self.data.keep_columns,
-        ):
+        path = "image" if self.data.image_path else self.data.image_column
+        if self.split.method == "grouped" and column not in (path, *self.data.keep_columns):
             raise ValueError(
                 f"split.group_by.column: records have no column {column!r}; add it to "
                 "data.keep_columns, or choose a column that is not a label"

@@ -93,10 +93,13 @@ class FolderSource:
     def describe_link(self, name: str) -> str:
         try:
             path = (self._root / name).resolve()
-            if path.is_relative_to(self._root) or not self._is_name_inside(name):
+            if name in self or not self._is_name_inside(name):
                 return ""
             if self._is_from_cache(name, path):
-                return "" if path.is_file() else f"a link to {path}, which is missing. Run dvc pull"
+                return f"a link to {path}, which is missing. Run dvc pull"
+            if path.is_relative_to(self._root):
+                is_link = (self._root / name).is_symlink()
+                return f"a link to {path}, which is not a file. Correct the link" if is_link else ""
         except (OSError, ValueError, RuntimeError):
             return ""
         return (

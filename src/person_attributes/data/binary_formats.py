@@ -1,4 +1,4 @@
-"""Reads tables in Parquet and Excel, and names other formats that are not text."""
+"""Reads tables in Parquet and Excel, and names other formats."""
 
 import io
 import re
@@ -42,12 +42,23 @@ _MEMBERS_OF_ZIP = (
 )
 """Parts of the names of members, or of the first one's content."""
 
+_TEXT_FORMATS = (
+    (re.compile("version https://git-lfs"), "a pointer of Git LFS", "Run git lfs pull."),
+    (re.compile(r'\s*(\{\s*"|\[\s*[{\["])'), "JSON", _EXPORT),
+    (
+        re.compile(r"\s*<(!doctype|html|\?xml|annotation)", re.IGNORECASE),
+        "an HTML or XML document",
+        _EXPORT,
+    ),
+)
+"""Formats of text that is no table, by their first characters."""
+
 
 def _identify(content: bytes) -> tuple[str, str]:
     """Identifies a format that is not text.
 
     Args:
-        content: The whole file. It must not be text: a text may begin with the same bytes.
+        content: The whole file. A CSV file must not be passed: it may begin with the same bytes.
 
     Returns:
         The name of the format with its article, and advice; empty if the format is unknown.
@@ -64,14 +75,37 @@ def _identify(content: bytes) -> tuple[str, str]:
         return "a Python pickle", _EXPORT
     if content[257:262] == b"ustar":
         return "a tar archive", _UNPACK
+    if not content:
+        return "an empty file", "Create it again."
+    if _is_text(content):
+        return "text", "Rename it to .csv."
     return "", ""
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        return "\0" not in content.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 def refuse_format(content: bytes, file: str) -> AnnotationsError | None:
     """Describes a file that is not in the format of its ending; None if its format is unknown."""
     received, advice = _identify(content)
-    if not received or advice == f"Rename it to {PurePosixPath(file).suffix.lower()}.":
+    if not received or f"to {PurePosixPath(file).suffix.lower()}." in advice:
         return None
+    return _refuse(file, received, advice)
+
+
+def refuse_text(text: str, file: str) -> AnnotationsError | None:
+    """Describes text in a known format that is no table; None for other text."""
+    for pattern, received, advice in _TEXT_FORMATS:
+        if pattern.match(text):
+            return _refuse(file, received, advice)
+    return None
+
+
+def _refuse(file: str, received: str, advice: str) -> AnnotationsError:
     return AnnotationsError(
         f"{file}: expected a table: text (CSV), Parquet (.parquet) or Excel (.xlsx). "
         f"Received: {received}. {advice or 'Name another file.'}"
@@ -86,7 +120,8 @@ def read_parquet(
     Args:
         content: The whole file.
         file: Its name, for messages.
-        is_needed: Whether a column is needed. The cells of other columns are empty.
+        is_needed: Whether a column is needed. The cells of other columns, and of columns with the
+            same name, are empty.
 
     Raises:
         AnnotationsError: If the file is not Parquet. Create it again.
@@ -99,7 +134,11 @@ def read_parquet(
         stored = parquet.schema_arrow.names
         # pandas stores an index without a name as `__index_level_0__`.
         names = [re.sub(r"^__index_level_\d+__$", "", name) for name in stored]
-        needed = [name for name, known in zip(stored, names, strict=True) if is_needed(known)]
+        needed = [
+            name
+            for name, known in zip(stored, names, strict=True)
+            if is_needed(known) and stored.count(name) == 1
+        ]
         cells = {name: parquet.read([name])[name].to_pylist() for name in needed}
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         raise refuse_format(content, file) or AnnotationsError(
@@ -112,7 +151,7 @@ def read_parquet(
 
 
 def read_excel(content: bytes, file: str) -> Iterator[tuple[int, Sequence[str]]]:
-    """Yields the number and the cells of each row in the first sheet that is not empty.
+    """Yields the number and the cells of each row that is not empty, in the first sheet.
 
     Raises:
         AnnotationsError: If the file is not an Excel workbook. Save it again.
@@ -122,7 +161,9 @@ def read_excel(content: bytes, file: str) -> Iterator[tuple[int, Sequence[str]]]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl warns about styles that it cannot read
-            sheet = pd.read_excel(io.BytesIO(content), header=None, dtype=object, na_filter=False)
+            sheet = pd.read_excel(
+                io.BytesIO(content), engine="openpyxl", header=None, dtype=object, na_filter=False
+            )
     except Exception as error:  # openpyxl has no base class for its errors
         raise refuse_format(content, file) or AnnotationsError(
             f"{file}: not a readable Excel workbook: {_shorten(error)}. Save it again as .xlsx."
@@ -138,6 +179,6 @@ def _shorten(error: Exception) -> str:
 
 
 def _to_text(value: Any) -> str:
-    """Converts a value to the text that pandas writes to a CSV file."""
+    """Converts a value to text; a missing one is empty."""
     is_missing = value is None or value != value
     return "" if is_missing else str(value)

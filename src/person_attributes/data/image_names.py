@@ -3,7 +3,7 @@
 import unicodedata
 from bisect import bisect
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import PurePosixPath
@@ -88,34 +88,36 @@ class _Files:
 
     def __init__(self, source: Source, listed: Iterable[str]) -> None:
         self._source = source
-        self._by_path: dict[str, list[str]] = {}
-        self._by_file_name: dict[str, list[tuple[str, str]]] = {}
+        keys = {fold_name(name) for name in listed}
+        names = {_file_name(path) for key in keys for path in _spell(key)}
+        self._by_path: dict[str, list[str]] = {key: [] for key in keys}
+        self._in_folders: dict[str, list[str]] = {key: [] for key in keys}
+        self._by_file_name: dict[str, str] = {}
         self._images: list[tuple[str, str]] = []
-        for name in listed:
-            self._by_path[fold_name(name)] = []
-            self._by_file_name |= {_file_name(path): [] for path in _spell(fold_name(name))}
         for file in source.names():
             paths = _spell(fold_name(file))
             if len(paths) > 1:
                 self._images.append((paths[0], file))
             for path in paths:
-                self._by_path.get(path, []).append(file)
-                self._by_file_name.get(_file_name(path), []).append((path, file))
+                if path in keys:
+                    self._by_path[path].append(file)
+                for key in keys.intersection(_drop_folders(path)):
+                    self._in_folders[key].append(file)
+                if _file_name(path) in names:
+                    self._by_file_name.setdefault(_file_name(path), file)
         self._images.sort()
 
     def find(self, name: str) -> list[str]:
         """Lists the files that a name may mean: those at its path, or else in other folders."""
         key = fold_name(name)
-        files = self._by_path[key] or [
-            file for path, file in self._by_file_name[_file_name(key)] if path.endswith(f"/{key}")
-        ]
+        files = self._by_path[key] or self._in_folders[key]
         return sorted(file for file in files if file in self._source)
 
     def find_nearest(self, name: str) -> str:
         """Returns an image of the same name, or else of a similar one; empty if there is none."""
         key = fold_name(name)
         for path in _spell(key):
-            for _, file in self._by_file_name[_file_name(path)]:
+            if file := self._by_file_name.get(_file_name(path)):
                 return file
         place = bisect(self._images, (key, ""))
         neighbours = self._images[max(place - 1, 0) : place + 1]
@@ -126,6 +128,13 @@ class _Files:
 def _spell(path: str) -> list[str]:
     """Returns the path of a file and, if it is an image, the path without its ending."""
     return [path, path.rpartition(".")[0]] if is_image_name(path) else [path]
+
+
+def _drop_folders(path: str) -> Iterator[str]:
+    """Yields a path without its first folder, without its first two folders, and so on."""
+    while "/" in path:
+        path = path.partition("/")[2]
+        yield path
 
 
 def _file_name(path: str) -> str:
@@ -143,4 +152,6 @@ def _describe(name: str, where: str, candidates: list[str], nearest: str) -> str
     if len(candidates) > 1:
         listed = ", ".join(map(repr, candidates[:_MAX_LISTED]))
         return f"{reason}. {len(candidates)} files match: {listed}"
+    if candidates:
+        return f"{reason}. {candidates[0]!r} matches, but other rows name it in another form"
     return f"{reason}. The nearest one is {nearest!r}" if nearest else f"{reason} and no others"

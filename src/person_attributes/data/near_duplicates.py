@@ -41,11 +41,10 @@ def find_near_duplicates(
 ) -> pd.DataFrame:
     """Finds pairs of near-duplicate images.
 
-    Perceptual hashes select candidates. Then the edges of two thumbnails are correlated at the
-    shift with the highest correlation. Edges are used because light and colours of street scenes
-    are similar, and shifts because crops of a person differ between frames. Crops of each thumbnail
-    are compared with all other images in the same way. The time grows with the square of the number
-    of images; the memory does not grow.
+    Perceptual hashes select candidates. Then the edges of two thumbnails are correlated at the best
+    shift: light and colours of street scenes are similar, and frames show a person at different
+    places. Crops of each thumbnail are compared with all other images in the same way. The time
+    grows with the square of the number of images.
 
     Args:
         thumbnails: (n, 64, 64) uint8 grey.
@@ -54,8 +53,7 @@ def find_near_duplicates(
         similarity: Minimum correlation of a pair, 0 to 1.
 
     Returns:
-        One row for each pair, most similar first: `first` and `second` (positions in `thumbnails`,
-        first < second) and `similarity`.
+        One row for each pair, most similar first: the positions `first` < `second`, `similarity`.
     """
     bits = _unpack(hashes)
     found: dict[tuple[int, int], float] = {}
@@ -71,7 +69,7 @@ def find_near_duplicates(
                 pair = min(first, second), max(first, second)
                 found[pair] = max(correlation, found.get(pair, 0.0))
             bar.update()
-    rows = [(*pair, correlation) for pair, correlation in found.items()]
+    rows = [(*pair, highest) for pair, highest in found.items()]
     return pd.DataFrame(rows, columns=["first", "second", "similarity"]).sort_values(
         ["similarity", "first", "second"], ascending=[False, True, True], ignore_index=True
     )

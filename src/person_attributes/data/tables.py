@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING
 
 from person_attributes.config import LimitsParams
 from person_attributes.data.archive import Source
-from person_attributes.data.binary_formats import read_excel, read_parquet, refuse_format
+from person_attributes.data.binary_formats import (
+    read_excel,
+    read_parquet,
+    refuse_format,
+    refuse_text,
+)
 from person_attributes.errors import AnnotationsError, one_line, suggest
 
 if TYPE_CHECKING:
@@ -85,7 +90,9 @@ def read_header(source: Source, file: str, limits: LimitsParams) -> list[str]:
         AnnotationsError: If the file is too large or no table.
     """
     _, header, (_, cells) = _read_first_rows(_read_rows(source, file, [""], limits), file, [""])
-    return ["", *header] if _is_first_unnamed(header, cells) else header
+    # A row that ends with a delimiter has no first column without a name.
+    is_first_unnamed = _is_first_unnamed(header, cells) and cells[-1].strip()
+    return ["", *header] if is_first_unnamed else header
 
 
 def _read_rows(source: Source, file: str, columns: Sequence[str], limits: LimitsParams) -> _Rows:
@@ -186,6 +193,8 @@ def _find_column(column: str, header: Sequence[str], columns: Sequence[str]) -> 
 
 def _read_text(content: bytes, file: str, columns: Sequence[str]) -> _Rows:
     text = _decode(content, file)
+    if refused := refuse_text(text, file):
+        raise refused
     delimiter = _find_delimiter(text, columns)
     # Not StringIO: it uses four bytes per character.
     lines: Iterator[str] = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline="")

@@ -28,7 +28,8 @@ class Comparison:
             classifies correctly), and `p_value` of McNemar's test, corrected for the number of
             heads.
         mean_accuracy: Gain in mean accuracy over the heads.
-        loss: Difference in the sum of cross-entropies; the second is better below zero.
+        loss: Difference in the sum of cross-entropies before temperature scaling; the second is
+            better below zero.
         rows: Number of compared rows.
     """
 
@@ -197,6 +198,7 @@ def word_verdict(comparison: Comparison) -> str:
         else "No significant difference"
     )
     return (
-        f"{verdict}: mean accuracy {gain:+.4f} ({low:+.4f} to {high:+.4f}), loss {loss:+.3f} "
-        f"({loss_low:+.3f} to {loss_high:+.3f}) on the same {comparison.rows} validation rows."
+        f"{verdict}: mean accuracy {gain:+.4f} ({low:+.4f} to {high:+.4f}), uncalibrated loss "
+        f"{loss:+.3f} ({loss_low:+.3f} to {loss_high:+.3f}) on the same {comparison.rows} "
+        "validation rows."
     )

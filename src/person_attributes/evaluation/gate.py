@@ -55,7 +55,7 @@ def check_claims(
         gate: The section `registry.gate`.
     """
     leaked = np.intersect1d(predictions.rows, trained_rows)
-    lead = 1 - claimed["loss"] / claimed["train_loss"]
+    lowest = (1 - gate.max_validation_lead) * claimed["train_loss"]
     return [
         Condition(
             "training rows among the scored rows",
@@ -69,7 +69,7 @@ def check_claims(
             "validation loss below the training loss",
             f"by at most {gate.max_validation_lead:.0%}",
             f"{claimed['loss']:.3f}, training loss {claimed['train_loss']:.3f}",
-            lead <= gate.max_validation_lead,
+            claimed["loss"] >= lowest,
         ),
     ]
 

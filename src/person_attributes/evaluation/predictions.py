@@ -43,12 +43,13 @@ class Predictions:
     @classmethod
     def read(cls, path: Path) -> "Predictions":
         """Reads a file written by `write`."""
-        arrays = np.load(path)
-        return cls(
-            arrays[_ROWS],
-            {head: values.astype(np.float32) for head, values in _named(arrays, _TRUE).items()},
-            _named(arrays, _PROBABILITY),
-        )
+        with path.open("rb") as file, np.load(file) as arrays:
+            y_true = _named(arrays, _TRUE)
+            return cls(
+                arrays[_ROWS],
+                {head: values.astype(np.float32) for head, values in y_true.items()},
+                _named(arrays, _PROBABILITY),
+            )
 
 
 def predict_batches(classifier: "keras.Model", batches: "ImageBatches") -> OneHot:

@@ -103,11 +103,23 @@ def score(
     heads = tabulate(
         {head: {name: estimates[head, name] for name in names} for head in y_true}, names
     )
-    heads.index.name = "head"
     heads.insert(0, "rows", [int(truth.any(axis=1).sum()) for truth in y_true.values()])
+    heads = heads.join(_compute_references(y_true, calibrated, y_train, params, seed))
+    heads.index.name = "head"
+    overall = pd.DataFrame(
+        {name: estimates["", name] for name in _OVERALL_METRICS}, ["value", "low", "high"]
+    ).T
+    overall.index.name = "metric"
+    return Scores(heads, overall, rows)
+
+
+def _compute_references(
+    y_true: OneHot, calibrated: OneHot, y_train: OneHot, params: EvaluationParams, seed: int
+) -> pd.DataFrame:
+    """Computes what a calibrated network and simple predictions would show on the same rows."""
     random = np.random.default_rng(seed)
-    references = [
-        {
+    rows = {
+        head: {
             "ece_if_calibrated": simulate_calibrated(
                 truth, calibrated[head], params, random
             ).mean(),
@@ -115,13 +127,8 @@ def score(
             "prior_loss": metrics.prior_loss(truth, y_train[head]),
         }
         for head, truth in y_true.items()
-    ]
-    heads = heads.join(pd.DataFrame(references, heads.index))
-    overall = pd.DataFrame(
-        {name: estimates["", name] for name in _OVERALL_METRICS}, ["value", "low", "high"]
-    ).T
-    overall.index.name = "metric"
-    return Scores(heads, overall, rows)
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _score_heads(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -140,11 +141,10 @@ def _find_revision(workspace: Workspace, reference: str) -> Evaluated:
             target = Path(folder) / path.name
             try:
                 files.get_file(workspace.relative(path), str(target))
-            except Exception as error:  # DVC, its storage and git raise many types
-                reason = str(error).partition("\n")[0]
+            except Exception:  # DVC, its storage and git raise many types
                 raise ComparisonError(
-                    f"{reference}: {workspace.relative(path)} of that revision is not available: "
-                    f"{reason} Run dvc pull, or check the revision out and run dvc repro."
+                    f"{reference}: {workspace.relative(path)} of that revision is neither in git "
+                    "nor in DVC's cache. Run dvc pull, or check the revision out and run dvc repro."
                 ) from None
             found.append(target)
         return _read(f"{reference} ({commit[:7]})", *found)
@@ -155,4 +155,9 @@ def _read(name: str, predictions: Path, params: Path) -> Evaluated:
         raise ComparisonError(f"{name}: not evaluated yet. Run dvc repro.")
     content: Mapping[str, Any] = read_yaml(params)
     values = {key: str(value) for key, value in flatten(content)}
-    return Evaluated(name, Predictions.read(predictions), values)
+    try:
+        return Evaluated(name, Predictions.read(predictions), values)
+    except (BadZipFile, EOFError, KeyError, ValueError):
+        raise ComparisonError(
+            f"{name}: {predictions.name} is damaged. Run dvc repro, or evaluate it again."
+        ) from None

@@ -41,6 +41,8 @@ def export_network(classifier: keras.Model, path: Path, excluded_heads: Collecti
     try:
         classifier.export(path, format="onnx", verbose=False)
         Network(path)
+    except OSError:  # such as a full disk; the command line prints it
+        raise
     except Exception as error:  # of Keras, tf2onnx or ONNX Runtime
         raise RegistryError(
             "export: the network cannot be served by ONNX Runtime. Not registered. Set another "

@@ -1,7 +1,7 @@
 """Sets the champion alias of the registered model, and records when and why."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -330,12 +330,8 @@ class Registry:
         for version in versions:
             number = str(version.version)
             registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
-            metrics = "".join(
-                f"{float(version.tags[name]):>{width}.3f}" if name in version.tags else " " * width
-                for name, width in _METRICS.items()
-            )
-            reason = self.reason_of(version)
-            lines.append(f"{number:<9}{registered:%Y-%m-%d %H:%M}  {metrics}  {reason}")
+            row = f"{number:<9}{registered:%Y-%m-%d %H:%M}  {_format_metrics(version.tags)}"
+            lines.append(f"{row}  {self.reason_of(version)}")
             if champion and number == str(champion.version):
                 note = f"{self._alias}: the alias was set by another program"
                 if periods and periods[-1].version == number:
@@ -347,6 +343,17 @@ class Registry:
         found = self._client.search_model_versions(f"name = {quote_value(self._name)}")
         # Some stores omit the tags in search results.
         return [self._client.get_model_version(self._name, version.version) for version in found]
+
+
+def _format_metrics(tags: Mapping[str, str]) -> str:
+    """Formats the metrics of a version; those that it lacks are blank."""
+    if "mean_ece" not in tags:
+        # The calibrated ECE of an older version is not debiased, and not comparable with others.
+        tags = {name: value for name, value in tags.items() if name != "mean_calibrated_ece"}
+    return "".join(
+        f"{float(tags[name]):>{width}.3f}" if name in tags else " " * width
+        for name, width in _METRICS.items()
+    )
 
 
 def _sort_newest_first(versions: Iterable[ModelVersion]) -> list[ModelVersion]:

@@ -84,8 +84,7 @@ def format_table(heads: pd.DataFrame, metrics: Mapping[str, float]) -> str:
         metrics: Content of `reports/metrics.json`.
 
     Returns:
-        One line per head, one with mean accuracy and summed losses, one for the mean ECE of a
-        calibrated network, and one for the test rows, if there are any.
+        Lines for heads, means and sums, a calibrated network, and test rows, if there are any.
     """
     totals = {name: metrics[name] for name in ("loss", "calibrated_loss")}
     totals |= {name: metrics[f"mean_{name}"] for name in ("majority", "ece", "calibrated_ece")}
