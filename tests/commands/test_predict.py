@@ -147,21 +147,26 @@ def test_a_list_may_name_images_in_another_form(
 
 def test_a_missing_file_is_a_row_with_a_reason(registered: Registered) -> None:
     (registered.root / "gone.csv").write_text("image\nnowhere.jpg\n")
-    _predict(registered, "gone.csv", "gone-out.csv")
+    output = _predict(registered, "gone.csv", "gone-out.csv")
+    assert output.endswith("1 images, 1 unreadable, see gone-out.csv\n")  # and no labels
     (row,) = _read(registered.root / "gone-out.csv")
     assert row["error"] == "cannot be read: No such file or directory"
 
 
 @pytest.mark.parametrize("output", ["named.csv", "named.parquet"])
-def test_invalid_bytes_in_a_path_are_replaced(registered: Registered, output: str) -> None:
+def test_what_a_table_cannot_contain_is_replaced_in_a_path(
+    registered: Registered, output: str
+) -> None:
     folder = registered.root / "named"
     folder.mkdir(exist_ok=True)
     image = (registered.root / "photos" / "resized" / "1.jpg").read_bytes()
-    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.jpg")).write_bytes(image)
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9\r.jpg")).write_bytes(image)
     assert f"1 images, 0 unreadable, see {output}" in _predict(registered, "named", output)
     path = registered.root / output
     table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    assert list(table["path"]) == ["named/caf\N{REPLACEMENT CHARACTER}.jpg"]
+    assert list(table["path"]) == [
+        "named/caf\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}.jpg"
+    ]
 
 
 def test_rows_of_another_archive_are_not_reused(registered: Registered) -> None:
@@ -218,6 +223,7 @@ def test_a_killed_run_is_resumed(registered: Registered, whole: list[dict[str, s
     [
         (["nowhere", "out.csv"], "nowhere: expected an image, a folder, a pattern"),
         (["photos", "out.txt"], "out.txt: expected a name that ends in .csv or .parquet"),
+        (["whole.csv", "../workspace/whole.csv"], "whole.csv: is also the table of paths. Rename"),
         (["whole.csv", "out.csv"], "whole.csv:1: no column 'image'."),
         (["photos", "out.csv", "--model", "models:/other/1"], "models:/other/1: cannot be loaded"),
         (["photos", "out.csv", "--heads", "shoe"], "predict: heads: expected some of gender, "),

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import socket
 import subprocess
 import time
@@ -123,7 +124,11 @@ def test_workers_share_their_metrics_and_dead_ones_are_replaced(
     ("arguments", "reason"),
     [
         (["--port", "0"], "argument --port: expected 1 to 65535. Received: 0."),
-        (["--workers", "0"], "argument --workers: expected 1 or more. Received: 0."),
+        (["--port", "http"], "argument --port: expected 1 to 65535. Received: http."),
+        (["--workers", "0"], "argument --workers: expected an integer of 1 or more. Received: 0."),
+        (["--workers", "two"], "expected an integer of 1 or more. Received: two."),
+        (["--stop-seconds", "1.5"], "expected an integer of 1 or more. Received: 1.5."),
+        (["--timeout-seconds", "1 s"], "expected a number above 0. Received: 1 s."),
         (["--timeout-seconds", "nan"], "expected a number above 0. Received: nan."),
     ],
 )
@@ -146,6 +151,25 @@ def test_an_unknown_version_is_refused(registered: Registered) -> None:
 def test_a_limit_below_that_of_the_model_is_refused(folder: Path) -> None:
     with pytest.raises(ServingError, match="--max-in-flight-megabytes: expected at least 4"):
         create_application(folder, ServerSettings(max_in_flight_megabytes=1))
+
+
+@pytest.mark.parametrize("name", ["MLmodel", "label_map.json"])
+def test_a_damaged_model_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(folder, damaged)
+    next(damaged.rglob(name)).write_text("{", encoding="utf-8")
+    with pytest.raises(ServingError, match="damaged: cannot be loaded: "):
+        create_application(damaged, ServerSettings())
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_invalid_number_of_threads_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
+    monkeypatch.setenv("PERSON_ATTRIBUTES_THREADS", "many")
+    (port,) = map(str, find_ports(1))
+    command = [*CONTAINER, str(folder), "--port", port, "--workers", workers]
+    assert "PERSON_ATTRIBUTES_THREADS: expected a number of threads" in _fail(command, tmp_path)
 
 
 def test_a_port_in_use_is_refused(registered: Registered) -> None:

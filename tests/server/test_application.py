@@ -113,6 +113,14 @@ def test_an_image_as_the_body_has_the_answer_of_its_base64(
     assert raw.content == wrapped.content
 
 
+def test_the_charset_of_json_may_be_quoted(
+    client: TestClient, request_body: dict[str, Any]
+) -> None:
+    headers = {"Content-Type": 'application/json; charset="UTF-8"'}
+    answer = client.post("/invocations", content=json.dumps(request_body), headers=headers)
+    assert answer.status_code == 200
+
+
 def test_another_content_type_is_refused(client: TestClient, photograph: bytes) -> None:
     headers = {"Content-Type": "text/csv"}
     answer = client.post("/invocations", content=photograph, headers=headers)
@@ -201,6 +209,16 @@ def test_hosts_and_origins_can_be_allowed(classifier: ServedClassifier) -> None:
     assert client.options("/invocations", headers=preflight).status_code == 200
     other = client.options("/invocations", headers={**preflight, "Origin": "https://other.org"})
     assert "Access-Control-Allow-Origin" not in other.headers
+
+
+def test_an_allowed_host_may_have_a_port(classifier: ServedClassifier) -> None:
+    settings = ServerSettings(allowed_hosts=("example.org:8080",))
+    client = TestClient(build_application(classifier, IDENTITY, settings), HOST)
+    statuses = [
+        client.get("/ping", headers={"Host": host}).status_code
+        for host in ("example.org:8080", "example.org", "localhost")
+    ]
+    assert statuses == [200, 200, 400]
 
 
 def test_pages_of_other_origins_are_not_allowed_by_default(client: TestClient) -> None:
@@ -430,6 +448,27 @@ def test_a_request_that_takes_too_long_is_given_up(
 
     metrics = _run(_Endless(classifier), test, timeout_seconds=0.5)
     assert metrics["errors_total", "timeout"] == 1
+
+
+def test_requests_that_are_cancelled_when_the_server_stops_are_answered(
+    classifier: ServedClassifier, request_body: dict[str, Any]
+) -> None:
+    body = json.dumps(request_body).encode()
+
+    async def test(application: Any) -> None:
+        arriving, waiting = (_Upload(application, len(body)) for _ in range(2))
+        await arriving.send(body[:100])
+        await waiting.send(body, more=False)
+        for upload in (arriving, waiting):
+            upload.task.cancel()  # as uvicorn does when its time to stop is over
+            status, headers, error = await upload.receive()
+            assert (status, headers["retry-after"]) == (503, "1")
+            assert "the server is stopping" in error["message"]
+        arriving.task.cancel()
+        await asyncio.gather(arriving.task, waiting.task)
+
+    metrics = _run(_Endless(classifier), test)
+    assert metrics["errors_total", "busy"] == 2
 
 
 def test_a_slow_body_is_refused(classifier: ServedClassifier) -> None:

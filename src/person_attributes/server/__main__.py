@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from person_attributes.errors import ServingError
+from person_attributes.errors import PersonAttributesError
 from person_attributes.server.settings import ServerSettings, list_options
 
 
@@ -29,7 +29,7 @@ def main() -> int:
 
     try:
         serve(arguments.pop("folder"), ServerSettings(**arguments))
-    except ServingError as error:
+    except PersonAttributesError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     return 0

@@ -40,7 +40,18 @@ class Invocations:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request, given_up = Request(scope, receive), threading.Event()
+        try:
+            content = await self._invoke(Request(scope, receive))
+        except asyncio.CancelledError:  # by uvicorn, when --stop-seconds are over
+            raise RefusedRequest("the server is stopping. Try again.", 503) from None
+        await Response(content, media_type=JSON_TYPE)(scope, receive, send)
+
+    def close(self) -> None:
+        """Gives up the requests that no thread has begun."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _invoke(self, request: Request) -> bytes:
+        given_up = threading.Event()
         deadline = asyncio.get_running_loop().time() + self._seconds
         admitted = self._in_flight.admit()
         try:
@@ -52,14 +63,9 @@ class Invocations:
         # Not before the thread has ended, even if the request is given up.
         answer.add_done_callback(lambda _: admitted.release())
         try:
-            content = await self._wait(request, answer, deadline)
+            return await self._wait(request, answer, deadline)
         finally:
             given_up.set()
-        await Response(content, media_type=JSON_TYPE)(scope, receive, send)
-
-    def close(self) -> None:
-        """Gives up the requests that no thread has begun."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _read(self, request: Request, admitted: Admitted, deadline: float) -> bytes:
         limits, parts = self._classifier.limits, list[bytes]()

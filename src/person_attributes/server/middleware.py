@@ -111,10 +111,10 @@ class RequireHost:
 
         Args:
             app: The application.
-            hosts: The accepted names without ports; `*` accepts any.
+            hosts: The accepted names; `*` accepts any. Ports do not count.
         """
         self._app = app
-        self._hosts = {host.lower() for host in hosts}
+        self._hosts = {_PORT.sub("", host.lower()) for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and "*" not in self._hosts:
@@ -158,7 +158,8 @@ class Linger:
                 await send(message)
                 return
             await send({**message, "more_body": True})
-            with contextlib.suppress(TimeoutError):
+            # uvicorn cancels it when --stop-seconds are over.
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(_LINGER_SECONDS):
                     while arriving:
                         await receive_body()

@@ -69,7 +69,12 @@ def _describe_invocations(limits: Limits) -> Schema:
         "responses": {
             "200": _respond("One answer for each image, in their order", _refer("Answer")),
             **{status: _respond(text, _refer("Error")) for status, text in errors.items()},
-            "503": {**_respond("Too many requests are in flight", _refer("Error")), **retry},
+            "503": {
+                **_respond(
+                    "Too many requests are in flight, or the server is stopping", _refer("Error")
+                ),
+                **retry,
+            },
             "504": _respond("The answer took too long", _refer("Error")),
         },
     }

@@ -11,14 +11,13 @@ from pathlib import Path
 from types import FrameType
 
 import mlflow
-from mlflow.exceptions import MlflowException
 from prometheus_client.multiprocess import mark_process_dead
 from starlette.types import ASGIApp
 from uvicorn import Config, Server
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from person_attributes.errors import ServingError, one_line
+from person_attributes.errors import PersonAttributesError, ServingError, one_line
 from person_attributes.server.application import build_application
 from person_attributes.server.identity import Identity
 from person_attributes.server.logs import LOG_CONFIG, LOGGER
@@ -40,6 +39,7 @@ def serve(folder: Path, settings: ServerSettings) -> None:
 
     Raises:
         ServingError: If the model cannot be loaded, or the port is in use.
+        RegistryError: If `PERSON_ATTRIBUTES_THREADS` is not a number.
     """
     create = create_application if settings.workers == 1 else _create_or_exit
     config = Config(
@@ -71,11 +71,14 @@ def create_application(folder: Path, settings: ServerSettings) -> ASGIApp:
 
     Raises:
         ServingError: If the model cannot be loaded.
+        RegistryError: If `PERSON_ATTRIBUTES_THREADS` is not a number.
     """
     try:
         model = mlflow.pyfunc.load_model(str(folder))
         classifier = model.unwrap_python_model()
-    except (MlflowException, OSError) as error:
+    except PersonAttributesError:
+        raise
+    except Exception as error:  # MLflow runs the code of the model and reads its files
         raise ServingError(f"{folder}: cannot be loaded: {one_line(error, 200)}") from None
     if not isinstance(classifier, ServedClassifier):
         raise ServingError(f"{folder}: expected a model of this project. Received: another one.")
@@ -109,7 +112,7 @@ def _create_or_exit(folder: Path, settings: ServerSettings) -> ASGIApp:
     """Builds the application in a worker. Its parent stops if it exits with this code."""
     try:
         return create_application(folder, settings)
-    except ServingError as error:
+    except PersonAttributesError as error:
         LOGGER.error(str(error))
         sys.exit(STARTUP_FAILURE)
 

@@ -111,7 +111,9 @@ def _check_type(content_type: str) -> str:
     Raises:
         RefusedRequest: If it is not supported.
     """
-    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    media_type, *parameters = (
+        part.strip().lower().replace('"', "") for part in content_type.split(";")
+    )
     if media_type not in (JSON_TYPE, *IMAGE_TYPES) or set(parameters) - {"charset=utf-8", ""}:
         raise RefusedRequest(
             f"Content-Type: expected {JSON_TYPE} in UTF-8, or one of {', '.join(IMAGE_TYPES)}. "
@@ -145,6 +147,7 @@ def _describe(message: str) -> str:
         return f"expected {', '.join(_FORMATS)} or params. Received: another name."
     if match := _WRONG_TYPE.fullmatch(message):
         expected, received, place = match.groups()
+        expected = expected.replace("int | float", "an integer")
         return f"{place or 'the request'}: expected {expected}. Received: {received}."
     return f"{message.partition(' - at ')[0]}."
 

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from PIL import Image
 
 from person_attributes.config import DataParams, HeadParams
+from person_attributes.data.class_names import name_classes
 from person_attributes.data.images import decode_image
-from person_attributes.errors import AnnotationsError
+from person_attributes.errors import AnnotationsError, ParamsError
 from person_attributes.files import writing
 
 TABLE = "corrections.csv"
@@ -24,7 +26,8 @@ class Corrections:
     """The corrections in a folder. Each photograph has one row; unknown classes stay empty.
 
     The table has the columns of `params.yaml`, so the folder is a source for `ingest`. The name of
-    an image is the digest of its file.
+    an image is the digest of its file. A head with `bins` whose classes are numbers cannot be
+    corrected: `ingest` would put its class into a bin.
     """
 
     def __init__(self, folder: Path, data: DataParams, heads: Mapping[str, HeadParams]) -> None:
@@ -37,12 +40,19 @@ class Corrections:
 
         Raises:
             AnnotationsError: If the folder has another table. Correct it, or name another folder.
+            ParamsError: If the column of images is also another one. Rename it.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._heads = folder, heads
-        self._image_column, self._max_megapixels = data.image_column, data.limits.image_megapixels
         labels = [head.column for head in heads.values()]
-        self._columns = list(dict.fromkeys([data.image_column, *data.keep_columns, *labels]))
+        self._columns = [data.image_column, *data.keep_columns, *labels]
+        if self._columns.count(data.image_column) > 1:  # possible with data.image_path
+            raise ParamsError(
+                f"data.image_column: {data.image_column!r} is also the name of another column. "
+                "Corrections need a column of images. Name another one in params.yaml."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._heads = {name: head for name, head in heads.items() if _keeps_classes(head)}
+        self._image_column, self._max_megapixels = data.image_column, data.limits.image_megapixels
         self._lock = threading.Lock()
         self._read_rows()
 
@@ -141,6 +151,11 @@ class Corrections:
             writer = csv.DictWriter(file, self._columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows.values())
+
+
+def _keeps_classes(head: HeadParams) -> bool:
+    """Whether `ingest` reads the name of each class as this class."""
+    return list(name_classes(pd.Series(head.classes), head)) == list(head.classes)
 
 
 def _name_image(content: bytes) -> str:

@@ -46,6 +46,7 @@ def demo(
     Raises:
         RegistryError: If there is no such model, or more than two. Name other models.
         AnnotationsError: If the folder has corrections with other columns. Name another folder.
+        ParamsError: If corrections cannot have the columns of `params.yaml`. Rename one.
         PersonAttributesError: If the port cannot be opened. Name another port.
     """
     names = model or [require_champion(workspace, params)]
@@ -77,7 +78,7 @@ def _listen(port: int | None) -> socket.socket:
         except (OSError, OverflowError) as failure:
             error = failure
     received = f"ports {_PORTS[0]} to {_PORTS[-1]}" if port is None else f"port {port}"
-    reason = getattr(error, "strerror", None) or error
+    reason = getattr(error, "strerror", None) or str(error).removesuffix(".")
     raise PersonAttributesError(
         f"demo: {received}: cannot be opened: {reason}. Name another one with --port."
     )

@@ -73,9 +73,10 @@ class PartialOutput:
     def _write(self, rows: Sequence[Sequence[str]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        # Names of files may not be UTF-8, but tables are: invalid bytes become U+FFFD.
+        # Names of files may not be UTF-8, but tables are: invalid bytes become U+FFFD. So does a
+        # carriage return, which readers of tables take for the end of a row.
         valid = text.getvalue().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        self._file.write(valid.encode("utf-8"))
+        self._file.write(valid.replace("\r", "\ufffd").encode("utf-8"))
         self._file.flush()
         _, state_file = _name_parts(self._output)
         state = {"identity": self._identity, "rows": self.rows, "bytes": self._file.tell()}

@@ -58,11 +58,11 @@ def predict(
         probabilities: Whether to write the probability of each class.
 
     Raises:
-        SourceError: If no images are found, or the output has another suffix. Correct the path.
+        SourceError: If no images are found, or the output cannot be written. Correct the path.
         ParamsError: If a head is unknown, or `top_k` is negative.
         RegistryError: If there is no such model. `person-attributes models` lists them.
     """
-    _check_suffix(output)
+    _check_output(output, images)
     opened = open_images(images, column, params.data.limits)
     for line in describe_renamed(opened.renamed):
         print(f"predict: {line}")
@@ -80,10 +80,13 @@ def predict(
         summary = partial_output.finish()
     print(f"predict: {len(names)} images, {summary.unreadable} unreadable, see {output}")
     for head, counts in summary.labels.items():
-        print(f"predict: {head}: {', '.join(f'{name} {count}' for name, count in counts)}")
+        if counts:
+            print(f"predict: {head}: {', '.join(f'{name} {count}' for name, count in counts)}")
 
 
-def _check_suffix(output: Path) -> None:
+def _check_output(output: Path, images: str) -> None:
+    if output.resolve() == Path(images).resolve():
+        raise SourceError(f"{output}: is also the table of paths. Rename the output.")
     if output.suffix not in _TABLES:
         raise SourceError(
             f"{output}: expected a name that ends in {' or '.join(_TABLES)}. "
