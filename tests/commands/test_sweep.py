@@ -242,7 +242,7 @@ def test_an_unreachable_database_is_one_line(project: Project, driver: str) -> N
         ({}, "sweep.search: nothing to search"),
         (
             {"phases.p2.epochs": {"kind": "float", "low": 1.5, "high": 2.5, "scale": "linear"}},
-            "phases.p2.epochs: expected a valid integer. Received: 1.5",
+            "phases.p2.epochs: expected an integer. Received: 1.5",
         ),
         (
             {"data.max_quarantined_share": {"kind": "choice", "choices": [0.0, 0.5]}},
