@@ -1,8 +1,10 @@
 """Corrections of the demo, in projects whose tables have other forms."""
 
+import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from person_attributes.commands.demo.corrections import Corrections
 from person_attributes.config import HeadParams, Params
@@ -29,6 +31,19 @@ def test_ingest_reads_corrections_of_a_project_with_composed_paths_and_bins(
     # `ingest` would read class 1 as a number in the first bin.
     assert list(corrections.describe()["classes"]) == ["age"]
     assert not corrections.accepts("size", "1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("JPEG", ".jpg"), ("PNG", ".png"), ("WEBP", ".webp"), ("BMP", ".bmp")]
+)
+def test_a_photograph_is_kept_under_the_suffix_of_its_format(
+    params: Params, tmp_path: Path, kind: str, suffix: str
+) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16), "red").save(file, kind)
+    Corrections(tmp_path, params.data, params.heads).keep(file.getvalue(), "gender", "male")
+    (kept,) = (tmp_path / "images").iterdir()
+    assert (kept.suffix, kept.read_bytes()) == (suffix, file.getvalue())
 
 
 def test_a_column_of_images_with_the_name_of_another_column_is_refused(

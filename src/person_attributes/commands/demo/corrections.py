@@ -2,24 +2,23 @@
 
 import csv
 import hashlib
-import io
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from PIL import Image
 
 from person_attributes.config import DataParams, HeadParams
 from person_attributes.data.class_names import name_classes
 from person_attributes.data.images import decode_image
+from person_attributes.data.metadata import find_format
 from person_attributes.errors import AnnotationsError, ParamsError
 from person_attributes.files import writing
 
 TABLE = "corrections.csv"
 _IMAGES = "images"
-_SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
+_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "BMP": ".bmp"}
 
 
 class Corrections:
@@ -159,8 +158,7 @@ def _keeps_classes(head: HeadParams) -> bool:
 
 
 def _name_image(content: bytes) -> str:
-    with Image.open(io.BytesIO(content), formats=list(_SUFFIXES)) as image:
-        return f"{_IMAGES}/{_digest(content)}{_SUFFIXES[image.format or '']}"
+    return f"{_IMAGES}/{_digest(content)}{_SUFFIXES[find_format(content) or '']}"
 
 
 def _digest(content: bytes) -> str:
