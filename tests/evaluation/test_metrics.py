@@ -1,6 +1,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+from one_hot import one_hot
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -12,10 +13,6 @@ from sklearn.metrics import (
 )
 
 from person_attributes.evaluation import metrics
-
-
-def one_hot(classes: list[int], count: int) -> npt.NDArray[np.float32]:
-    return np.eye(count, dtype=np.float32)[classes]
 
 
 @pytest.fixture

@@ -1,20 +1,14 @@
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+from one_hot import one_hot
 
 from person_attributes.config import EvaluationParams, Params
 from person_attributes.evaluation.predictions import Predictions
 from person_attributes.evaluation.scores import HEAD_METRICS, Scores, score, score_classes
 
 _ByHead = dict[str, npt.NDArray[np.float32]]
-
-
-def _one_hot(classes: Any, count: int) -> npt.NDArray[np.float32]:
-    rows: npt.NDArray[np.float32] = np.eye(count, dtype=np.float32)[classes]
-    return rows
 
 
 @pytest.fixture
@@ -30,7 +24,7 @@ def _score(section: EvaluationParams, y_true: _ByHead, y_prob: _ByHead) -> Score
 def test_overall_metrics_are_means_and_sums_over_heads(
     section: EvaluationParams, random: np.random.Generator
 ) -> None:
-    y_true = {"a": _one_hot(random.integers(0, 3, 80), 3), "b": _one_hot([0, 1] * 40, 2)}
+    y_true = {"a": one_hot(random.integers(0, 3, 80), 3), "b": one_hot([0, 1] * 40, 2)}
     y_prob = {
         head: random.dirichlet(np.ones(truth.shape[1]), 80).astype(np.float32)
         for head, truth in y_true.items()
@@ -50,7 +44,7 @@ def test_overall_metrics_are_means_and_sums_over_heads(
 def test_the_interval_of_an_accuracy_is_that_of_a_binomial(
     section: EvaluationParams, random: np.random.Generator
 ) -> None:
-    y_true = {"a": _one_hot(random.integers(0, 2, 5000), 2)}
+    y_true = {"a": one_hot(random.integers(0, 2, 5000), 2)}
     noise = {"a": random.dirichlet([1, 1], 5000).astype(np.float32)}
     head = _score(section, y_true, noise).heads.loc["a"]
     # 2 x 1.96 x sqrt(0.25 / 5000)
@@ -60,7 +54,7 @@ def test_the_interval_of_an_accuracy_is_that_of_a_binomial(
 def test_intervals_do_not_depend_on_the_chunk_size(
     section: EvaluationParams, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    y_true = {"a": _one_hot(random.integers(0, 2, 50), 2)}
+    y_true = {"a": one_hot(random.integers(0, 2, 50), 2)}
     y_prob = {"a": random.dirichlet([1, 1], 50).astype(np.float32)}
     whole = _score(section, y_true, y_prob).heads
     monkeypatch.setattr("person_attributes.evaluation.bootstrap._CELLS_AT_ONCE", 700)
@@ -68,7 +62,7 @@ def test_intervals_do_not_depend_on_the_chunk_size(
 
 
 def test_metrics_are_named(section: EvaluationParams) -> None:
-    y_true = {"a": _one_hot([0, 1], 2)}
+    y_true = {"a": one_hot([0, 1], 2)}
     named = _score(section, y_true, y_true).to_metrics()
     assert named["a_accuracy"] == named["mean_accuracy"] == named["mA"] == 1
     assert named["rows"] == 2
@@ -82,15 +76,15 @@ def test_intervals_are_finite_with_a_single_label(section: EvaluationParams) -> 
     """Many bootstrap samples do not contain the labelled row."""
     y_true = np.zeros((30, 2), np.float32)
     y_true[4, 1] = 1
-    other = _one_hot([0, 1] * 15, 2)
+    other = one_hot([0, 1] * 15, 2)
     heads = _score(section, {"a": y_true, "b": other}, {"a": other, "b": other}).heads
     assert np.isfinite(heads.to_numpy(float)).all()
     assert heads["rows"].tolist() == [1, 30]
 
 
 def test_each_class_is_scored(section: EvaluationParams) -> None:
-    y_true = {"a": _one_hot([0, 0, 0, 1], 3)}
-    y_prob = {"a": _one_hot([0, 0, 1, 1], 3)}
+    y_true = {"a": one_hot([0, 0, 0, 1], 3)}
+    y_prob = {"a": one_hot([0, 0, 1, 1], 3)}
     table = score_classes(y_true, y_prob, {"a": ["x", "y", "z"]}, section.confidence)
     assert table["class"].tolist() == ["x", "y", "z"]
     assert table["rows"].tolist() == [3, 1, 0]

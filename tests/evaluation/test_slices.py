@@ -1,19 +1,12 @@
 """Slices: their metrics, and which ones differ from the other rows."""
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import pytest
+from one_hot import one_hot
 from scipy.stats import false_discovery_control, fisher_exact
 
 from person_attributes.config import EvaluationParams, Params
 from person_attributes.evaluation.slices import find_unlike_slices, score_slices
-
-
-def _one_hot(classes: Any, count: int) -> npt.NDArray[np.float32]:
-    rows: npt.NDArray[np.float32] = np.eye(count, dtype=np.float32)[classes]
-    return rows
 
 
 @pytest.fixture
@@ -23,9 +16,9 @@ def section(params: Params) -> EvaluationParams:
 
 def test_a_slice_scores_a_head_on_the_rows_of_a_class(section: EvaluationParams) -> None:
     """`a` is always correct for `b` = 0, never for `b` = 1; three rows have no label of `b`."""
-    b = _one_hot([0] * 40 + [1] * 30, 2)
+    b = one_hot([0] * 40 + [1] * 30, 2)
     b[-3:] = 0
-    a = _one_hot([0, 1] * 35, 2)
+    a = one_hot([0, 1] * 35, 2)
     answers = a.copy()
     answers[40:] = 1 - answers[40:]
     classes = {"a": ["x", "y"], "b": ["yes", "no"]}
@@ -39,8 +32,8 @@ def test_a_slice_scores_a_head_on_the_rows_of_a_class(section: EvaluationParams)
 
 
 def test_small_slices_are_marked(section: EvaluationParams) -> None:
-    b = _one_hot([0] * (section.min_slice_rows - 1) + [1] * 50 + [2] * 50, 3)
-    a = _one_hot([0] * len(b), 2)
+    b = one_hot([0] * (section.min_slice_rows - 1) + [1] * 50 + [2] * 50, 3)
+    a = one_hot([0] * len(b), 2)
     classes = {"a": ["x", "y"], "b": ["few", "many", "others"]}
     slices = score_slices({"a": a, "b": b}, {"a": a, "b": b}, classes, section, seed=0)
     marked = slices.set_index(["head", "class"])["too_small"]
@@ -50,8 +43,8 @@ def test_small_slices_are_marked(section: EvaluationParams) -> None:
 
 def test_a_slice_with_few_rows_outside_it_is_too_small(section: EvaluationParams) -> None:
     """Two correct rows outside the slice are no evidence that the head is worse inside it."""
-    b = _one_hot([0] * 100 + [1] * 2, 2)
-    a = _one_hot([0] * 102, 2)
+    b = one_hot([0] * 100 + [1] * 2, 2)
+    a = one_hot([0] * 102, 2)
     answers = a.copy()
     answers[:50] = 1 - answers[:50]
     classes = {"a": ["x", "y"], "b": ["many", "few"]}
@@ -63,7 +56,7 @@ def test_a_slice_with_few_rows_outside_it_is_too_small(section: EvaluationParams
 
 
 def test_a_single_head_has_no_slices(section: EvaluationParams) -> None:
-    a = _one_hot([0, 1], 2)
+    a = one_hot([0, 1], 2)
     slices = score_slices({"a": a}, {"a": a}, {"a": ["x", "y"]}, section, seed=0)
     assert find_unlike_slices(slices, section.confidence).empty
     assert {"head", "by", "class", "too_small", "apart_low"} <= set(slices.columns)
@@ -72,9 +65,9 @@ def test_a_single_head_has_no_slices(section: EvaluationParams) -> None:
 def test_p_values_are_fishers_corrected_for_the_slices_that_are_large_enough(
     section: EvaluationParams, random: np.random.Generator
 ) -> None:
-    a, b = _one_hot(random.integers(0, 2, 300), 2), _one_hot(random.integers(0, 3, 300), 3)
+    a, b = one_hot(random.integers(0, 2, 300), 2), one_hot(random.integers(0, 3, 300), 3)
     b[0] = 0
-    answers = _one_hot(random.integers(0, 2, 300), 2)
+    answers = one_hot(random.integers(0, 2, 300), 2)
     classes = {"a": ["x", "y"], "b": ["k", "l", "m"]}
     slices = score_slices({"a": a, "b": b}, {"a": answers, "b": b}, classes, section, seed=0)
     right = a.argmax(axis=1) == answers.argmax(axis=1)
@@ -96,7 +89,7 @@ def test_slices_that_do_not_differ_are_rarely_selected(section: EvaluationParams
     random, selected = np.random.default_rng(0), 0
     classes = {head: [f"{head}{number}" for number in range(4)] for head in "abcd"}
     for _ in range(25):
-        y_true = {head: _one_hot(random.integers(0, 4, 209), 4) for head in classes}
+        y_true = {head: one_hot(random.integers(0, 4, 209), 4) for head in classes}
         answers = {
             head: np.where(random.random((209, 1)) < 0.8, truth, np.roll(truth, 1, axis=1))
             for head, truth in y_true.items()
