@@ -2,15 +2,15 @@
 
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_model import IMAGE_SIZE, Registered
 
 from person_attributes.errors import RegistryError
-from person_attributes.serving.cores import THREADS_VARIABLE, count_cores, count_threads
+from person_attributes.runtime.cores import count_cores
 from person_attributes.serving.network import Network
+from person_attributes.serving.threads import THREADS_VARIABLE, count_threads
 
 
 def test_the_last_digits_do_not_depend_on_the_number_of_threads(
@@ -39,7 +39,7 @@ def test_threads_follow_the_affinity_the_workers_and_the_environment(
 ) -> None:
     monkeypatch.delenv(THREADS_VARIABLE, raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr("person_attributes.serving.cores._read_quotas", lambda: iter([6]))
+    monkeypatch.setattr("person_attributes.runtime.cores._read_quotas", lambda: iter([6]))
     assert count_cores() == count_threads() == 6
     monkeypatch.setattr(sys, "argv", ["/bin/uvicorn", "--port", "5000", "--workers", "4", "app"])
     assert count_threads() == 1
@@ -48,28 +48,3 @@ def test_threads_follow_the_affinity_the_workers_and_the_environment(
     monkeypatch.setenv(THREADS_VARIABLE, "many")
     with pytest.raises(RegistryError, match="PERSON_ATTRIBUTES_THREADS: expected a number"):
         count_threads()
-
-
-@pytest.mark.parametrize(
-    ("quotas", "cores"),
-    [
-        ({"": "max 100000"}, []),
-        ({"a/b": "250000 100000"}, [2]),
-        ({"a": "400000 100000", "a/b": "max 100000"}, [4]),
-        ({"a/b": "50000 100000"}, [0]),
-        ({"a/b": "broken"}, []),
-        ({}, []),
-    ],
-)
-def test_the_quota_of_a_container_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quotas: dict[str, str], cores: list[int]
-) -> None:
-    from person_attributes.serving import cores as module
-
-    (tmp_path / "self").write_text("0::/a/b\n", encoding="ascii")
-    for folder, text in quotas.items():
-        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-        (tmp_path / folder / "cpu.max").write_text(text + "\n", encoding="ascii")
-    monkeypatch.setattr(module, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(module, "_OWN_CGROUP", tmp_path / "self")
-    assert list(module._read_quotas()) == cores

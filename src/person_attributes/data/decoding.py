@@ -20,6 +20,7 @@ from person_attributes.config import LimitsParams
 from person_attributes.data.archive import Source
 from person_attributes.data.images import decode_image
 from person_attributes.errors import ImageError, SourceError
+from person_attributes.runtime.cores import count_cores
 
 _Result = TypeVar("_Result")
 
@@ -61,8 +62,7 @@ def map_images(
         SourceError: If a worker process is killed, usually for lack of memory. Lower
             `data.limits.image_megapixels`.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    processes = min(cores or 1, math.ceil(len(names) / _IMAGES_PER_PROCESS))
+    processes = min(count_cores(), math.ceil(len(names) / _IMAGES_PER_PROCESS))
     with tqdm(total=len(names), desc=title, unit="image", disable=None) as bar:
         results: Iterator[_Result | ImageError]
         if processes < 2:

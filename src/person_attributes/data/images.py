@@ -1,7 +1,9 @@
 """Decoding and resizing of images, used by both training and serving."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
@@ -54,6 +56,33 @@ _SPECKS = 0.02
 """Share of a bar's row or column that may be brighter because of JPEG compression."""
 
 
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image with a valid header. Its pixels are not decoded yet.
+
+    Attributes:
+        file: The open file, without its metadata.
+        orientation: Its orientation as in EXIF, 1 to 8.
+    """
+
+    file: ImageFile.ImageFile
+    orientation: int
+
+    @property
+    def megapixels(self) -> float:
+        """Width times height, in millions of pixels."""
+        return self.file.width * self.file.height / 1e6
+
+    def decode(self) -> Image.Image:
+        """Decodes the pixels. See `decode_image`."""
+        with _translate_decoder_errors():
+            self.file.load()
+            rgb = _to_rgb(self.file)
+        if self.orientation in _TRANSPOSITIONS:
+            return rgb.transpose(_TRANSPOSITIONS[self.orientation])
+        return rgb
+
+
 def decode_image(content: bytes, max_megapixels: float) -> Image.Image:
     """Decodes an image completely.
 
@@ -69,48 +98,48 @@ def decode_image(content: bytes, max_megapixels: float) -> Image.Image:
         ImageError: If the content is not an image, or is truncated, animated or too large. Replace
             the file.
     """
+    return open_image(content, max_megapixels).decode()
+
+
+def open_image(content: bytes, max_megapixels: float) -> EncodedImage:
+    """Reads and checks the header of an image.
+
+    Args:
+        content: See `decode_image`.
+        max_megapixels: See `decode_image`.
+
+    Raises:
+        ImageError: If the content is not an image, or is animated or too large. Replace the file.
+    """
     if not content:
         raise ImageError("an empty file")
     kind = find_format(content)
     if kind is None:
         raise ImageError("not a JPEG, PNG, WebP or BMP image")
     pixels, orientation = split_metadata(content)
+    with _translate_decoder_errors():
+        file = _READERS[kind](io.BytesIO(pixels))
+        is_animated = getattr(file, "is_animated", False)
+    image = EncodedImage(file, orientation)
+    if image.megapixels > max_megapixels:
+        raise ImageError(
+            f"{file.width} x {file.height} pixels, more than {max_megapixels:g} million"
+        )
+    if is_animated:
+        raise ImageError("animated")
+    return image
+
+
+@contextmanager
+def _translate_decoder_errors() -> Iterator[None]:
+    """Replaces the errors of Pillow: it raises many types, and some messages contain the bytes."""
     try:
-        image = _READERS[kind](io.BytesIO(pixels))
-        _check_header(image, max_megapixels)
-        image.load()
-        rgb = _to_rgb(image)
-    except ImageError:
-        raise
+        yield
     except MemoryError:
         raise ImageError("cannot be decoded: not enough memory") from None
-    except Exception as error:  # Pillow raises many types, and some messages contain the bytes
+    except Exception as error:
         fault = "truncated" if "truncated" in str(error).lower() else "damaged"
         raise ImageError(f"cannot be decoded: image file is {fault}") from None
-    if orientation in _TRANSPOSITIONS:
-        return rgb.transpose(_TRANSPOSITIONS[orientation])
-    return rgb
-
-
-def _check_header(image: ImageFile.ImageFile, max_megapixels: float) -> None:
-    if image.width * image.height > max_megapixels * 1e6:
-        raise ImageError(
-            f"{image.width} x {image.height} pixels, more than {max_megapixels:g} million"
-        )
-    if getattr(image, "is_animated", False):
-        raise ImageError("animated")
-
-
-def count_pixels(content: bytes) -> int:
-    """Reads the number of pixels of an image from its header; 0 if it cannot be read."""
-    kind = find_format(content)
-    if kind is None:
-        return 0
-    try:
-        image = _READERS[kind](io.BytesIO(split_metadata(content)[0]))
-    except Exception:  # Pillow's decoders raise many types of errors
-        return 0
-    return image.width * image.height
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

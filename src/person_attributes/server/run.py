@@ -18,13 +18,14 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from person_attributes.errors import PersonAttributesError, ServingError, one_line
+from person_attributes.runtime.cores import count_cores
 from person_attributes.server.application import build_application
 from person_attributes.server.identity import Identity
 from person_attributes.server.logs import LOG_CONFIG, LOGGER
 from person_attributes.server.metrics import FOLDER
 from person_attributes.server.settings import ServerSettings
 from person_attributes.serving.classifier import ServedClassifier
-from person_attributes.serving.cores import THREADS_VARIABLE, count_cores
+from person_attributes.serving.threads import THREADS_VARIABLE
 
 _HEALTHCHECK_SECONDS = 60
 """When the parent replaces a worker that does not react; a large image may hold it for seconds."""
@@ -140,8 +141,7 @@ def _run_workers(config: Config, listener: socket.socket) -> None:
     Raises:
         ServingError: If no worker can start.
     """
-    threads = max(1, count_cores() // config.workers)
-    os.environ.setdefault(THREADS_VARIABLE, str(threads))
+    os.environ.setdefault(THREADS_VARIABLE, str(count_cores(config.workers)))
     with tempfile.TemporaryDirectory(prefix="person-attributes-metrics-") as folder:
         os.environ[FOLDER] = folder
         workers = _Workers(config, [listener])

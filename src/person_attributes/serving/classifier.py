@@ -19,7 +19,6 @@ from person_attributes.data.images import resize_image
 from person_attributes.framing import BlackBars
 from person_attributes.labels import LabelMap
 from person_attributes.serving.bodies import read_request
-from person_attributes.serving.cores import count_threads
 from person_attributes.serving.endpoint import encode_answers, guard_endpoint
 from person_attributes.serving.network import Network, Probabilities
 from person_attributes.serving.requests import (
@@ -32,6 +31,7 @@ from person_attributes.serving.requests import (
 )
 from person_attributes.serving.row_pool import RowPool
 from person_attributes.serving.rows import RowError, read_image
+from person_attributes.serving.threads import count_threads
 
 Answer = dict[str, Any]
 """The answer for an image: an object per head, `error` and `reason`."""

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from person_attributes.data.images import Images
-from person_attributes.serving.cores import count_threads
+from person_attributes.serving.threads import count_threads
 
 Probabilities = dict[str, npt.NDArray[np.float32]]
 """The probabilities of the classes of each head."""

@@ -16,6 +16,9 @@ RowFunction = Callable[[_Item, bool], _Result]
 _ROWS_AHEAD = 4
 """Rows per thread that are computed ahead of those that are returned."""
 
+_SINGLE_ROWS = 2
+"""Requests of a single row that are computed at a time, per core; more would only take memory."""
+
 
 class RowPool:
     """A pool of threads that all requests share. Decoders and ONNX Runtime release the GIL."""
@@ -24,6 +27,7 @@ class RowPool:
         """Creates a pool of as many threads as the process may use cores."""
         self._ahead = _ROWS_AHEAD * threads
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="row")
+        self._single_rows = threading.Semaphore(_SINGLE_ROWS * threads)
         self._lock = threading.Lock()
         self._requests = 0
 
@@ -32,8 +36,9 @@ class RowPool:
     ) -> Iterator[_Result]:
         """Applies a function to the rows of a request, and yields the results in order.
 
-        A request of a single row, when there is no other request, runs on all cores; of several
-        rows, each runs on one core.
+        The rows of a request are computed in parallel, each on one core. A single row is computed
+        in the thread of its request, because passing it to another thread takes time. It runs on
+        all cores if there is no other request.
 
         Args:
             function: Computes the result of a row. After its first exception, rows that have not
@@ -41,8 +46,9 @@ class RowPool:
             items: The rows.
         """
         with self._count_request() as is_only_request:
-            if is_only_request and len(items) == 1:
-                yield function(items[0], True)
+            if len(items) == 1:
+                with self._single_rows:
+                    yield function(items[0], is_only_request)
             else:
                 yield from self._map_in_threads(lambda item: function(item, False), items)
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from msgspec import Raw
 from PIL import Image
 
-from person_attributes.data.images import count_pixels, decode_image
+from person_attributes.data.images import open_image
 from person_attributes.errors import ImageError
 from person_attributes.serving.requests import INPUT_COLUMN, Limits
 
@@ -64,14 +64,11 @@ def read_image(
     if len(content) > limits.image_megabytes * 1e6:
         raise RowError("size", _describe_size(limits))
     try:
-        with _LARGE_IMAGE if _is_large(content) else nullcontext():
-            return resize(decode_image(content, limits.image_megapixels))
+        image = open_image(content, limits.image_megapixels)
+        with _LARGE_IMAGE if image.megapixels > _LARGE_MEGAPIXELS else nullcontext():
+            return resize(image.decode())
     except ImageError as error:
         raise RowError("image", f"{error}. Send a complete image file.") from None
-
-
-def _is_large(content: bytes) -> bool:
-    return count_pixels(content) > _LARGE_MEGAPIXELS * 1e6
 
 
 def _decode_json(encoded: Raw, limits: Limits) -> Any:

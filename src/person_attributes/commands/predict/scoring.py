@@ -20,9 +20,9 @@ from person_attributes.errors import ImageError, ParamsError, RegistryError, Sou
 from person_attributes.registry.model import load_model
 from person_attributes.registry.promotion import require_champion
 from person_attributes.serving.classifier import Answer, ServedClassifier
-from person_attributes.serving.cores import count_threads
 from person_attributes.serving.requests import RefusedRequest, RequestOptions
 from person_attributes.serving.row_pool import RowFunction, RowPool
+from person_attributes.serving.threads import count_threads
 from person_attributes.tracking.connection import connect
 from person_attributes.workspace import Workspace
 
