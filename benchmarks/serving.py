@@ -1,4 +1,4 @@
-"""`mlflow models serve` against a bare FastAPI server, LitServe and BentoML, with one network.
+"""Our two servers against a bare FastAPI server, LitServe and BentoML, with one network.
 
 `python -m benchmarks.serving soak SECONDS` keeps a server at full load and prints its memory.
 """
@@ -98,13 +98,17 @@ def measure() -> Iterator[Comparison]:
         folder = Path(name)
         model = _register(folder)
         photographs = {"s": _read_drawing(), "l": _make_photograph()}
-        ours = _measure(serve_model(model), "inputs", photographs)
         python = _make_environment(folder / "rivals")
-        for rival, command in _RIVALS.items() if python else ():
-            server = _serve([str(python), "-m", *command], folder / "n.onnx")
-            yield from _compare(rival, ours, _measure(server, "images", photographs))
-        two = _measure(serve_model(model, "--workers", "2"), "inputs", photographs)
-        yield from _compare("our two workers", ours, two)
+        rivals = {
+            rival: _measure(
+                _serve([str(python), "-m", *command], folder / "n.onnx"), "images", photographs
+            )
+            for rival, command in (_RIVALS.items() if python else ())
+        }
+        for name, serve in _OURS.items():
+            ours = _measure(serve(model), "inputs", photographs)
+            for rival, measured in rivals.items():
+                yield from _compare(f"{name}, {rival}", ours, measured, rival == "bare")
 
 
 def _register(folder: Path) -> Path:
@@ -123,6 +127,8 @@ def _register(folder: Path) -> Path:
     weights = folder / "network.keras"
     network.save(weights)
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+    artifacts = (folder / "mlruns").as_uri()  # otherwise in the current folder
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment("serving", artifacts))
     number = register_network(network, label_map, weights, "ours", folder)
     return Path(mlflow.artifacts.download_artifacts(f"models:/ours/{number}", dst_path=str(folder)))
 
@@ -163,6 +169,18 @@ def serve_model(model: Path | str, *arguments: str) -> Iterator[tuple[str, int]]
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "-p", "{port}"]
     with _serve([*command, "--env-manager", "local", *arguments]) as server:
         yield server
+
+
+@contextlib.contextmanager
+def _serve_for_operators(model: Path) -> Iterator[tuple[str, int]]:
+    """Serves a model with `person-attributes serve`; yields its URL and its process id."""
+    command = ["-m", "person_attributes", "serve", "--model", str(model), "--port", "{port}"]
+    with _serve([sys.executable, *command]) as server:
+        yield server
+
+
+_OURS = {"mlflow": serve_model, "serve": _serve_for_operators}
+"""`mlflow models serve` and `person-attributes serve`."""
 
 
 @contextlib.contextmanager
@@ -258,8 +276,8 @@ def _measure_memory(process: int) -> float:
     return float(sum(one.memory_full_info().pss for one in processes) / 1e6)
 
 
-def _compare(name: str, ours: _Measured, rival: _Measured) -> Iterator[Comparison]:
-    goal = _GOAL if name == "bare" else None
+def _compare(name: str, ours: _Measured, rival: _Measured, has_goal: bool) -> Iterator[Comparison]:
+    goal = _GOAL if has_goal else None
     for load in _LOADS:
         for quantile, share in (("p50", 0.5), ("p99", 0.99)):
             mine, other = (

@@ -13,7 +13,7 @@ _Result = TypeVar("_Result")
 RowFunction = Callable[[_Item, bool], _Result]
 """Takes an item, and whether to compute its result on all cores."""
 
-_ROWS_AHEAD = 4
+_ROWS_AHEAD = 16
 """Rows per thread that are computed ahead of those that are returned."""
 
 _SINGLE_ROWS = 2
