@@ -7,6 +7,7 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
+from person_attributes.commands.models import format_versions
 from person_attributes.config import Params
 from person_attributes.errors import RegistryError
 from person_attributes.evaluation.gate import Condition
@@ -116,7 +117,7 @@ def test_a_long_card_leaves_room_for_the_verdict(registry: Registry, client: Mlf
 def test_an_alias_set_by_another_program_is_shown(registry: Registry, client: MlflowClient) -> None:
     registry.set_alias("1", "better")
     client.set_registered_model_alias(NAME, "champion", "2")
-    lines = registry.format_versions().splitlines()
+    lines = format_versions(registry, NAME, "champion").splitlines()
     number = next(n for n, line in enumerate(lines) if line.startswith("2 "))
     assert lines[number + 1].strip() == "champion: the alias was set by another program"
 
@@ -133,7 +134,7 @@ def test_rollback_without_an_earlier_champion_is_refused(registry: Registry) -> 
 def test_the_list_shows_the_champion_since_when_and_why(registry: Registry) -> None:
     registry.describe("2", METRICS, "abc", "# Card")
     registry.settle("2", [HOLDS], [])
-    text = registry.format_versions()
+    text = format_versions(registry, NAME, "champion")
     assert "calibrated   uncalibrated" in text
     assert "0.812   3.300  0.040   3.500  0.090  there was no champion" in text
     since = registry.list_champion_periods()[0].since[:16]
@@ -196,6 +197,6 @@ def test_a_calibration_error_of_another_definition_is_not_listed(
     older = {"mean_accuracy": 0.8123, "loss": 3.5, "mean_calibrated_ece": 0.046}
     for name, value in older.items():
         client.set_model_version_tag(NAME, "1", name, str(value))
-    text = registry.format_versions()
+    text = format_versions(registry, NAME, "champion")
     assert "0.812                  3.500" in text
     assert "0.046" not in text

@@ -1,7 +1,7 @@
 """Sets the champion alias of the registered model, and records when and why."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -36,14 +36,8 @@ _PUBLISHED = "published network: not evaluated on rows of this project"
 _LONGEST_DESCRIPTION = 5000
 """Characters that MLflow's stores accept; the whole card is an artifact of the version."""
 
-_METRICS = {
-    "mean_accuracy": 9,
-    "calibrated_loss": 8,
-    "mean_calibrated_ece": 7,
-    "loss": 8,
-    "mean_ece": 7,
-}
-"""Metrics that versions have as tags, with the width of their columns in the list of models."""
+_METRICS = ("mean_accuracy", "calibrated_loss", "mean_calibrated_ece", "loss", "mean_ece")
+"""Metrics that versions have as tags."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +103,9 @@ class Registry:
         if champion is not None:
             return champion
         versions = [
-            version for version in self._versions() if version.run_id and self.has_files(version)
+            version
+            for version in self.list_versions()
+            if version.run_id and self.has_files(version)
         ]
         if not versions:
             raise RegistryError(
@@ -278,7 +274,7 @@ class Registry:
         """Lists the champion periods, the earliest first."""
         found = [
             ChampionPeriod(key.removeprefix(_CHAMPION), str(version.version), str(reason))
-            for version in self._versions()
+            for version in self.list_versions()
             for key, reason in version.tags.items()
             if key.startswith(_CHAMPION)
         ]
@@ -315,45 +311,11 @@ class Registry:
                 stack.append(period.version)
         return stack
 
-    def format_versions(self) -> str:
-        """Formats all versions as a table for a terminal, the newest first."""
-        versions = _sort_newest_first(self._versions())
-        if not versions:
-            raise RegistryError(f"{self._name}: no version is registered. Run dvc repro.")
-        champion = self.find_champion()
-        periods = self.list_champion_periods()
-        columns = f"{'loss':>8}{'ece':>7}" * 2
-        lines = [
-            f"{'':<36}{'calibrated':>15}{'uncalibrated':>15}",
-            f"{'version':<9}{'registered':<18}{'accuracy':>9}{columns}  gate and alias",
-        ]
-        for version in versions:
-            number = str(version.version)
-            registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
-            row = f"{number:<9}{registered:%Y-%m-%d %H:%M}  {_format_metrics(version.tags)}"
-            lines.append(f"{row}  {self.reason_of(version)}")
-            if champion and number == str(champion.version):
-                note = f"{self._alias}: the alias was set by another program"
-                if periods and periods[-1].version == number:
-                    note = f"{self._alias} since {periods[-1].since[:16]} UTC: {periods[-1].reason}"
-                lines.append(f"{'':<9}{note}")
-        return "\n".join(lines)
-
-    def _versions(self) -> list[ModelVersion]:
+    def list_versions(self) -> list[ModelVersion]:
+        """Lists all versions, the newest first."""
         found = self._client.search_model_versions(f"name = {quote_value(self._name)}")
         # Some stores omit the tags in search results.
-        return [self._client.get_model_version(self._name, version.version) for version in found]
-
-
-def _format_metrics(tags: Mapping[str, str]) -> str:
-    """Formats the metrics of a version; those that it lacks are blank."""
-    if "mean_ece" not in tags:
-        # The calibrated ECE of an older version is not debiased, and not comparable with others.
-        tags = {name: value for name, value in tags.items() if name != "mean_calibrated_ece"}
-    return "".join(
-        f"{float(tags[name]):>{width}.3f}" if name in tags else " " * width
-        for name, width in _METRICS.items()
-    )
+        return [self.find(str(version.version)) for version in _sort_newest_first(found)]
 
 
 def _sort_newest_first(versions: Iterable[ModelVersion]) -> list[ModelVersion]:
