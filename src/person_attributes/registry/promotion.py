@@ -102,18 +102,15 @@ class Registry:
         champion = self.find_servable_champion()
         if champion is not None:
             return champion
-        versions = [
-            version
-            for version in self.list_versions()
-            if version.run_id and self.has_files(version)
-        ]
+        listed = self.list_versions()
+        versions = [version for version in listed if version.run_id and self.has_files(version)]
         if not versions:
             raise RegistryError(
                 f"{self._name}: no version is registered, or its files are missing in the store. "
                 "Run dvc repro. Or run person-attributes pretrained and name the published "
                 f"network: models:/{self._name}@{PRETRAINED}."
             )
-        newest = max(versions, key=lambda version: int(version.version))
+        newest = versions[0]
         raise RegistryError(
             f"{self._name}: no version in the store has the alias {self._alias}. The newest is "
             f"version {newest.version}; verdict of the gate: {self.reason_of(newest)}. Run "
