@@ -1,6 +1,8 @@
 """The command `check` refuses what would make `dvc repro` fail."""
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,12 @@ from person_attributes.commands.check import check
 from person_attributes.config import Params
 from person_attributes.errors import ParamsError, ProjectError
 from person_attributes.workspace import Workspace
+
+
+@pytest.fixture(autouse=True)
+def _activated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts this Python first on the path, as an activated environment does."""
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
 
 
 @pytest.fixture
