@@ -50,7 +50,7 @@ _CHANGES = {
     "data.max_quarantined_share": 1.0,
     "model.blocks": [1, 1, 1, 1],
     "phases": {"p1": _PHASE},
-    "evaluation.phase": "p1",
+    "evaluation.phases": ["p1"],
     "split.near_duplicates.hash_distance": 10,
     "sweep.search": {
         "phases.p1.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "scale": "log"}
@@ -274,6 +274,7 @@ _IMAGES = _Ladder(
         "inspect": _stage("inspect"),
         "initialize": _stage("initialize"),
         "train, an epoch": _stage("train", "p1"),
+        "select": _stage("select"),
         "evaluate": _stage("evaluate"),
     },
     _prepare_images,

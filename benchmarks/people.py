@@ -87,7 +87,7 @@ def register_network(
     label_map.write(labels)
     limits = Limits(rows=256, request_megabytes=128, image_megabytes=16, image_megapixels=64)
     with mlflow.start_run():
-        uri = log_model(exported, labels, weights, [], limits, "keep")
+        uri = log_model(exported, labels, [weights], limits, "keep")
     return str(mlflow.register_model(uri, name).version)
 
 

@@ -117,7 +117,7 @@ def _register(folder: Path) -> Path:
 
     params = read_params(_ROOT / "recipes" / "sample.yaml")
     label_map = LabelMap.declare(params.heads)
-    size = params.phases[params.evaluation.phase].image_size
+    size = params.evaluated_image_size
     normalization = Normalization([128.0] * 3, [64.0] * 3)
     network = build_classifier(size, label_map.class_counts, params.model, normalization)
     weights = folder / "network.keras"

@@ -33,9 +33,10 @@ from person_attributes.evaluation.metrics import SMALLEST_PROBABILITY, prior_los
 from person_attributes.evaluation.predictions import predict_batches
 from person_attributes.files import writing
 from person_attributes.pipeline.encode import encode
+from person_attributes.pipeline.evaluated import load_scored_network
 from person_attributes.pipeline.ingest import ingest
-from person_attributes.pipeline.networks import load_scored_network
 from person_attributes.pipeline.pack import pack
+from person_attributes.pipeline.select import copy_weights
 from person_attributes.pipeline.split import split
 from person_attributes.tracking.trials import open_sweep_run, open_trial_run
 from person_attributes.workspace import Workspace
@@ -82,7 +83,7 @@ def _refuse_shared_packs(plan: Plan) -> None:
     black_bars: dict[int | str, str] = {}
     for variant, changes in plan.variants.items():
         changed = plan.params.change(changes)
-        size, setting = changed.phases[changed.evaluation.phase].image_size, changed.data.black_bars
+        size, setting = changed.evaluated_image_size, changed.data.black_bars
         if black_bars.setdefault(size, setting) != setting:
             raise SystemExit(
                 f"{plan.name}: {variant}: another variant has images of {size} with another "
@@ -148,8 +149,9 @@ def _train(plan: Plan, params: Params, changed: Params, variant: str, sweep_run_
     name = f"{variant}, seed {changed.seed}"
     with open_trial_run(workspace, plan.name, sweep_run_id, name, None) as trial:
         run_trial(workspace, place, params, changed, trial, lambda epoch, metrics: None)
+        copy_weights(place, changed)
         network = load_scored_network(place, changed)
-        dataset = Dataset(place, changed.phases[changed.evaluation.phase].image_size)
+        dataset = Dataset(place, changed.evaluated_image_size)
         test = dataset.select(_test_rows(plan))
         batches = ImageBatches(
             dataset.images, dataset.targets, test.positions, 64, augmenter=None, seed=None

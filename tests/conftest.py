@@ -273,7 +273,8 @@ SHRUNK: dict[str, Any] = {
 
 STAGES = [
     "sample", "ingest", "encode", "split", "pack@32", "pack@40", "inspect", "initialize",
-    "train@p1", "train@p2", "train@p3", "train@p4", "train@p5", "evaluate", "register",
+    "train@p1", "train@p2", "train@p3", "train@p4", "train@p5", "select", "evaluate",
+    "register",
 ]  # fmt: skip
 
 

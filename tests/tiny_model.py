@@ -56,7 +56,7 @@ class Registered:
 def register_tiny_model(root: Path) -> Registered:
     workspace = Workspace(root)
     shutil.copy(SHIPPED, workspace.params)
-    size = {"evaluation.phase": "p5", "phases.p5.image_size": IMAGE_SIZE}
+    size = {"evaluation.phases": ["p5"], "phases.p5.image_size": IMAGE_SIZE}
     change_params(workspace.params, {"model.blocks": [1, 1, 1, 1], **size})
     params = read_params(workspace.params)
     label_map = LabelMap.declare(params.heads)
@@ -80,11 +80,11 @@ def register_tiny_model(root: Path) -> Registered:
 def _register(workspace: Workspace, files: list[Path]) -> None:
     from person_attributes.registry.model import log_model
 
-    network, label_map, weights, *companions = files
+    network, label_map, *companions = files
     with Registered(workspace.root).store():
         client = connect(workspace)
         experiment = client.create_experiment("tiny", (workspace.root / "mlruns").as_uri())
         with mlflow.start_run(experiment_id=experiment):
-            uri = log_model(network, label_map, weights, companions, LIMITS, "keep")
+            uri = log_model(network, label_map, companions, LIMITS, "keep")
         version = mlflow.register_model(uri, "person-attributes").version
         client.set_registered_model_alias("person-attributes", "champion", version)

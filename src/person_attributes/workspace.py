@@ -187,7 +187,7 @@ class Workspace:
 
     @property
     def learning_curves(self) -> Path:
-        """Metrics of all epochs of all phases, in order."""
+        """Metrics of all epochs that lead to the evaluated phases, in order of training."""
         return self.root / "reports" / "learning_curves.csv"
 
     def pack(self, image_size: int | str) -> Path:
@@ -196,11 +196,22 @@ class Workspace:
 
     def weights(self, phase: str) -> Path:
         """The final weights of a phase; `initial` are those of the stage `initialize`."""
-        return self.root / "models" / f"{phase}.weights.h5"
+        return self.root / "models" / "phases" / f"{phase}.weights.h5"
 
     def provenance(self, phase: str) -> Path:
         """Provenance of weights: digests of their split and pack, and the number of rows."""
-        return self.root / "models" / f"{phase}.json"
+        return self.root / "models" / "phases" / f"{phase}.json"
+
+    @property
+    def evaluated(self) -> Path:
+        """Copies of the weights of the evaluated phases, and of their provenance."""
+        return self.root / "models" / "evaluated"
+
+    def evaluated_weights(self, phase: str) -> Path:
+        return self.evaluated / self.weights(phase).name
+
+    def evaluated_provenance(self, phase: str) -> Path:
+        return self.evaluated / self.provenance(phase).name
 
     def history(self, phase: str) -> Path:
         """Loss and accuracies of each epoch of a phase."""

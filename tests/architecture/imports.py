@@ -12,8 +12,8 @@ PACKAGE = "person_attributes"
 SOURCE = ROOT / "src" / PACKAGE
 
 STAGES = (
-    "sample", "ingest", "encode", "split", "pack", "inspect", "initialize", "train", "evaluate",
-    "register",
+    "sample", "ingest", "encode", "split", "pack", "inspect", "initialize", "train", "select",
+    "evaluate", "register",
 )  # fmt: skip
 
 WITH_PAGES = {"inspect", "evaluate", "register"}

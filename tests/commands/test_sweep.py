@@ -28,7 +28,7 @@ def prepared(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Pro
     """A project whose first phase is trained. The sweep searches the short second phase."""
     project = finished.copy(tmp_path_factory.mktemp("swept") / "project")
     changes = {
-        "evaluation.phase": "p2",
+        "evaluation.phases": ["p2"],
         # Applies to all phases: if changed later, trials would train the first phase again.
         "training.early_stopping.patience": 60,
         "sweep.search": SEARCH,

@@ -144,7 +144,19 @@ def test_every_key_is_required() -> None:
             {"phases.p1.augmentation": "wild"},
             r"expected one of none, standard, aggressive, mixed.*wild",
         ),
-        ({"evaluation.phase": "p6"}, r"evaluation\.phase: expected one of p1, p2, p3, p4, p5"),
+        (
+            {"evaluation.phases": ["p5", "p6"]},
+            r"evaluation\.phases: expected one of p1, p2, p3, p4, p5\. Received: p6",
+        ),
+        ({"evaluation.phases": ["p5", "p5"]}, r"evaluation\.phases: 'p5' is listed twice; remove"),
+        (
+            {"evaluation.phases": "p5"},
+            r"evaluation\.phases: .* Received: 'p5'\. Put it in brackets",
+        ),
+        (
+            {"evaluation.phases": ["p3", "p4", "p5"]},
+            r"phases of one image_size\. Received: p3 \(64\), p4 \(80\), p5 \(80\)\. Remove the",
+        ),
         ({"heads.age.classes": ["a", "a"]}, r"heads\.age\.classes: 'a' is listed twice"),
         ({"heads.age.classes": "old"}, r"age\.classes: expected a list\. .*'old'\. Put it in bra"),
         (
@@ -247,11 +259,10 @@ def test_yes_and_no_are_text(params_file: Path) -> None:
     assert read_params(params_file).heads["gender"].classes == ("yes", "no")
 
 
-@pytest.mark.parametrize("name", ["initial", "normalization", "temperatures"])
-def test_a_phase_with_a_reserved_name_is_refused(params_file: Path, name: str) -> None:
+def test_a_phase_with_a_reserved_name_is_refused(params_file: Path) -> None:
     phases = read_yaml(SHIPPED)["phases"]
-    change_params(params_file, {"phases": {name: phases["p1"], **phases}})
-    with pytest.raises(ParamsError, match=f"phases.{name}: the name is reserved. Rename"):
+    change_params(params_file, {"phases": {"initial": phases["p1"], **phases}})
+    with pytest.raises(ParamsError, match=r"phases\.initial: the name is reserved. Rename"):
         read_params(params_file)
 
 
@@ -291,7 +302,11 @@ def test_params_are_immutable(params_file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("section", "old", "new"),
-    [("runtime", "backup_minutes", "checkpoint_minutes"), ("sweep", "figure", "metric")],
+    [
+        ("runtime", "backup_minutes", "checkpoint_minutes"),
+        ("sweep", "figure", "metric"),
+        ("evaluation", "phase", "phases"),
+    ],
 )
 def test_a_renamed_key_is_refused_with_its_new_name(
     params_file: Path, section: str, old: str, new: str
@@ -303,6 +318,18 @@ def test_a_renamed_key_is_refused_with_its_new_name(
     with pytest.raises(ParamsError, match=message) as raised:
         read_params(params_file)
     assert "\n" not in str(raised.value), "the new key is not reported as missing as well"
+
+
+def test_the_chain_has_every_phase_that_an_evaluated_one_starts_from(params: Params) -> None:
+    assert params.chain() == ["p1", "p2", "p3", "p4", "p5"]
+    changes = {"phases.p5.starts_from": "p1", "evaluation.phases": ["p5", "p4"]}
+    assert params.change(changes).chain() == ["p1", "p2", "p3", "p4", "p5"]
+    assert params.change(changes | {"evaluation.phases": ["p5"]}).chain() == ["p1", "p5"]
+
+
+def test_a_phase_must_be_evaluated(params: Params) -> None:
+    with pytest.raises(ParamsError, match=r"evaluation\.phases: expected at least 1 entries"):
+        params.change({"evaluation.phases": []})
 
 
 def test_faults_name_the_file_that_was_read(

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.postgres
 EPOCHS = 20
 ACCOUNT = {"MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": "the password of ada"}
 REUSED = ["sample", "ingest", "encode", "pack@32"]
-STAGES = ["split", "initialize", "train@p1", "evaluate", "register"]
+STAGES = ["split", "initialize", "train@p1", "select", "evaluate", "register"]
 SWEEP = ("python", "-u", "-m", "person_attributes", "sweep")
 RATE = "phases.p1.learning_rate"
 MOVE = ROOT / "deploy" / "move_tracking.py"
@@ -81,7 +81,7 @@ def moved(
     phase = read_yaml(project.params_file)["phases"]["p1"]
     changes = {
         "data.image_sizes": [32],
-        "evaluation.phase": "p1",
+        "evaluation.phases": ["p1"],
         "phases": {"p1": phase | {"epochs": 1}},
         "sweep.search": {RATE: {"kind": "float", "low": 1e-4, "high": 1e-2, "scale": "log"}},
         "training.early_stopping.patience": 100,

@@ -8,17 +8,29 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Project, change_params
+from mlflow.tracking import MlflowClient
 from PIL import Image
+from tiny_model import Registered
+
+from person_attributes.commands.demo.attention import Attention
+from person_attributes.config import read_params
+from person_attributes.data.dataset import Dataset
+from person_attributes.data.split import VALIDATION
+from person_attributes.errors import RegistryError
+from person_attributes.evaluation.predictions import Predictions
+from person_attributes.pipeline.networks import build_network
+from person_attributes.registry.weights import fetch_weights
+from person_attributes.workspace import Workspace
 
 STAGES = [
     "sample", "ingest", "encode", "split", "pack@32", "pack@40", "inspect", "initialize",
-    "train@all", "train@heads", "evaluate", "register",
+    "train@all", "train@heads", "select", "evaluate", "register",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def signs(make_project: Callable[[str], Project]) -> Project:
-    """Other data, heads and phases, with missing labels, a stratified split and test rows."""
+    """Other data, heads and phases: missing labels, a stratified split, test rows, an ensemble."""
     project = make_project("signs")
     _draw_signs(project.root / "signs")
     phase = {"trainable": "all", "augmentation": "standard", "learning_rate": 0.01, "epochs": 2}
@@ -36,14 +48,14 @@ def signs(make_project: Callable[[str], Project]) -> Project:
         "split.validation_share": 0.2,
         "split.test_share": 0.25,
         "phases": {
-            "all": phase | {"starts_from": "initial", "image_size": 32},
+            "all": phase | {"starts_from": "initial", "image_size": 40},
             "heads": phase | {"starts_from": "all", "image_size": 40, "trainable": "heads"},
         },
         "model.neck": "gem",
         "model.normalization.method": "image",
         "evaluation.flips": True,
         "sweep.search": {},
-        "evaluation.phase": "heads",
+        "evaluation.phases": ["all", "heads"],
         "registry.model_name": "signs",
     }
     change_params(project.params_file, changes)
@@ -67,6 +79,37 @@ def test_other_data_needs_only_other_parameters(signs: Project) -> None:
     assert "signs version 1" in summary
     assert "shape" in summary
     assert "10 test rows (held out)" in summary
+
+
+def test_an_ensemble_predicts_the_mean_of_its_phases(signs: Project) -> None:
+    workspace, params = Workspace(signs.root), read_params(signs.params_file)
+    predictions = Predictions.read(workspace.predictions)
+    dataset = Dataset(workspace, 40)
+    images = dataset.images[dataset.part(VALIDATION).positions]
+    answers = []
+    for phase in ("all", "heads"):
+        network = build_network(workspace, params, 40)
+        network.load_weights(workspace.weights(phase))
+        answers += [network(images), network(images[:, :, ::-1])]  # evaluation.flips
+    for head, y_prob in predictions.y_prob.items():
+        each = [np.array(answer[head]) for answer in answers]
+        assert np.ptp(each, axis=0).max() > 1e-3
+        np.testing.assert_allclose(y_prob, np.mean(each, axis=0), atol=1e-5)
+
+
+def test_an_ensemble_is_registered_as_one_model(signs: Project, tmp_path: Path) -> None:
+    model = "models:/signs/1"
+    signs.cli("predict", "signs/1.png", "out.csv", "--model", model)
+    assert pd.read_csv(signs.root / "out.csv")["paint"].isin(["red", "green", "blue"]).all()
+    with Registered(signs.root).store():
+        card = str(MlflowClient().get_model_version("signs", "1").description)
+        assert "the mean of the probabilities of 2 networks" in card
+        heat = Attention(model).explain(Image.new("RGB", (50, 90), "red"), {"paint": "red"})
+        assert heat["paint"].ndim == 2
+        with pytest.raises(RegistryError, match=r"Received: an ensemble of 2\. Name") as raised:
+            fetch_weights(model, tmp_path / "both")
+        first = str(raised.value).rpartition(" ")[2]
+        assert fetch_weights(first, tmp_path / "one").name == "all.weights.h5"
 
 
 def test_forced_repro_writes_identical_outputs(signs: Project) -> None:

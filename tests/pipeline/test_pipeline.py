@@ -172,7 +172,7 @@ def changed(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
     project = finished.copy(tmp_path_factory.mktemp("changed") / "project")
     change_params(project.params_file, {"phases.p5.learning_rate": 0.02})
     assert "phases.p5.learning_rate" in project.run("dvc", "params", "diff").stdout
-    assert project.repro() == ["train@p5", "evaluate", "register"]
+    assert project.repro() == ["train@p5", "select", "evaluate", "register"]
     project.commit("Faster")
     return project
 
@@ -266,14 +266,16 @@ def test_another_image_size_runs_only_its_pack(project: Project) -> None:
     assert "modified" not in project.run("dvc", "status").stdout
 
 
-def test_the_history_of_a_removed_phase_is_removed(project: Project) -> None:
-    """It is in the folder that `evaluate` depends on."""
-    history = project.root / "reports/phases/p6.csv"
-    history.write_text("epoch\n1\n", encoding="utf-8")
-    assert project.repro("--dry", "evaluate") == ["evaluate"]
-    project.execute("evaluate")
-    assert not history.exists()
-    assert project.run("git", "diff", "--name-only").stdout == ""
+def test_a_phase_that_is_not_evaluated_leaves_the_evaluation_up_to_date(project: Project) -> None:
+    """When the phase is removed, its files are, too: `select` depends on their folders."""
+    before, phases = project.params_file.read_bytes(), read_yaml(project.params_file)["phases"]
+    selected = read_yaml(project.root / "dvc.lock")["stages"]["select"]
+    change_params(project.params_file, {"phases.p6": phases["p5"] | {"starts_from": "p5"}})
+    assert project.repro("evaluate") == ["train@p6", "select"]
+    project.params_file.write_bytes(before)
+    assert project.repro("evaluate") == ["select"]
+    assert list(project.root.glob("*/phases/p6.*")) == []
+    assert read_yaml(project.root / "dvc.lock")["stages"]["select"] == selected
     assert project.repro("evaluate") == []
 
 
@@ -349,11 +351,11 @@ def test_a_killed_execution_resumes_its_runs(project: Project) -> None:
     kill(dvc)
     fresh = {run.info.run_id: run for run in _runs(project) if run.info.run_id not in known}
     assert [run.info.status for run in fresh.values()] == ["RUNNING", "RUNNING"]
-    assert project.repro("evaluate") == ["train@p5", "evaluate"]
+    assert project.repro("evaluate") == ["train@p5", "select", "evaluate"]
     after = [run for run in _runs(project) if run.info.run_id not in known]
     assert len(_parents(after)) == 1
     stages = [_stage_of(run) for run in after if run not in _parents(after)]
-    assert stages == ["train@p5", "evaluate"]
+    assert stages == ["train@p5", "select", "evaluate"]
     assert set(fresh) < {run.info.run_id for run in after}
     assert {run.info.status for run in after} == {"FINISHED"}
     assert _find_checkpoints(project) == []

@@ -45,7 +45,7 @@ def _assert_serves_the_weights(project: Project, client: MlflowClient, version: 
     location = client.get_logged_model(Path(str(found.source)).name).artifact_location
     (weights,) = Path(url2pathname(urlparse(location).path)).rglob("*.weights.h5")
     assert weights.is_relative_to(project.root)
-    assert digest_path(weights) == digest_path(project.root / "models/p5.weights.h5")
+    assert digest_path(weights) == digest_path(project.root / "models/phases/p5.weights.h5")
 
 
 def _clone(project: Project, *options: str) -> Project:
@@ -174,7 +174,7 @@ def test_a_removed_alias_stays_removed_and_is_reported(project: Project) -> None
 def test_an_earlier_commit_finds_its_version(project: Project) -> None:
     client = _client(project)
     change_params(project.params_file, {"phases.p5.learning_rate": 0.01})
-    project.execute("train@p5", "evaluate", "register")
+    project.execute("train@p5", "select", "evaluate", "register")
     project.commit("Another rate")
     assert _versions(client) == ["1", "2"]
     champion = str(_champion(client).version)

@@ -13,6 +13,7 @@ from person_attributes.data.images import Images
 from person_attributes.errors import RegistryError
 from person_attributes.modeling.backbones import build_backbone
 from person_attributes.modeling.classifier import Normalization, build_classifier
+from person_attributes.modeling.ensemble import average_networks
 from person_attributes.modeling.necks import NECKS
 from person_attributes.registry.export import export_network
 from person_attributes.serving.network import Network
@@ -84,6 +85,28 @@ def test_an_exported_network_predicts_what_keras_predicts(
         assert spread > 1e-4, "predictions depend on the image"
         # Deep networks with random weights amplify rounding: the best agree to 1e-4 of the spread.
         np.testing.assert_allclose(probabilities, expected[head], atol=0.02 * spread, rtol=0)
+    keras.backend.clear_session()
+
+
+@pytest.mark.pipeline
+@pytest.mark.filterwarnings("ignore")  # of Keras and tf2onnx
+def test_an_ensemble_is_exported_as_one_network(
+    params: Params, tmp_path: Path, random: np.random.Generator
+) -> None:
+    images = random.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    model, members = _model(params, "residual", "gem"), []
+    for seed in (1, 2):
+        keras.utils.set_random_seed(seed)
+        members.append(build_classifier(32, {"a": 2, "b": 3}, model, NORMALIZATIONS[0]))
+        _randomize(members[-1], images, random)
+    path = tmp_path / "network.onnx"
+    export_network(average_networks(members), path, excluded_heads=[])
+    answers = [member(images) for member in members]
+    for head, y_prob in Network(path).predict(images).items():
+        each = [np.array(answer[head]) for answer in answers]
+        spread = np.ptp(np.mean(each, axis=0), axis=0).max()
+        assert spread > 1e-4, "predictions depend on the image"
+        np.testing.assert_allclose(y_prob, np.mean(each, axis=0), atol=0.02 * spread, rtol=0)
     keras.backend.clear_session()
 
 

@@ -11,8 +11,8 @@ from person_attributes.reporting.plots import overlay_heatmap
 _CLASSES = {"colour": 3, "shape": 2}
 
 
-def _build(params: Params, neck: str) -> keras.Model:
-    keras.utils.set_random_seed(4)
+def _build(params: Params, neck: str, seed: int = 4) -> keras.Model:
+    keras.utils.set_random_seed(seed)
     model = params.model.model_copy(update={"blocks": (1, 1, 1, 1), "neck": neck})
     return build_classifier(64, _CLASSES, model, Normalization([127.5] * 3, [127.5] * 3))
 
@@ -61,6 +61,19 @@ def test_maps_work_with_every_neck(params: Params, neck: str, random: np.random.
     assert ((maps >= 0) & (maps <= 1)).all()
     assert set(maps.max(axis=(1, 2)).tolist()) <= {0.0, 1.0}
     assert maps.max() == 1  # a negative contribution to one class is positive for the other
+
+
+def test_the_map_of_an_ensemble_is_the_mean_of_its_members(
+    params: Params, random: np.random.Generator
+) -> None:
+    members, images = [_build(params, "avg", seed) for seed in (4, 5)], _images(random)
+    answers = np.array([0, 1, 0])
+    each = [GradCam(member).explain(images, "shape", answers) for member in members]
+    assert not np.allclose(*each)
+    mean = np.mean(each, axis=0)
+    expected = mean / np.maximum(mean.max(axis=(1, 2), keepdims=True), 1e-12)
+    maps = GradCam(*members).explain(images, "shape", answers)
+    np.testing.assert_allclose(maps, expected, atol=1e-6)
 
 
 def test_a_map_is_overlaid_on_its_image() -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from person_attributes.reporting.model_card import Facts, render_card, render_ca
 FACTS = Facts(
     name="person-attributes",
     backbone="densenet",
+    networks=1,
     starting_weights="",
     image_size=80,
     phases=5,
@@ -69,6 +72,17 @@ def test_a_card_lists_metrics_limits_and_weaknesses(
     assert "tiny" not in card, "too few rows"
     assert "big" not in card, "a strength"
     assert "1,191 train, 209 validation; digest `def`" in card
+
+
+def test_the_card_of_an_ensemble_counts_its_networks(
+    heads: pd.DataFrame, slices: pd.DataFrame, params: Params
+) -> None:
+    one, several = (
+        render_card(replace(FACTS, networks=networks), params.card, METRICS, heads, slices)
+        for networks in (1, 3)
+    )
+    assert "The network is a " in one
+    assert "the mean of the probabilities of 3 networks. Each network is a " in several
 
 
 def test_multi_line_values_stay_in_their_table_cell(

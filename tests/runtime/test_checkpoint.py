@@ -24,7 +24,7 @@ from person_attributes.workspace import Workspace
 
 EPOCHS = 6
 TRAIN = (*OURS, "train", "p1")
-OUTPUTS = ("models/p1.weights.h5", "models/p1.json", "reports/phases/p1.csv")
+OUTPUTS = ("models/phases/p1.weights.h5", "models/phases/p1.json", "reports/phases/p1.csv")
 
 
 @pytest.fixture(scope="module")

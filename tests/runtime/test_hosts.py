@@ -71,7 +71,7 @@ def _started(
 
 def _assert_same_weights(ours: Path, theirs: Path, *phases: str) -> None:
     for phase in phases:
-        name = f"models/{phase}.weights.h5"
+        name = f"models/phases/{phase}.weights.h5"
         with h5py.File(ours / name) as our, h5py.File(theirs / name) as their:
             names: list[str] = []
             their.visit(names.append)

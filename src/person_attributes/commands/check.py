@@ -76,7 +76,7 @@ def _refuse_own_files(workspace: Workspace, params: Params) -> None:
         workspace.split,
         workspace.pack(params.data.image_sizes[0]),
         workspace.weights(INITIAL),
-        workspace.history(params.evaluation.phase),
+        workspace.history(INITIAL),
         workspace.data_page,
         workspace.evaluation_page,
     ):

@@ -16,6 +16,7 @@ from pydantic import (
 
 from person_attributes.config.fields import (
     FROM_LIST,
+    UNIQUE,
     Between,
     Column,
     Count,
@@ -99,18 +100,10 @@ class HeadParams(Section):
     """
 
     column: Column
-    classes: Annotated[tuple[_Label, ...], FROM_LIST, Field(min_length=2)]
-    missing: Annotated[tuple[_Label, ...], FROM_LIST] = ()
+    classes: Annotated[tuple[_Label, ...], FROM_LIST, Field(min_length=2), UNIQUE]
+    missing: Annotated[tuple[_Label, ...], FROM_LIST, UNIQUE] = ()
     aliases: dict[_Label, _Label] = Field(default_factory=dict)
     bins: Annotated[tuple[_Edge, ...], FROM_LIST] = ()
-
-    @field_validator("classes", "missing")
-    @classmethod
-    def _are_unique(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        repeated = sorted({name for name in labels if labels.count(name) > 1})
-        if repeated:
-            raise ValueError(f"{repeated[0]!r} is listed twice; remove one")
-        return labels
 
     @field_validator("bins")
     @classmethod

@@ -4,17 +4,24 @@ from typing import Annotated
 
 from pydantic import Field
 
-from person_attributes.config.fields import Between, Count, Identifier, Section
+from person_attributes.config.fields import (
+    FROM_LIST,
+    UNIQUE,
+    Between,
+    Count,
+    Identifier,
+    Section,
+)
 
 
 class EvaluationParams(Section):
     """How the final network is evaluated; confidence intervals are bootstrapped over rows.
 
-    With `flips`, predictions are averaged over each image and its mirror image. The served model
-    does the same.
+    Predictions are averaged over the networks of `phases`, and with `flips` also over each image
+    and its mirror image. The served model does the same.
     """
 
-    phase: Identifier
+    phases: Annotated[tuple[Identifier, ...], FROM_LIST, Field(min_length=1), UNIQUE]
     batch_size: Count
     flips: bool
     confidence: Between

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from person_attributes.framing import height_and_width
 
@@ -28,7 +28,15 @@ def _check_image_size(value: Any) -> Any:
     )
 
 
+def _refuse_repeated(values: tuple[str, ...]) -> tuple[str, ...]:
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"{repeated[0]!r} is listed twice; remove one")
+    return values
+
+
 FROM_LIST = BeforeValidator(_to_tuple)
+UNIQUE = AfterValidator(_refuse_repeated)
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]

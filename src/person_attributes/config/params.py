@@ -38,16 +38,13 @@ INITIAL = "initial"
 
 _RESERVED_HEADS = frozenset(
     {"backbone", "image", "line", "mean", "neck", "rescale", "row", "shares", "test", "val"}
-    | {"calibrated", "flip", "instance", "objective", "standardize", "train"}
+    | {"calibrated", "ensemble", "flip", "flipped", "instance", "objective", "standardize", "train"}
     | {"error", "path", "reason"}
 )
 """Names of layers, of columns of records and predictions, and of metrics over all heads."""
 
-_RESERVED_PREFIXES = ("neck_", "test_", "train_", "val_")
-"""Prefixes of the layers of the neck and of metrics on parts of the split."""
-
-_RESERVED_PHASES = frozenset({INITIAL, "normalization", "temperatures"})
-"""Names of other files in `models/`."""
+_RESERVED_PREFIXES = ("member_", "neck_", "test_", "train_", "val_")
+"""Prefixes of networks of an ensemble, layers of the neck, and metrics on parts of the split."""
 
 _LAYERS_OF_A_HEAD = ("_batch_norm", "_dropout", "_dense")
 """Suffixes of the layers of a head's tower; a number may follow."""
@@ -158,7 +155,7 @@ class Params(Section):
         earlier = [INITIAL]
         for name, phase in self.phases.items():
             where = f"phases.{name}"
-            if name in _RESERVED_PHASES:
+            if name == INITIAL:
                 raise ValueError(f"{where}: the name is reserved. Rename the phase.")
             require_known(f"{where}.starts_from", phase.starts_from, earlier)
             require_known(f"{where}.image_size", phase.image_size, self.data.image_sizes)
@@ -167,7 +164,20 @@ class Params(Section):
             require_known(f"{where}.optimizer", phase.optimizer, list(self.optimizers))
             require_known(f"{where}.schedule", phase.schedule, list(self.schedules))
             earlier.append(name)
-        require_known("evaluation.phase", self.evaluation.phase, list(self.phases))
+        return self
+
+    @model_validator(mode="after")
+    def _evaluated_phases_fit_together(self) -> Self:
+        sizes = {}
+        for name in self.evaluation.phases:
+            require_known("evaluation.phases", name, list(self.phases))
+            sizes[name] = self.phases[name].image_size
+        if len(set(sizes.values())) > 1:
+            received = ", ".join(f"{name} ({size})" for name, size in sizes.items())
+            raise ValueError(
+                f"evaluation.phases: expected phases of one image_size. Received: {received}. "
+                "Remove the phases of another size."
+            )
         return self
 
     @model_validator(mode="after")
@@ -207,13 +217,18 @@ class Params(Section):
         )
 
     def chain(self) -> list[str]:
-        """Lists the phases from the first one to the evaluated one, in order of training."""
-        phases: list[str] = []
-        phase = self.evaluation.phase
-        while phase != INITIAL:
-            phases.insert(0, phase)
-            phase = self.phases[phase].starts_from
-        return phases
+        """Lists the evaluated phases and those that they start from, in order of training."""
+        found: set[str] = set()
+        for phase in self.evaluation.phases:
+            while phase != INITIAL:
+                found.add(phase)
+                phase = self.phases[phase].starts_from
+        return [phase for phase in self.phases if phase in found]
+
+    @property
+    def evaluated_image_size(self) -> int | str:
+        """The image size of the evaluated phases."""
+        return self.phases[self.evaluation.phases[0]].image_size
 
     def change(self, changes: Mapping[str, Any]) -> "Params":
         """Returns a copy with other values at dotted keys.

@@ -20,10 +20,11 @@ RENAMED = {
     "lucky_hits_per_head": "least_confident_correct_per_head",
     "minimum_gain": "min_gain",
     "mistakes_per_head": "most_confident_errors_per_head",
+    "phase": "phases",
     "smallest_slice": "min_slice_rows",
     "suspicious_per_head": "label_issues_per_head",
 }
-"""`{key in version 0.1: key in version 0.2}`."""
+"""`{key in version 0.1: key}`."""
 
 
 _EXPECTED = {
@@ -65,7 +66,7 @@ def describe_fault(fault: Any, model: type[BaseModel]) -> str:
     if fault["type"] == "extra_forbidden":
         renamed = RENAMED.get(keys[-1])
         if renamed in known:
-            return f"{where}: renamed in version 0.2. Rename it to {renamed}."
+            return f"{where}: renamed since version 0.1. Rename it to {renamed}."
         hint = suggest(keys[-1], known)
         return (
             f"{where}: unknown key.{hint} Expected one of {', '.join(known)}. Rename or remove it."

@@ -19,16 +19,14 @@ def digest_content(workspace: Workspace, params: Params) -> str:
         for key, value in flatten(params.model_dump(mode="json"))
         if any(f"{key}.".startswith(f"{name}.") for name in names)
     }
-    files = digest_paths(workspace.root, list_content(workspace, params))
+    files = digest_paths(workspace.root, list_content(workspace))
     return combine({"files": files | digest_code("register"), "params": used})
 
 
-def list_content(workspace: Workspace, params: Params) -> list[Path]:
+def list_content(workspace: Workspace) -> list[Path]:
     """Lists the files that determine a version."""
-    phase = params.evaluation.phase
     return [
-        workspace.weights(phase),
-        workspace.provenance(phase),
+        workspace.evaluated,
         workspace.normalization,
         workspace.temperatures,
         workspace.label_map,

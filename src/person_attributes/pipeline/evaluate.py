@@ -9,8 +9,7 @@ from person_attributes.data.dataset import Dataset
 from person_attributes.evaluation.calibration import scale_heads
 from person_attributes.evaluation.results import Evaluation, evaluate_network
 from person_attributes.files import write_json, writing
-from person_attributes.modeling.classifier import average_flips
-from person_attributes.pipeline.networks import load_trained_network
+from person_attributes.pipeline.evaluated import combine_members, load_members
 from person_attributes.pipeline.provenance import refuse_other_split
 from person_attributes.reporting.content import fill_report
 from person_attributes.reporting.report import Report, format_table, render_report
@@ -20,19 +19,18 @@ from person_attributes.workspace import Workspace
 
 def evaluate(workspace: Workspace, params: Params) -> None:
     """Scores all validation and test rows; writes metrics, predictions, plots and the report."""
-    phase, sections = params.evaluation.phase, {"seed", "evaluation", "report"}
+    sections = {"seed", "evaluation", "report"}
     reads, writes = _list_inputs(workspace, params), _list_outputs(workspace)
     with open_stage_run("evaluate", workspace, params, sections, reads, writes) as run:
-        dataset = Dataset(workspace, params.phases[phase].image_size)
-        refuse_other_split(workspace, phase, dataset.split)
-        _remove_stale_histories(workspace, params)
-        classifier = load_trained_network(workspace, params)
-        network = average_flips(classifier) if params.evaluation.flips else classifier
-        evaluation = evaluate_network(dataset, params, network)
-        curves = _read_learning_curves(workspace, params)
-        report = fill_report(evaluation, classifier, curves, params)
+        dataset = Dataset(workspace, params.evaluated_image_size)
+        for phase in params.evaluation.phases:
+            refuse_other_split(workspace, workspace.evaluated_provenance(phase), dataset.split)
+        members = load_members(workspace, params)
+        evaluation = evaluate_network(dataset, params, combine_members(members, params))
+        curves = _read_learning_curves(workspace)
+        report = fill_report(evaluation, members, curves, params)
         metrics = evaluation.to_metrics()
-        _write(workspace, evaluation, report, curves, metrics)
+        _write(workspace, evaluation, report, metrics)
         run.log_file(workspace.evaluation)
         run.log_file(workspace.heads)
         run.log_file(workspace.params)
@@ -42,17 +40,15 @@ def evaluate(workspace: Workspace, params: Params) -> None:
 
 
 def _list_inputs(workspace: Workspace, params: Params) -> list[Path]:
-    phase = params.evaluation.phase
     return [
-        workspace.weights(phase),
-        workspace.provenance(phase),
+        workspace.evaluated,
+        workspace.learning_curves,
         workspace.normalization,
-        workspace.pack(params.phases[phase].image_size),
+        workspace.pack(params.evaluated_image_size),
         workspace.records,
         workspace.one_hot,
         workspace.label_map,
         workspace.split,
-        *(workspace.history(name) for name in params.phases),
     ]
 
 
@@ -60,7 +56,6 @@ def _list_outputs(workspace: Workspace) -> list[Path]:
     return [
         workspace.metrics,
         workspace.heads,
-        workspace.learning_curves,
         workspace.temperatures,
         workspace.evaluation_page,
         workspace.figures,
@@ -72,35 +67,24 @@ def _list_outputs(workspace: Workspace) -> list[Path]:
     ]
 
 
-def _remove_stale_histories(workspace: Workspace, params: Params) -> None:
-    """Removes the histories of phases that params.yaml lacks: DVC digests the whole folder."""
-    kept = {workspace.history(phase) for phase in params.phases}
-    for path in workspace.history(params.evaluation.phase).parent.glob("*.csv"):
-        if path not in kept:
-            path.unlink()
-
-
-def _read_learning_curves(workspace: Workspace, params: Params) -> pd.DataFrame:
-    """Concatenates the histories of all phases: columns `epoch`, `phase`, then the metrics."""
-    histories = {phase: pd.read_csv(workspace.history(phase)) for phase in params.phases}
-    curves = pd.concat(histories, names=["phase"]).reset_index("phase")
-    curves["epoch"] = range(1, len(curves) + 1)
-    return curves
+def _read_learning_curves(workspace: Workspace) -> pd.DataFrame:
+    return pd.read_csv(
+        workspace.learning_curves,
+        dtype={"phase": str},
+        keep_default_na=False,
+        na_values=[""],
+        float_precision="round_trip",
+    )
 
 
 def _write(
-    workspace: Workspace,
-    evaluation: Evaluation,
-    report: Report,
-    curves: pd.DataFrame,
-    metrics: dict[str, float],
+    workspace: Workspace, evaluation: Evaluation, report: Report, metrics: dict[str, float]
 ) -> None:
     with writing(workspace.metrics) as path:
         write_json(path, metrics)
     with writing(workspace.temperatures) as path:
         write_json(path, evaluation.temperatures)
     _write_table(workspace.heads, report.scores.heads.reset_index())
-    _write_table(workspace.learning_curves, curves)
     with writing(workspace.evaluation) as folder:
         figures = folder / workspace.figures.name
         figures.mkdir(parents=True)

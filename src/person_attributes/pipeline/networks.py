@@ -1,4 +1,4 @@
-"""Builds and loads the networks of the stages."""
+"""Builds the networks of the stages."""
 
 import json
 
@@ -6,7 +6,7 @@ import keras
 
 from person_attributes.config import Params
 from person_attributes.labels import LabelMap
-from person_attributes.modeling.classifier import Normalization, average_flips, build_classifier
+from person_attributes.modeling.classifier import Normalization, build_classifier
 from person_attributes.workspace import Workspace
 
 
@@ -29,17 +29,3 @@ def build_network(
         normalization = Normalization(**content)
     class_counts = LabelMap.read(workspace.label_map).class_counts
     return build_classifier(image_size, class_counts, params.model, normalization)
-
-
-def load_trained_network(workspace: Workspace, params: Params) -> keras.Model:
-    """Loads the network with the weights of `evaluation.phase`."""
-    phase = params.evaluation.phase
-    classifier = build_network(workspace, params, params.phases[phase].image_size)
-    classifier.load_weights(workspace.weights(phase))
-    return classifier
-
-
-def load_scored_network(workspace: Workspace, params: Params) -> keras.Model:
-    """Loads the network that is scored: averaged over flips if `evaluation.flips` is set."""
-    classifier = load_trained_network(workspace, params)
-    return average_flips(classifier) if params.evaluation.flips else classifier

@@ -89,7 +89,7 @@ def prepare_phase(
     configure_runtime(params.training)
     keras.utils.set_random_seed(_phase_seed(params.seed, phase))
     workspace = dataset.workspace
-    refuse_other_split(workspace, section.starts_from, dataset.split)
+    refuse_other_split(workspace, workspace.provenance(section.starts_from), dataset.split)
     classifier = build_network(workspace, params, section.image_size)
     classifier.load_weights(workspace.weights(section.starts_from))
     return classifier, *_make_batches(dataset, params, phase)

@@ -1,6 +1,7 @@
 """The provenance of weights: written beside them, and checked before they are used."""
 
 import json
+from pathlib import Path
 
 from person_attributes.data.split import Split
 from person_attributes.digests import digest_path
@@ -9,7 +10,7 @@ from person_attributes.files import write_json, writing
 from person_attributes.workspace import Workspace
 
 
-def refuse_other_split(workspace: Workspace, phase: str, split: Split) -> None:
+def refuse_other_split(workspace: Workspace, provenance: Path, split: Split) -> None:
     """Refuses weights that were trained on another split.
 
     If the split changed between two phases, validation rows may have been training rows before.
@@ -17,11 +18,11 @@ def refuse_other_split(workspace: Workspace, phase: str, split: Split) -> None:
     Raises:
         SplitError: If the weights of a phase were trained on another split. Run `dvc repro`.
     """
-    trained = json.loads(workspace.provenance(phase).read_text(encoding="utf-8"))
+    trained = json.loads(provenance.read_text(encoding="utf-8"))
     if trained["split_digest"] != split.digest:
         raise SplitError(
-            f"{workspace.relative(workspace.provenance(phase))}: {phase} was trained on another "
-            f"split. Expected digest {split.digest}. Received: {trained['split_digest']}. "
+            f"{workspace.relative(provenance)}: {provenance.stem} was trained on another split. "
+            f"Expected digest {split.digest}. Received: {trained['split_digest']}. "
             "Validation rows may be among its training rows: run dvc repro to train again."
         )
 
@@ -46,7 +47,6 @@ def write_provenance(
         )
 
 
-def read_starting_weights(workspace: Workspace, phase: str) -> str:
+def read_starting_weights(provenance: Path) -> str:
     """Reads the digest of the starting weights of the chain; empty if they were random."""
-    provenance = json.loads(workspace.provenance(phase).read_text(encoding="utf-8"))
-    return str(provenance["starting_weights"])
+    return str(json.loads(provenance.read_text(encoding="utf-8"))["starting_weights"])

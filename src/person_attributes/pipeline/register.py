@@ -35,7 +35,7 @@ def _report_registered(
     """Prints and logs which version already has this content."""
     metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
     tags = {"registered_version": number, "gate.reason": reason}
-    reads = list_content(workspace, params)
+    reads = list_content(workspace)
     log_up_to_date(workspace, params.model_dump(), reads, metrics, tags)
     print(
         f"register: {params.registry.model_name} version {number} already has this content and "

@@ -19,7 +19,7 @@ from person_attributes.evaluation.predictions import Predictions
 from person_attributes.labels import LabelMap
 from person_attributes.modeling.classifier import scale_temperatures
 from person_attributes.pipeline.content import list_content
-from person_attributes.pipeline.networks import load_scored_network
+from person_attributes.pipeline.evaluated import load_scored_network
 from person_attributes.pipeline.provenance import read_starting_weights
 from person_attributes.registry.export import check_export, export_network
 from person_attributes.registry.model import check_served, log_model, read_limits
@@ -79,8 +79,8 @@ class _Challenger:
 
 
 def _prepare(workspace: Workspace, params: Params, folder: Path) -> _Challenger:
-    """Exports the network of `evaluation.phase` into a folder, and renders its model card."""
-    dataset = Dataset(workspace, params.phases[params.evaluation.phase].image_size)
+    """Exports the evaluated network into a folder, and renders its model card."""
+    dataset = Dataset(workspace, params.evaluated_image_size)
     metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
     temperatures = json.loads(workspace.temperatures.read_text(encoding="utf-8"))
     predictions = Predictions.read(workspace.predictions)
@@ -137,11 +137,10 @@ def _apply_gate(
 
 
 def _list_inputs(workspace: Workspace, params: Params) -> list[Path]:
-    phase = params.evaluation.phase
     return [
         workspace.root / params.data.source,
-        workspace.pack(params.phases[phase].image_size),
-        *list_content(workspace, params),
+        workspace.pack(params.evaluated_image_size),
+        *list_content(workspace),
     ]
 
 
@@ -151,11 +150,11 @@ def _log_model(workspace: Workspace, params: Params, challenger: _Challenger) ->
     card = write_card(challenger.card, network.parent, params.report.colour)
     label_map = network.with_name("label_map.json")
     challenger.labels.write(label_map)
+    weights = [workspace.evaluated_weights(phase) for phase in params.evaluation.phases]
     return log_model(
         network,
         label_map,
-        workspace.weights(params.evaluation.phase),
-        [*card, workspace.normalization, workspace.params],
+        [*card, *weights, workspace.normalization, workspace.params],
         read_limits(params),
         params.data.black_bars,
     )
@@ -239,12 +238,13 @@ def _calibrate(
 def _write_card(
     dataset: Dataset, params: Params, classifier: keras.Model, metrics: dict[str, float]
 ) -> str:
-    workspace, split, phase = dataset.workspace, dataset.split, params.evaluation.phase
+    workspace, split, phases = dataset.workspace, dataset.split, params.evaluation.phases
     facts = Facts(
         name=params.registry.model_name,
         backbone=params.model.backbone,
-        starting_weights=read_starting_weights(workspace, phase),
-        image_size=params.phases[phase].image_size,
+        networks=len(phases),
+        starting_weights=read_starting_weights(workspace.evaluated_provenance(phases[0])),
+        image_size=params.evaluated_image_size,
         phases=len(params.chain()),
         weights=classifier.count_params(),
         source=Path(params.data.source).name,

@@ -123,7 +123,7 @@ def _train(
     run.flush()
     _write_weights(current, classifier)
     _write_history(workspace, phase, trained)
-    starting_weights = read_starting_weights(workspace, section.starts_from)
+    starting_weights = read_starting_weights(workspace.provenance(section.starts_from))
     write_provenance(workspace, phase, dataset.split, section.image_size, starting_weights)
     print(
         f"{phase}: kept epoch {trained.best_epoch + 1} of {len(trained.history)}, validation loss "
@@ -161,7 +161,7 @@ def _report_heads_at_prior(
 ) -> None:
     """Tags the run with the heads that are no better than the class prior.
 
-    Only the phase that is evaluated also prints a warning: a later phase may still train the heads
+    Only the phases that are evaluated also print a warning: a later phase may still train the heads
     of an earlier one.
     """
     params, phase = current.params, current.phase
@@ -172,7 +172,7 @@ def _report_heads_at_prior(
     share = 1 - params.training.min_prior_improvement
     at_prior = [head for head, prior in priors.items() if best[f"val_{head}_loss"] > share * prior]
     current.run.set_tags({f"{phase}.at_prior": ", ".join(at_prior)})
-    if phase != params.evaluation.phase:
+    if phase not in params.evaluation.phases:
         return
     for head in at_prior:
         print(

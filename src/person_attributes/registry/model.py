@@ -114,7 +114,6 @@ def check_served(
 def log_model(
     network: Path,
     label_map: Path,
-    weights: Path,
     companions: Sequence[Path],
     limits: Limits,
     black_bars: BlackBars,
@@ -124,8 +123,8 @@ def log_model(
     Args:
         network: The checked `.onnx` file.
         label_map: The file of the label map of the served heads.
-        weights: The Keras weights, for further training.
-        companions: More files of the model: its cards, and those that rebuild its network.
+        companions: More files of the model: its cards, its Keras weights, and those that rebuild
+            its networks.
         limits: The limits of a request.
         black_bars: How black bars around images are treated, as in the packs.
 
@@ -139,7 +138,6 @@ def log_model(
         artifacts={
             "network": network.resolve().as_uri(),
             "label_map": label_map.resolve().as_uri(),
-            "weights": weights.resolve().as_uri(),
             **{path.name: path.resolve().as_uri() for path in companions},
         },
         model_config={"limits": asdict(limits), "black_bars": black_bars},

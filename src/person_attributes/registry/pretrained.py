@@ -74,7 +74,7 @@ class Pretrained:
 
     @property
     def image_size(self) -> int | str:
-        return self.params.phases[self.params.evaluation.phase].image_size
+        return self.params.evaluated_image_size
 
     def digest_content(self, params: Params) -> str:
         """Digests the content of a version: these files, the code, and the settings of serving.

@@ -59,8 +59,7 @@ def log_pretrained(network: Pretrained, workspace: Workspace, params: Params) ->
         return log_model(
             exported,
             label_map,
-            weights,
-            [*card, normalization, network.params_file],
+            [*card, weights, normalization, network.params_file],
             read_limits(params),
             network.params.data.black_bars,
         )

@@ -10,6 +10,29 @@ from person_attributes.tracking.connection import is_unreachable, translate_mlfl
 
 
 def fetch_weights(source: str, folder: Path) -> Path:
+    """Downloads the Keras weights of a logged or registered model with one network.
+
+    Args:
+        source: Its URI, such as `models:/person-attributes@champion` or `runs:/ID/model`, or that
+            of one of its files.
+        folder: The folder to download to.
+
+    Returns:
+        The `.weights.h5` or `.keras` file.
+
+    Raises:
+        RegistryError: If there is no such model or file, or it is an ensemble. Name another one.
+    """
+    first, *others = fetch_member_weights(source, folder)
+    if others:
+        raise RegistryError(
+            f"{source}: expected a model with one network. Received: an ensemble of "
+            f"{1 + len(others)}. Name the weights of one: {source}/artifacts/{first.name}"
+        )
+    return first
+
+
+def fetch_member_weights(source: str, folder: Path) -> list[Path]:
     """Downloads the Keras weights of a logged or registered model.
 
     Args:
@@ -17,7 +40,7 @@ def fetch_weights(source: str, folder: Path) -> Path:
         folder: The folder to download to.
 
     Returns:
-        The `.weights.h5` or `.keras` file.
+        The `.weights.h5` or `.keras` files in the order of their names, one for each network.
 
     Raises:
         RegistryError: If there is no such model, or it has no such file. Name another one.
@@ -37,4 +60,4 @@ def fetch_weights(source: str, folder: Path) -> Path:
         raise RegistryError(
             f"{source}: has no .weights.h5 or .keras file. Name a model of this project."
         )
-    return weights[0]
+    return weights

@@ -1,6 +1,6 @@
 """Collects the content of the evaluation report: plots, examples with heat maps, label issues."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -20,9 +20,17 @@ from person_attributes.reporting.report import LabelIssue, Report, ShownExample
 
 
 def fill_report(
-    evaluation: Evaluation, classifier: keras.Model, curves: pd.DataFrame, params: Params
+    evaluation: Evaluation, members: Sequence[keras.Model], curves: pd.DataFrame, params: Params
 ) -> Report:
-    """Collects everything that the report shows."""
+    """Collects everything that the report shows.
+
+    Args:
+        evaluation: The evaluation.
+        members: The networks whose probabilities are averaged; one if there is no ensemble.
+        curves: The metrics of each epoch.
+        params: All parameters.
+    """
+    gradcam = GradCam(*members)
     section, found = params.evaluation, evaluation.validation
     classes = evaluation.label_map.classes
     calibrated = Predictions(found.rows, found.y_true, evaluation.calibrated)
@@ -43,8 +51,8 @@ def fill_report(
         temperatures=evaluation.temperatures,
         slices=score_slices(found.y_true, evaluation.calibrated, classes, section, params.seed),
         figures=_draw_figures(evaluation, curves, params),
-        most_confident_errors=_show_examples(evaluation, classifier, errors),
-        least_confident_correct=_show_examples(evaluation, classifier, correct),
+        most_confident_errors=_show_examples(evaluation, gradcam, errors),
+        least_confident_correct=_show_examples(evaluation, gradcam, correct),
         shown_label_issues={
             head: _show_label_issues(evaluation, table[: section.label_issues_per_head])
             for head, table in label_issues.items()
@@ -75,10 +83,9 @@ def _draw_figures(evaluation: Evaluation, curves: pd.DataFrame, params: Params) 
 
 
 def _show_examples(
-    evaluation: Evaluation, classifier: keras.Model, found: Mapping[str, list[Example]]
+    evaluation: Evaluation, gradcam: GradCam, found: Mapping[str, list[Example]]
 ) -> dict[str, list[ShownExample]]:
     """Adds images and heat maps to examples."""
-    gradcam = GradCam(classifier)
     shown: dict[str, list[ShownExample]] = {}
     for head, chosen in found.items():
         shown[head] = []

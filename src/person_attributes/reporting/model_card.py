@@ -20,10 +20,11 @@ class Facts:
     Attributes:
         name: Name of the registered model.
         backbone: Value of `model.backbone`.
+        networks: Number of networks whose probabilities are averaged.
         starting_weights: Digest of pretrained weights; empty for random initialization.
         image_size: Input size in pixels.
         phases: Number of training phases.
-        weights: Number of weights.
+        weights: Number of weights of all networks.
         source: Name of the folder or archive of the data.
         records: Number of records.
         records_digest: Digest of the records.
@@ -34,6 +35,7 @@ class Facts:
 
     name: str
     backbone: str
+    networks: int
     starting_weights: str
     image_size: int | str
     phases: int

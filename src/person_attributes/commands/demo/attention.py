@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,10 @@ from person_attributes.runtime.keras_import import import_keras
 
 
 class Attention:
-    """Computes heat maps of a network, rebuilt with the parameters of its version."""
+    """Computes heat maps of a model, rebuilt with the parameters of its version."""
 
     def __init__(self, model: str) -> None:
-        """Rebuilds the network from the files of the model, and loads its weights.
+        """Rebuilds each network of the model from its files, and loads the weights.
 
         Args:
             model: The URI of the logged model, such as `models:/m-ID`.
@@ -29,25 +29,25 @@ class Attention:
         """
         import_keras()
         from person_attributes.modeling.classifier import Normalization, build_classifier
-        from person_attributes.registry.weights import fetch_weights
+        from person_attributes.registry.weights import fetch_member_weights
         from person_attributes.reporting.gradcam import GradCam
 
         with tempfile.TemporaryDirectory() as folder:
-            weights = fetch_weights(model, Path(folder))
+            weights = fetch_member_weights(model, Path(folder))
             params = _read_params(_find(weights, "params.yaml"), model)
             content = json.loads(_find(weights, "normalization.json").read_text(encoding="utf-8"))
             normalization = Normalization(**content)
             self._classes = {name: head.classes for name, head in params.heads.items()}
             self._black_bars = params.data.black_bars
-            self._image_size = params.phases[params.evaluation.phase].image_size
-            network = build_classifier(
-                self._image_size,
-                {name: len(classes) for name, classes in self._classes.items()},
-                params.model,
-                normalization,
-            )
-            network.load_weights(weights)
-        self._grad_cam = GradCam(network)
+            self._image_size = params.evaluated_image_size
+            class_counts = {name: len(classes) for name, classes in self._classes.items()}
+            members = [
+                build_classifier(self._image_size, class_counts, params.model, normalization)
+                for _ in weights
+            ]
+            for member, path in zip(members, weights, strict=True):
+                member.load_weights(path)
+        self._grad_cam = GradCam(*members)
 
     def explain(
         self, image: Image.Image, labels: Mapping[str, str]
@@ -69,9 +69,9 @@ class Attention:
         }
 
 
-def _find(weights: Path, name: str) -> Path:
+def _find(weights: Sequence[Path], name: str) -> Path:
     """Returns the path of a file beside the weights."""
-    path = weights.parent / name
+    path = weights[0].with_name(name)
     if not path.exists():
         raise RegistryError(f"model: has no {name}. Register the model again.")
     return path

@@ -42,7 +42,7 @@ def run_trial(
         report: Called after each epoch with its number, counted over all phases, and its metrics.
 
     Returns:
-        The metrics of the best epoch of `evaluation.phase`.
+        The metrics of the best epoch of the evaluated phase; their means if there are several.
     """
     _link_data(workspace, trial, is_split_shared=changed.split == params.split)
     if changed.split != params.split:
@@ -61,7 +61,9 @@ def run_trial(
             with run.above_stages():
                 train(trial, changed, phase, [listener])
         epochs += changed.phases[phase].epochs
-    return _read_best_epoch(trial.history(changed.evaluation.phase))
+    best = [_read_best_epoch(trial.history(phase)) for phase in changed.evaluation.phases]
+    means: dict[str, float] = pd.DataFrame(best).mean().to_dict()
+    return means
 
 
 def _read_best_epoch(path: Path) -> dict[str, float]:
