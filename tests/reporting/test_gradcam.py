@@ -69,7 +69,7 @@ def test_the_map_of_an_ensemble_is_the_mean_of_its_members(
     members, images = [_build(params, "avg", seed) for seed in (4, 5)], _images(random)
     answers = np.array([0, 1, 0])
     each = [GradCam(member).explain(images, "shape", answers) for member in members]
-    assert not np.allclose(*each)
+    assert not np.allclose(each[0], each[1])
     mean = np.mean(each, axis=0)
     expected = mean / np.maximum(mean.max(axis=(1, 2), keepdims=True), 1e-12)
     maps = GradCam(*members).explain(images, "shape", answers)

@@ -62,8 +62,7 @@ def run_trial(
                 train(trial, changed, phase, [listener])
         epochs += changed.phases[phase].epochs
     best = [_read_best_epoch(trial.history(phase)) for phase in changed.evaluation.phases]
-    means: dict[str, float] = pd.DataFrame(best).mean().to_dict()
-    return means
+    return {str(name): float(mean) for name, mean in pd.DataFrame(best).mean().items()}
 
 
 def _read_best_epoch(path: Path) -> dict[str, float]:
