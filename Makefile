@@ -135,8 +135,8 @@ postgres: $(VENV)/installed-dev
 
 # A separate environment: Keras imports PyTorch if it is installed.
 backends: env
-	$(BIN)/python -m venv --clear .venv-backends
-	.venv-backends/bin/pip install --quiet -r requirements-backends.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-backends
+	VIRTUAL_ENV=.venv-backends $(BIN)/uv pip install --quiet --requirements requirements-backends.txt
 	for backend in jax torch; do \
 		KERAS_BACKEND=$$backend PYTHONPATH=src .venv-backends/bin/python -m pytest tests/training \
 			tests/runtime/test_devices.py tests/commands/test_lr_find.py \

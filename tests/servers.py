@@ -27,6 +27,11 @@ class Server:
     port: int
     log: Path
 
+    @property
+    def temporary(self) -> Path:
+        """Its folder for temporary files."""
+        return self.log.with_name("temporary")
+
     def connect(self) -> HTTPConnection:
         return HTTPConnection("127.0.0.1", self.port, timeout=COMMAND_SECONDS)
 
@@ -60,11 +65,13 @@ class Server:
 def start(registered: Registered, command: Sequence[str], log: Path) -> Iterator[Server]:
     """Runs a server during the block."""
     (port,) = find_ports(1)
+    temporary = log.with_name("temporary")
+    temporary.mkdir()
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--port", str(port)],
             cwd=registered.root,
-            env=registered.environment(),
+            env=registered.environment(TMPDIR=str(temporary)),
             stdout=output,
             stderr=subprocess.STDOUT,
         )

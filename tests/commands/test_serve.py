@@ -62,7 +62,7 @@ def _wait_until_ended(processes: list[psutil.Process]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["command", "container with two workers"])
-def test_sigterm_answers_the_requests_in_flight_and_leaves_no_process(
+def test_sigterm_answers_the_requests_in_flight_and_leaves_no_process_and_no_file(
     registered: Registered, folder: Path, people: Path, tmp_path: Path, kind: str
 ) -> None:
     container = [*CONTAINER, str(folder), "--workers", "2"]
@@ -88,6 +88,7 @@ def test_sigterm_answers_the_requests_in_flight_and_leaves_no_process(
         assert statuses == [200] * 20
         assert server.process.wait(COMMAND_SECONDS) == 0
         _wait_until_ended(children)
+        assert not list(server.temporary.iterdir())
     lines = server.log.read_text().splitlines()
     assert all(line.startswith("{") for line in lines[1:]), lines
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import ROOT, Project, change_params, read_until, read_yaml
+from conftest import OURS, ROOT, Project, change_params, read_until, read_yaml
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from sqlalchemy.pool import NullPool
@@ -195,7 +195,7 @@ def test_two_pipelines_share_one_server(
 
 
 def test_clients_reach_artifacts_and_models_through_the_server(
-    members: list[Member], store: ObjectStore
+    members: list[Member], store: ObjectStore, tmp_path: Path
 ) -> None:
     code = (
         "import mlflow, pandas; image = open('data/sample/resized/1.jpg', 'rb').read();"
@@ -204,6 +204,10 @@ def test_clients_reach_artifacts_and_models_through_the_server(
     )
     assert not store.environment.keys() & members[0].environment().keys()
     assert "gender" in members[0].run("python", "-c", code).stdout
+    # The command downloads the model, and removes it.
+    here = Member(members[0].root, members[0].variables | {"TMPDIR": str(tmp_path)})
+    here.run(*OURS, "predict", "data/sample/resized", "labels.csv")
+    assert not list(tmp_path.iterdir())
     kept = [item["Key"] for item in store.client.list_objects_v2(Bucket="mlflow")["Contents"]]
     assert any(key.endswith("network.onnx") for key in kept)
 

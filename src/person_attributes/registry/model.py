@@ -1,8 +1,11 @@
 """Logs, loads and checks the servable model: its files, signature and answers."""
 
+import atexit
 import base64
 import io
+import shutil
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -53,14 +56,17 @@ def read_limits(params: Params) -> Limits:
 
 
 def load_model(uri: str) -> Any:
-    """Loads a registered model.
+    """Loads a registered model. Its files are removed when the process exits.
 
     Raises:
         RegistryError: If there is no such model. `person-attributes models` lists them.
     """
+    # Without a folder, MLflow downloads to one that nobody removes.
+    folder = tempfile.mkdtemp(prefix="person-attributes-model-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with translate_mlflow_errors():
         try:
-            return mlflow.pyfunc.load_model(uri)
+            return mlflow.pyfunc.load_model(uri, dst_path=folder)
         except MlflowException as error:
             if is_unreachable(error):
                 raise
@@ -92,7 +98,7 @@ def check_served(
     table = pd.DataFrame(
         {INPUT_COLUMN: [base64.b64encode(content).decode() for content in contents]}
     )
-    answers = mlflow.pyfunc.load_model(uri).predict(table, params={"on_error": ANSWER})
+    answers = load_model(uri).predict(table, params={"on_error": ANSWER})
     # Serving has smaller limits than the data; larger images have no answer to compare.
     rows = [row for row, error in enumerate(answers["error"]) if not error]
     labels, differing, largest = label_map.decode(y_prob), 0, 0.0
