@@ -91,8 +91,8 @@ move-tracking: shared deploy/.env
 		MLFLOW_TRACKING_PASSWORD=$$MLFLOW_AUTH_ADMIN_PASSWORD \
 		$(BIN)/python deploy/move_tracking.py
 
-# Idle workers take tests from busy ones.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
+# The tests of a file share fixtures, so they run in one worker. The longest test stays first.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 test: lint
 	$(BIN)/pytest $(PARALLEL)
 

@@ -16,7 +16,8 @@ CLASSES = {"left": 3, "right": 3}
 def build_tiny(params: Params, classes: dict[str, int] = CLASSES) -> keras.Model:
     """Builds a network with as few layers as possible, because tracing them is slow."""
     keras.utils.set_random_seed(3)
-    model = params.model.model_copy(update={"blocks": (0, 0, 0, 0)})
+    residual = params.model.residual.model_copy(update={"widths": (16,), "blocks": (1,)})
+    model = params.model.model_copy(update={"backbone": "residual", "residual": residual})
     return build_classifier(32, classes, model, Normalization([128.0] * 3, [64.0] * 3))
 
 

@@ -5,9 +5,17 @@ project's code. The two differ in the copies that `dvc exp run --queue` and `--t
 several clones share an environment.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
+
+_GC_THRESHOLD = 50_000
+"""Number of allocated objects that starts a garbage collection.
+
+Imports and YAML files create many objects but no garbage. With Python's default of 700 or 2000,
+collections take a fifth of the processor time of a short command.
+"""
 
 
 def main() -> int:
@@ -17,6 +25,7 @@ def main() -> int:
         The exit code.
     """
     _switch_to_project()
+    gc.set_threshold(_GC_THRESHOLD)
     from person_attributes.cli import main
 
     return main()

@@ -107,9 +107,8 @@ def prepared(make_project: Callable[[str], Project]) -> Project:
     project = make_project("prepared")
     for seed in (1, 2):
         change_params(project.params_file, {"sample.seed": seed, "sample.images": 4})
-        assert COMPUTED in _repro(project)
-    project.run("git", "add", "--all")
-    project.run("git", "commit", "--quiet", "--message", "Run")
+        project.execute("sample")
+    project.commit("Run")
     return project
 
 
@@ -182,7 +181,7 @@ def test_a_clone_restores_outputs_from_a_remote(project: Project, tmp_path: Path
 def test_a_stage_that_is_run_by_hand_is_computed_and_saved(project: Project) -> None:
     change_params(project.params_file, {"sample.seed": 3})
     for _ in range(2):
-        assert COMPUTED in project.run(*SAMPLE).stdout
+        assert COMPUTED in project.cli("sample").stdout
     assert RESTORED in _repro(project)
 
 
@@ -190,7 +189,7 @@ def test_stages_run_without_dvc_and_git(project: Project, tmp_path: Path) -> Non
     bare = project.copy(tmp_path / "bare")
     shutil.rmtree(bare.root / ".dvc")
     shutil.rmtree(bare.root / ".git")
-    assert COMPUTED in bare.run(*SAMPLE).stdout
+    assert COMPUTED in bare.cli("sample").stdout
     assert _digest(bare) == _digest(project)
 
 
@@ -212,7 +211,7 @@ def test_a_second_process_of_a_stage_is_refused_in_one_line(project: Project) ->
     change_params(project.params_file, {"sample.images": 40000})
     orphan = project.start(*SAMPLE)
     _wait_until_writing(project, orphan)
-    refused = project.run(*SAMPLE, code=2)
+    refused = project.cli("sample", code=2)
     assert refused.stderr.startswith("sample: another process runs this stage in ")
     assert refused.stderr.count("\n") == 1
     assert orphan.poll() is None

@@ -1,6 +1,7 @@
 """Promotions and rollbacks in a real registry."""
 
 import multiprocessing
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -22,7 +23,8 @@ METRICS |= {"calibrated_loss": 3.3, "mean_calibrated_ece": 0.04}
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> MlflowClient:
+def client(tmp_path: Path, empty_store: Path) -> MlflowClient:
+    shutil.copy(empty_store, tmp_path)
     client = MlflowClient(sqlite_address(tmp_path / "mlflow.db"))
     client.create_registered_model(NAME)
     for _ in range(3):
