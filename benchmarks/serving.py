@@ -99,16 +99,18 @@ def measure() -> Iterator[Comparison]:
         model = _register(folder)
         photographs = {"s": _read_drawing(), "l": _make_photograph()}
         python = _make_environment(folder / "rivals")
+        if python is None:
+            return
         rivals = {
             rival: _measure(
                 _serve([str(python), "-m", *command], folder / "n.onnx"), "images", photographs
             )
-            for rival, command in (_RIVALS.items() if python else ())
+            for rival, command in _RIVALS.items()
         }
-        for name, serve in _OURS.items():
+        for server, serve in _OURS.items():
             ours = _measure(serve(model), "inputs", photographs)
             for rival, measured in rivals.items():
-                yield from _compare(f"{name}, {rival}", ours, measured, rival == "bare")
+                yield from _compare(f"{server}, {rival}", ours, measured, rival == "bare")
 
 
 def _register(folder: Path) -> Path:

@@ -33,8 +33,8 @@ from person_attributes.evaluation.metrics import SMALLEST_PROBABILITY, prior_los
 from person_attributes.evaluation.predictions import predict_batches
 from person_attributes.files import writing
 from person_attributes.pipeline.encode import encode
-from person_attributes.pipeline.evaluated import load_scored_network
 from person_attributes.pipeline.ingest import ingest
+from person_attributes.pipeline.members import load_scored_network
 from person_attributes.pipeline.pack import pack
 from person_attributes.pipeline.select import copy_weights
 from person_attributes.pipeline.split import split

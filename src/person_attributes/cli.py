@@ -93,7 +93,7 @@ COMMANDS = {
     "train": Command("train one phase", (_PHASE,), is_stage=True),
     "lr-find": Command("suggest a learning rate for one phase", (_PHASE,), needs_keras=True),
     "sweep": Command("search parameters with Optuna", needs_keras=True),
-    "select": Command("copy the weights of the evaluated phases", is_stage=True),
+    "select": Command("copy the weights and curves of the evaluated phases", is_stage=True),
     "evaluate": Command("score the validation and test rows, and write the report", is_stage=True),
     "register": Command("export, check and register the model", is_stage=True),
     "pretrained": Command("register the published network under the alias pretrained"),

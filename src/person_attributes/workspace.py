@@ -203,15 +203,15 @@ class Workspace:
         return self.root / "models" / "phases" / f"{phase}.json"
 
     @property
-    def evaluated(self) -> Path:
+    def selected(self) -> Path:
         """Copies of the weights of the evaluated phases, and of their provenance."""
-        return self.root / "models" / "evaluated"
+        return self.root / "models" / "selected"
 
-    def evaluated_weights(self, phase: str) -> Path:
-        return self.evaluated / self.weights(phase).name
+    def selected_weights(self, phase: str) -> Path:
+        return self.selected / self.weights(phase).name
 
-    def evaluated_provenance(self, phase: str) -> Path:
-        return self.evaluated / self.provenance(phase).name
+    def selected_provenance(self, phase: str) -> Path:
+        return self.selected / self.provenance(phase).name
 
     def history(self, phase: str) -> Path:
         """Loss and accuracies of each epoch of a phase."""

@@ -95,6 +95,13 @@ EDITS = [
         id="the training rows that are evaluated",
     ),
     pytest.param(
+        "modeling/ensemble.py",
+        "layers.Average(",
+        "layers.Maximum(",
+        {"evaluate", "register"},
+        id="how members of an ensemble are averaged",
+    ),
+    pytest.param(
         "framing.py",
         "return int(height), int(width or height)",
         "return int(width or height), int(height)",

@@ -18,6 +18,7 @@ from tiny_model import Registered
 
 from person_attributes.config import read_params
 from person_attributes.tracking.database import sqlite_address
+from person_attributes.workspace import Workspace
 
 
 def _client(project: Project) -> MlflowClient:
@@ -270,13 +271,39 @@ def test_a_phase_that_is_not_evaluated_leaves_the_evaluation_up_to_date(project:
     """When the phase is removed, its files are, too: `select` depends on their folders."""
     before, phases = project.params_file.read_bytes(), read_yaml(project.params_file)["phases"]
     selected = read_yaml(project.root / "dvc.lock")["stages"]["select"]
-    change_params(project.params_file, {"phases.p6": phases["p5"] | {"starts_from": "p5"}})
-    assert project.repro("evaluate") == ["train@p6", "select"]
-    project.params_file.write_bytes(before)
-    assert project.repro("evaluate") == ["select"]
-    assert list(project.root.glob("*/phases/p6.*")) == []
-    assert read_yaml(project.root / "dvc.lock")["stages"]["select"] == selected
+    for _ in range(2):  # also when the run cache has both runs
+        change_params(project.params_file, {"phases.p6": phases["p5"] | {"starts_from": "p5"}})
+        assert project.repro("evaluate") == ["train@p6", "select"]
+        project.params_file.write_bytes(before)
+        assert project.repro("evaluate") == ["select"]
+        assert list(project.root.glob("*/phases/p6.*")) == []
+        assert read_yaml(project.root / "dvc.lock")["stages"]["select"] == selected
     assert project.repro("evaluate") == []
+
+
+def test_select_removes_nothing_if_it_fails_and_no_file_of_others(project: Project) -> None:
+    workspace, before = Workspace(project.root), project.params_file.read_bytes()
+    notes = workspace.weights("p5").with_name("notes.txt")
+    notes.touch()
+    phases = read_yaml(project.params_file)["phases"]
+    renamed = {name.replace("p5", "last"): phase for name, phase in phases.items()}
+    change_params(project.params_file, {"phases": renamed, "evaluation.phases": ["last"]})
+    assert "last.weights.h5" in project.cli("select", code=2).stderr
+    assert workspace.weights("p5").exists()
+    project.params_file.write_bytes(before)
+    project.cli("select")
+    assert notes.exists()
+    notes.unlink()
+
+
+def test_weights_that_were_trained_after_select_are_refused(project: Project) -> None:
+    workspace = Workspace(project.root)
+    content = workspace.weights("p5").read_bytes()
+    workspace.weights("p5").unlink()  # a link to DVC's cache
+    workspace.weights("p5").write_bytes(workspace.weights("p4").read_bytes())
+    message = "models/selected/p5.weights.h5: expected a copy of models/phases/p5.weights.h5"
+    assert message in project.cli("evaluate", code=2).stderr
+    workspace.weights("p5").write_bytes(content)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ def _refuse_own_files(workspace: Workspace, params: Params) -> None:
         workspace.split,
         workspace.pack(params.data.image_sizes[0]),
         workspace.weights(INITIAL),
-        workspace.history(INITIAL),
+        workspace.history(next(iter(params.phases))),
+        workspace.selected,
         workspace.data_page,
         workspace.evaluation_page,
     ):

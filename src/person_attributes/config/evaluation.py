@@ -15,7 +15,7 @@ from person_attributes.config.fields import (
 
 
 class EvaluationParams(Section):
-    """How the final network is evaluated; confidence intervals are bootstrapped over rows.
+    """How the final model is evaluated; confidence intervals are bootstrapped over rows.
 
     Predictions are averaged over the networks of `phases`, and with `flips` also over each image
     and its mirror image. The served model does the same.

@@ -43,7 +43,7 @@ _RESERVED_HEADS = frozenset(
 )
 """Names of layers, of columns of records and predictions, and of metrics over all heads."""
 
-_RESERVED_PREFIXES = ("member_", "neck_", "test_", "train_", "val_")
+_RESERVED_PREFIXES = ("ensemble_", "neck_", "test_", "train_", "val_")
 """Prefixes of networks of an ensemble, layers of the neck, and metrics on parts of the split."""
 
 _LAYERS_OF_A_HEAD = ("_batch_norm", "_dropout", "_dense")

@@ -53,12 +53,12 @@ class SweepParams(Section):
     """A hyperparameter search with Optuna.
 
     Trials with the same `name` belong to one sweep, also across processes. `metric` is a metric of
-    the best epoch of the last phase, such as `val_loss` or `val_pose_accuracy`. `pruner` ends
-    trials that are worse than others: `median` compares with the median, `hyperband` uses
-    successive halving. `tpe` samples the first `startup_trials` at random, and `median` does not
-    end them. The sweep ends after `trials` trials or `minutes` minutes, whichever comes first; 0
-    minutes means no time limit. The keys of `search` are dotted keys of `params.yaml`; it may be
-    empty if no sweep is planned.
+    the best epoch of the evaluated phase, such as `val_loss` or `val_pose_accuracy`; the mean of
+    several. `pruner` ends trials that are worse than others: `median` compares with the median,
+    `hyperband` uses successive halving. `tpe` samples the first `startup_trials` at random, and
+    `median` does not end them. The sweep ends after `trials` trials or `minutes` minutes, whichever
+    comes first; 0 minutes means no time limit. The keys of `search` are dotted keys of
+    `params.yaml`; it may be empty if no sweep is planned.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_. -]{0,99}$")]

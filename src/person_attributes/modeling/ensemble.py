@@ -20,7 +20,7 @@ def average_networks(members: Sequence[keras.Model]) -> keras.Model:
         return first
     images = keras.Input(first.input.shape[1:], dtype="uint8", name="image")
     answers = [
-        keras.Model(member.input, member.output, name=f"member_{number}")(images)
+        keras.Model(member.input, member.output, name=f"ensemble_{number}")(images)
         for number, member in enumerate(members)
     ]
     outputs = {

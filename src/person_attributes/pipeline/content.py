@@ -26,7 +26,7 @@ def digest_content(workspace: Workspace, params: Params) -> str:
 def list_content(workspace: Workspace) -> list[Path]:
     """Lists the files that determine a version."""
     return [
-        workspace.evaluated,
+        workspace.selected,
         workspace.normalization,
         workspace.temperatures,
         workspace.label_map,

@@ -9,7 +9,7 @@ from person_attributes.data.dataset import Dataset
 from person_attributes.evaluation.calibration import scale_heads
 from person_attributes.evaluation.results import Evaluation, evaluate_network
 from person_attributes.files import write_json, writing
-from person_attributes.pipeline.evaluated import combine_members, load_members
+from person_attributes.pipeline.members import combine_members, load_members
 from person_attributes.pipeline.provenance import refuse_other_split
 from person_attributes.reporting.content import fill_report
 from person_attributes.reporting.report import Report, format_table, render_report
@@ -24,7 +24,7 @@ def evaluate(workspace: Workspace, params: Params) -> None:
     with open_stage_run("evaluate", workspace, params, sections, reads, writes) as run:
         dataset = Dataset(workspace, params.evaluated_image_size)
         for phase in params.evaluation.phases:
-            refuse_other_split(workspace, workspace.evaluated_provenance(phase), dataset.split)
+            refuse_other_split(workspace, workspace.selected_provenance(phase), dataset.split)
         members = load_members(workspace, params)
         evaluation = evaluate_network(dataset, params, combine_members(members, params))
         curves = _read_learning_curves(workspace)
@@ -41,7 +41,7 @@ def evaluate(workspace: Workspace, params: Params) -> None:
 
 def _list_inputs(workspace: Workspace, params: Params) -> list[Path]:
     return [
-        workspace.evaluated,
+        workspace.selected,
         workspace.learning_curves,
         workspace.normalization,
         workspace.pack(params.evaluated_image_size),

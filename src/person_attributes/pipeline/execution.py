@@ -14,6 +14,9 @@ from person_attributes.workspace import Workspace
 
 _NEED_KERAS = ("initialize", "train", "evaluate")
 
+_NEVER_RESTORED = ("select",)
+"""Stages that always run: `select` only copies files, and it removes files."""
+
 
 def run_stage(stage: str, workspace: Workspace, params: Params, item: str | None) -> None:
     """Runs a stage, or restores its outputs.
@@ -28,7 +31,7 @@ def run_stage(stage: str, workspace: Workspace, params: Params, item: str | None
     items = (item,) if item else ()
     with _lock_stage(workspace, name):
         run_cache = RunCache(workspace, name)
-        if run_cache.restore():
+        if stage not in _NEVER_RESTORED and run_cache.restore():
             return
         if stage == "ingest":
             _check_policies(params)

@@ -19,7 +19,7 @@ from person_attributes.evaluation.predictions import Predictions
 from person_attributes.labels import LabelMap
 from person_attributes.modeling.classifier import scale_temperatures
 from person_attributes.pipeline.content import list_content
-from person_attributes.pipeline.evaluated import load_scored_network
+from person_attributes.pipeline.members import load_scored_network
 from person_attributes.pipeline.provenance import read_starting_weights
 from person_attributes.registry.export import check_export, export_network
 from person_attributes.registry.model import check_served, log_model, read_limits
@@ -150,7 +150,7 @@ def _log_model(workspace: Workspace, params: Params, challenger: _Challenger) ->
     card = write_card(challenger.card, network.parent, params.report.colour)
     label_map = network.with_name("label_map.json")
     challenger.labels.write(label_map)
-    weights = [workspace.evaluated_weights(phase) for phase in params.evaluation.phases]
+    weights = [workspace.selected_weights(phase) for phase in params.evaluation.phases]
     return log_model(
         network,
         label_map,
@@ -243,7 +243,7 @@ def _write_card(
         name=params.registry.model_name,
         backbone=params.model.backbone,
         networks=len(phases),
-        starting_weights=read_starting_weights(workspace.evaluated_provenance(phases[0])),
+        starting_weights=read_starting_weights(workspace.selected_provenance(phases[0])),
         image_size=params.evaluated_image_size,
         phases=len(params.chain()),
         weights=classifier.count_params(),

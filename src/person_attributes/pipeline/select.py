@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from person_attributes.config import INITIAL, Params
-from person_attributes.files import remove, writing
+from person_attributes.files import writing
 from person_attributes.tracking.stages import open_stage_run
 from person_attributes.workspace import Workspace
 
@@ -19,10 +19,9 @@ from person_attributes.workspace import Workspace
 def select(workspace: Workspace, params: Params) -> None:
     """Copies the weights and the learning curves of the evaluated phases."""
     reads = _list_files(workspace, params.phases)
-    writes = [workspace.evaluated, workspace.learning_curves]
+    writes = [workspace.selected, workspace.learning_curves]
     sections = {"evaluation", "phases"}
     with open_stage_run("select", workspace, params, sections, reads, writes) as run:
-        _remove_other_phases(workspace, params)
         copy_weights(workspace, params)
         curves = _read_learning_curves(workspace, params)
         with writing(workspace.learning_curves) as path:
@@ -30,6 +29,8 @@ def select(workspace: Workspace, params: Params) -> None:
         run.log_file(workspace.learning_curves)
         run.log_metrics({"networks": len(params.evaluation.phases), "epochs": len(curves)})
         print(f"select: copied the weights of {', '.join(params.evaluation.phases)}")
+        if removed := _remove_other_phases(workspace, params):
+            print(f"select: removed {', '.join(removed)}: params.yaml has no such phase")
 
 
 def _list_files(workspace: Workspace, phases: Iterable[str]) -> list[Path]:
@@ -38,21 +39,26 @@ def _list_files(workspace: Workspace, phases: Iterable[str]) -> list[Path]:
 
 
 def copy_weights(workspace: Workspace, params: Params) -> None:
-    """Copies the weights of the evaluated phases, and their provenance."""
-    with writing(workspace.evaluated) as folder:
+    """Copies the weights and the provenance of the evaluated phases."""
+    with writing(workspace.selected) as folder:
         folder.mkdir()
         for phase in params.evaluation.phases:
             for path in (workspace.weights(phase), workspace.provenance(phase)):
                 shutil.copyfile(path, folder / path.name)
 
 
-def _remove_other_phases(workspace: Workspace, params: Params) -> None:
-    """Removes the files of phases that params.yaml lacks: DVC digests the whole folders."""
-    known = set(_list_files(workspace, (INITIAL, *params.phases)))
-    for folder in {path.parent for path in known}:
-        for path in folder.glob("[!.]*"):
-            if path not in known:
-                remove(path)
+def _remove_other_phases(workspace: Workspace, params: Params) -> list[str]:
+    """Removes the files of phases that params.yaml lacks: DVC digests the whole folders.
+
+    Returns:
+        The paths of the removed files.
+    """
+    known, removed = set(_list_files(workspace, (INITIAL, *params.phases))), []
+    for pattern in _list_files(workspace, ["[!.]*"]):
+        for path in sorted(set(pattern.parent.glob(pattern.name)) - known):
+            path.unlink()
+            removed.append(workspace.relative(path))
+    return removed
 
 
 def _read_learning_curves(workspace: Workspace, params: Params) -> pd.DataFrame:

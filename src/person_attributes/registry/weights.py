@@ -25,9 +25,10 @@ def fetch_weights(source: str, folder: Path) -> Path:
     """
     first, *others = fetch_member_weights(source, folder)
     if others:
+        names = ", ".join(path.name for path in (first, *others))
         raise RegistryError(
-            f"{source}: expected a model with one network. Received: an ensemble of "
-            f"{1 + len(others)}. Name the weights of one: {source}/artifacts/{first.name}"
+            f"{source}: expected a model with one network. Received: an ensemble of {names}. Name "
+            f"one file of a version, such as models:/NAME/VERSION/artifacts/{first.name}."
         )
     return first
 

@@ -14,11 +14,8 @@ Probabilities = dict[str, npt.NDArray[np.float32]]
 """The probabilities of the classes of each head."""
 
 
-_SECONDS_ON_ONE_CORE = 0.005
-"""A network that predicts an image faster than this on one core is not faster on several."""
-
-_RUNS = 3
-"""Runs of the network that are timed when it is loaded."""
+_RUNS = 5
+"""Runs of the network that are timed when it is loaded. The first runs are slow."""
 
 
 class Network:
@@ -28,14 +25,15 @@ class Network:
     """
 
     def __init__(self, path: Path) -> None:
-        """Loads an `.onnx` file and runs it a few times, because the first run is slow."""
-        threads = count_threads()
+        """Loads an `.onnx` file, and finds out whether it is faster on all cores than on one."""
         self._one_core = self._all_cores = _load(path, threads=1)
         self._input = self._one_core.get_inputs()[0]
         self._heads = [output.name for output in self._one_core.get_outputs()]
-        if threads > 1 and self._time() > _SECONDS_ON_ONE_CORE:
-            self._all_cores = _load(path, threads)
-            self._time()
+        seconds = self._time(self._one_core)
+        if count_threads() > 1:
+            all_cores = _load(path, count_threads())
+            if self._time(all_cores) < seconds:
+                self._all_cores = all_cores
 
     @property
     def input_name(self) -> str:
@@ -59,7 +57,7 @@ class Network:
             `{head: (classes,) float32}`.
         """
         session = self._all_cores if all_cores else self._one_core
-        answers = session.run(self._heads, {self._input.name: image[None]})
+        answers = self._run(session, image)
         return {head: answer[0] for head, answer in zip(self._heads, answers, strict=True)}
 
     def predict(self, images: Images) -> Probabilities:
@@ -77,12 +75,19 @@ class Network:
         answers = [self.predict_image(image, True) for image in images]
         return {head: np.stack([answer[head] for answer in answers]) for head in self._heads}
 
-    def _time(self) -> float:
+    def _run(
+        self, session: onnxruntime.InferenceSession, image: npt.NDArray[np.uint8]
+    ) -> list[npt.NDArray[np.float32]]:
+        answers: list[npt.NDArray[np.float32]]
+        answers = session.run(self._heads, {self._input.name: image[None]})
+        return answers
+
+    def _time(self, session: onnxruntime.InferenceSession) -> float:
         """Returns the seconds that an image takes."""
         image, seconds = np.zeros(self._input.shape[1:], np.uint8), []
         for _ in range(_RUNS):
             began = time.perf_counter()
-            self.predict_image(image, all_cores=True)
+            self._run(session, image)
             seconds.append(time.perf_counter() - began)
         return min(seconds)
 
@@ -90,8 +95,8 @@ class Network:
 def _load(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Threads that wait for work would take the cores from decoders and other processes.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that wait for the next image would take the cores from decoders and other processes.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     # Hides warnings about models that are already optimized.
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

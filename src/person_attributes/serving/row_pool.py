@@ -13,21 +13,22 @@ _Result = TypeVar("_Result")
 RowFunction = Callable[[_Item, bool], _Result]
 """Takes an item, and whether to compute its result on all cores."""
 
-_ROWS_AHEAD = 16
+_ROWS_AHEAD = 4
 """Rows per thread that are computed ahead of those that are returned."""
-
-_SINGLE_ROWS = 2
-"""Requests of a single row that are computed at a time, per core; more would only take memory."""
 
 
 class RowPool:
     """A pool of threads that all requests share. Decoders and ONNX Runtime release the GIL."""
 
     def __init__(self, threads: int) -> None:
-        """Creates a pool of as many threads as the process may use cores."""
+        """Creates a pool.
+
+        Args:
+            threads: The number of threads, and of single rows that other threads compute.
+        """
         self._ahead = _ROWS_AHEAD * threads
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="row")
-        self._single_rows = threading.Semaphore(_SINGLE_ROWS * threads)
+        self._single_rows = threading.Semaphore(threads)
         self._lock = threading.Lock()
         self._requests = 0
 
@@ -36,9 +37,9 @@ class RowPool:
     ) -> Iterator[_Result]:
         """Applies a function to the rows of a request, and yields the results in order.
 
-        The rows of a request are computed in parallel, each on one core. A single row is computed
-        in the thread of its request, because passing it to another thread takes time. It runs on
-        all cores if there is no other request.
+        Rows are computed in order of arrival, each on one core. To pass a row to another thread
+        takes time. The thread of a request therefore computes a single row itself, unless as many
+        others do so. Such a row runs on all cores if there is no other request.
 
         Args:
             function: Computes the result of a row. After its first exception, rows that have not
@@ -46,9 +47,12 @@ class RowPool:
             items: The rows.
         """
         with self._count_request() as is_only_request:
-            if len(items) == 1:
-                with self._single_rows:
-                    yield function(items[0], is_only_request)
+            if len(items) == 1 and self._single_rows.acquire(blocking=False):
+                try:
+                    result = function(items[0], is_only_request)
+                finally:
+                    self._single_rows.release()
+                yield result
             else:
                 yield from self._map_in_threads(lambda item: function(item, False), items)
 
