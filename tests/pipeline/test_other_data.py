@@ -23,8 +23,8 @@ from person_attributes.registry.weights import fetch_weights
 from person_attributes.workspace import Workspace
 
 STAGES = [
-    "sample", "ingest", "encode", "split", "pack@32", "pack@40", "inspect", "initialize",
-    "train@all", "train@heads", "select", "evaluate", "register",
+    "sample", "ingest", "encode", "split", "pack@32", "inspect", "initialize", "train@all",
+    "train@heads", "select", "evaluate", "register",
 ]  # fmt: skip
 
 
@@ -35,6 +35,7 @@ def signs(make_project: Callable[[str], Project]) -> Project:
     _draw_signs(project.root / "signs")
     phase = {"trainable": "all", "augmentation": "standard", "learning_rate": 0.01, "epochs": 2}
     phase |= {"batch_size": 8, "loss": "smooth", "optimizer": "adamw", "schedule": "cosine"}
+    phase |= {"starts_from": "initial", "image_size": 32}
     changes = {
         "data.source": "signs",
         "data.annotations": "labels.csv",
@@ -47,9 +48,10 @@ def signs(make_project: Callable[[str], Project]) -> Project:
         "split.near_duplicates.across_parts": "report",  # all signs are near-duplicates
         "split.validation_share": 0.2,
         "split.test_share": 0.25,
+        "data.image_sizes": [32],
         "phases": {
-            "all": phase | {"starts_from": "initial", "image_size": 40},
-            "heads": phase | {"starts_from": "all", "image_size": 40, "trainable": "heads"},
+            "all": phase,
+            "heads": phase | {"starts_from": "all", "trainable": "heads"},
         },
         "model.neck": "gem",
         "model.normalization.method": "image",
@@ -84,11 +86,11 @@ def test_other_data_needs_only_other_parameters(signs: Project) -> None:
 def test_an_ensemble_predicts_the_mean_of_its_phases(signs: Project) -> None:
     workspace, params = Workspace(signs.root), read_params(signs.params_file)
     predictions = Predictions.read(workspace.predictions)
-    dataset = Dataset(workspace, 40)
+    dataset = Dataset(workspace, 32)
     images = dataset.images[dataset.part(VALIDATION).positions]
     answers = []
     for phase in ("all", "heads"):
-        network = build_network(workspace, params, 40)
+        network = build_network(workspace, params, 32)
         network.load_weights(workspace.weights(phase))
         answers += [network(images), network(images[:, :, ::-1])]  # evaluation.flips
     for head, y_prob in predictions.y_prob.items():
@@ -116,8 +118,8 @@ def test_an_ensemble_is_registered_as_one_model(signs: Project, tmp_path: Path) 
 def test_forced_repro_writes_identical_outputs(signs: Project) -> None:
     """Stages in separate processes write the same outputs as stages in one process."""
     before = (signs.root / "dvc.lock").read_bytes()
-    executed = signs.repro("--force")
-    assert {"ingest", "split", "inspect", "train@all", "train@heads", "register"} < set(executed)
+    executed = signs.repro("--force", "sample", "inspect", "evaluate")  # `register` has no outputs
+    assert sorted(executed) == sorted(set(STAGES) - {"register"})
     assert (signs.root / "dvc.lock").read_bytes() == before
 
 

@@ -251,7 +251,8 @@ def test_false_metrics_are_not_promoted(project: Project) -> None:
 
 def test_another_colour_neither_trains_nor_registers(project: Project) -> None:
     change_params(project.params_file, {"report.colour": "#aa3355"})
-    assert sorted(project.repro()) == ["evaluate", "inspect", "register"]
+    assert sorted(project.repro("--dry")) == ["evaluate", "inspect", "register"]
+    project.execute("inspect", "evaluate", "register")
     assert [str(one.version) for one in _client(project).search_model_versions()] == ["1"]
     last = _parents(_runs(project))[-1]  # shown in the MLflow UI, so it needs metrics
     assert last.data.tags["registered_version"] == "1"
@@ -260,7 +261,8 @@ def test_another_colour_neither_trains_nor_registers(project: Project) -> None:
 
 def test_another_image_size_runs_only_its_pack(project: Project) -> None:
     change_params(project.params_file, {"data.image_sizes": [32, 40, 48]})
-    assert project.repro("pack", "inspect", "evaluate") == ["pack@48"]
+    assert project.repro("--dry", "pack", "inspect", "evaluate") == ["pack@48"]
+    project.execute("pack@48")
     assert "modified" not in project.run("dvc", "status").stdout
     change_params(project.params_file, {"data.image_sizes": [32, 40]})
     assert project.repro("pack", "inspect", "evaluate") == []
