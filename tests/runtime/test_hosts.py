@@ -115,6 +115,8 @@ def test_a_lost_host_ends_the_phase_and_one_process_resumes_it(
         printed, _ = first.communicate(timeout=COMMAND_SECONDS)
     assert first.returncode != 0
     assert "p1: a host was lost" in printed, printed[-3000:]
+    assert "a host was lost (Graph" not in printed
+    assert "function_node" not in printed
     assert "Traceback" not in printed
     change_params(project.params_file, {"runtime.devices": "one"})
     resumed = project.cli("train", "p1").stdout

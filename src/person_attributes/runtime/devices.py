@@ -152,7 +152,8 @@ def translate_lost_hosts(phase: str) -> Iterator[None]:
         # A thread pool that these frames reference would print an error when Python exits.
         traceback.clear_frames(error.__traceback__)
         gc.collect()
-        reason = one_line(error.message, 160)
+        # The message begins with a node or a stack.
+        reason = one_line(error.message.rpartition("aborted by: ")[2], 160)
         raise TrainingError(
             f"{phase}: a host was lost ({reason}). Restart person-attributes join there, or remove "
             "the host from TF_CONFIG, and run dvc repro, which resumes from the last checkpoint."

@@ -179,4 +179,5 @@ def _cross_entropy(y_true: Any, y_prob: Any) -> Any:
     The metric of Keras uses logits in a compiled step, where a row that is sure and wrong counts
     more than here.
     """
+    y_true = ops.convert_to_tensor(y_true)
     return -ops.sum(y_true * ops.log(ops.clip(y_prob, SMALLEST_PROBABILITY, 1.0)), axis=-1)
