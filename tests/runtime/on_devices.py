@@ -91,7 +91,9 @@ def _train(params: Params, recipe: Recipe, out: Path, number: int) -> list[float
         return ImageBatches(images, targets, np.arange(ROWS), BATCH, augmenter=augmenter, seed=seed)
 
     keras.utils.set_random_seed(3)
-    model = params.model.model_copy(update={"blocks": (0, 0, 0, 0), "dropout": 0.0})
+    residual = params.model.residual.model_copy(update={"widths": (16,), "blocks": (1,)})
+    changes = {"backbone": "residual", "residual": residual, "dropout": 0.0}
+    model = params.model.model_copy(update=changes)
     normalization = Normalization([128.0] * 3, [64.0] * 3)
     classifier = build_classifier(32, CLASSES, model, normalization)
     with tempfile.TemporaryDirectory() as folder:

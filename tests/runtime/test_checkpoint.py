@@ -96,11 +96,11 @@ def test_a_phase_that_is_killed_at_random_moments_has_the_same_outputs(
 
 
 def _wait_for(project: Project, name: str, process: "subprocess.Popen[str]") -> None:
-    """Waits until the process has written a file that matches the pattern."""
+    """Waits until the process has written a checkpoint's file that matches the pattern."""
     began = time.time()
     while process.poll() is None:
-        for path in project.root.rglob(name):
-            with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # removed in the meantime
+            for path in (project.root / "checkpoints").rglob(name):
                 if path.stat().st_mtime > began:
                     return
         time.sleep(0.001)
@@ -121,7 +121,7 @@ def test_a_signal_writes_a_checkpoint_and_prints_how_to_resume(
     assert printed.splitlines()[-1].startswith(f"p1: stopped by {number.name} after epoch ")
     assert printed.splitlines()[-1].endswith("Run dvc repro to resume.")
     assert "Traceback" not in printed
-    done = project.run(*TRAIN)
+    done = project.cli("train", "p1")
     assert "p1: resuming from checkpoint, after epoch " in done.stdout
     assert "p1 1/" not in done.stdout
     assert _read_outputs(project) == uninterrupted
@@ -161,7 +161,7 @@ def test_a_finished_phase_is_restored_instead_of_trained_again(
     assert "p1 1/" not in printed
     assert restored in project.run("dvc", "repro", "train@p1").stdout
     change_params(project.params_file, {"phases.p1.epochs": 1})
-    assert "p1 1/1" in project.run("dvc", "repro", "train@p1").stdout
+    assert "p1 1/1" in project.cli("train", "p1").stdout
     change_params(project.params_file, {"phases.p1.epochs": EPOCHS})
     assert restored in project.run("dvc", "repro", "train@p1").stdout
     assert _read_outputs(project) == uninterrupted
