@@ -214,7 +214,7 @@ def _measure(
     latencies, rates, megabytes = {}, {}, list[float]()
     began = time.perf_counter()
     with server as (address, process):
-        _wait(address, _make_request(field, photographs["s"], 1))
+        _wait(address, process, _make_request(field, photographs["s"], 1))
         start = time.perf_counter() - began
         for load in _LOADS:
             content = _make_request(field, photographs[load.photograph], load.images)
@@ -230,12 +230,13 @@ def _make_request(field: str, image: bytes, images: int) -> bytes:
     return json.dumps({field: [base64.b64encode(image).decode()] * images}).encode()
 
 
-def _wait(address: str, content: bytes) -> None:
-    while True:
+def _wait(address: str, process: int, content: bytes) -> None:
+    while psutil.Process(process).status() != psutil.STATUS_ZOMBIE:
         with contextlib.suppress(OSError), _connect(address) as connection:
             if _ask(connection, content):
                 return
         time.sleep(0.1)
+    raise RuntimeError(f"{address}: the server ended before its first response")
 
 
 def _connect(address: str) -> contextlib.closing[http.client.HTTPConnection]:
@@ -300,7 +301,7 @@ def _soak(seconds: float) -> None:
         model = _register(Path(folder))
         content = _make_request("inputs", _read_drawing(), 1)
         with serve_model(model) as (address, process):
-            _wait(address, content)
+            _wait(address, process, content)
             answers = 0
             for _ in range(10):
                 taken = _ask_repeatedly(address, content, 8, seconds / 10)
