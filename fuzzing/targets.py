@@ -60,8 +60,12 @@ _STARTS_OR_CONNECTS = frozenset(
     {"os.exec", "os.posix_spawn", "os.system", "socket.connect", "subprocess.Popen"}
 )
 
-_READABLE = (_FOLDER, Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parent.parent)
-"""Folders whose files may be read: that of the input, and those of Python's imports."""
+_IMPORTS = (Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parent.parent)
+
+_CGROUPS = (Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+
+_READABLE = (_FOLDER, *_IMPORTS, *_CGROUPS)
+"""What may be read: the folder of the input, Python's imports, and the quotas of the process."""
 
 _is_watching, _may_watch = False, True
 
