@@ -132,7 +132,9 @@ def _register(folder: Path) -> Path:
     artifacts = (folder / "mlruns").as_uri()  # otherwise in the current folder
     mlflow.set_experiment(experiment_id=mlflow.create_experiment("serving", artifacts))
     number = register_network(network, label_map, weights, "ours", folder)
-    return Path(mlflow.artifacts.download_artifacts(f"models:/ours/{number}", dst_path=str(folder)))
+    served = folder / "served"  # MLflow copies the whole folder of a model when it serves it
+    served.mkdir()
+    return Path(mlflow.artifacts.download_artifacts(f"models:/ours/{number}", dst_path=str(served)))
 
 
 def _make_environment(folder: Path) -> Path | None:
