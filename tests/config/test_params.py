@@ -194,6 +194,7 @@ def test_every_key_is_required() -> None:
         ({"heads.age.column": "gender"}, r"heads\.age\.column: column 'gender' is already used"),
         ({"heads": {"image": {"column": "a", "classes": ["b", "c"]}}}, r"heads\.image: the name"),
         ({"heads": {"test_a": {"column": "a", "classes": ["b", "c"]}}}, r"heads\.test_a: the name"),
+        ({"heads": {"ensemble": {"column": "a", "classes": ["b", "c"]}}}, r"ensemble: the name is"),
         ({"split.group_by.pattern": "a{99999999999}"}, r"pattern: not a regular expression"),
         ({"heads.age.classes": ["a", " b"]}, r"heads\.age\.classes\.1: ' b' is empty or has"),
         ({"data.keep_columns": ["age"]}, r"data\.keep_columns: the name 'age' is already"),
