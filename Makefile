@@ -16,7 +16,7 @@ help:
 	@echo "make server      start MLflow for a team, on PostgreSQL and S3, in local containers"
 	@echo "make move-tracking  copy mlflow.db to that server, which must be empty"
 	@echo "make test        run ruff, import-linter, mypy and all tests"
-	@echo "make check       run ruff, import-linter, mypy and the fast tests; two minutes"
+	@echo "make check       run ruff, import-linter, mypy and the fast tests; five minutes"
 	@echo "make env         install the environment; make gpu adds CUDA, make shared team tools"
 	@echo "make lock        update the lock files; make platforms checks them for all platforms"
 	@echo "make benchmarks  compare the speed with the article's approach; 15 minutes or more"
