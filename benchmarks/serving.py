@@ -168,10 +168,10 @@ def _make_photograph() -> bytes:
 
 
 @contextlib.contextmanager
-def serve_model(model: Path | str, *arguments: str) -> Iterator[tuple[str, int]]:
+def serve_model(model: Path | str) -> Iterator[tuple[str, int]]:
     """Serves a model with MLflow on a free port; yields its URL and its process id."""
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "-p", "{port}"]
-    with _serve([*command, "--env-manager", "local", *arguments]) as server:
+    with _serve([*command, "--env-manager", "local"]) as server:
         yield server
 
 
