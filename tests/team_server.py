@@ -29,7 +29,9 @@ class _Service:
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def _run(self, command: list[str], environment: Mapping[str, str]) -> None:
+    def _run(
+        self, command: list[str], environment: Mapping[str, str], user: str | None = None
+    ) -> None:
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
@@ -38,6 +40,7 @@ class _Service:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                user=user,
             )
 
     def _await(self, answers: Callable[[], object]) -> None:
@@ -65,14 +68,14 @@ class Postgres(_Service):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "postgres.log")
         # PostgreSQL refuses to run as root, and its own user cannot read pytest's folders.
-        self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        self._user = "postgres" if os.geteuid() == 0 else None
         self._folder = tempfile.TemporaryDirectory(prefix="postgres-")
         root = Path(self._folder.name)
         password = root / "password"
         password.write_text("another long password")
-        if self._as_user:
-            shutil.chown(root, "postgres")
-            shutil.chown(password, "postgres")
+        if self._user:
+            shutil.chown(root, self._user)
+            shutil.chown(password, self._user)
         self._data = root / "data"
         self.environment = {
             "PGHOST": "127.0.0.1",
@@ -81,14 +84,15 @@ class Postgres(_Service):
             "PGPASSWORD": password.read_text(),
         }
         secured = ["--auth=scram-sha-256", f"--pwfile={password}", "--username=mlflow"]
-        self._do(*self._as_user, _find("initdb"), f"--pgdata={self._data}", *secured, "--no-sync")
+        initdb = [_find("initdb"), f"--pgdata={self._data}", *secured, "--no-sync"]
+        self._do(*initdb, user=self._user)
         self.start()
         self._psql("postgres", "--command", "CREATE DATABASE mlflow")
         self._psql("mlflow", "--file", str(ROOT / "deploy" / "databases.sql"))
 
     def start(self) -> None:
         options = ["-D", str(self._data), "-p", str(self.port), "-k", "", "-h", "127.0.0.1"]
-        self._run([*self._as_user, _find("postgres"), *options, "-c", "fsync=off"], os.environ)
+        self._run([_find("postgres"), *options, "-c", "fsync=off"], os.environ, self._user)
         self._await(lambda: self._psql("postgres", "--command", "SELECT 1"))
 
     def remove(self) -> None:
@@ -98,9 +102,11 @@ class Postgres(_Service):
     def _psql(self, database: str, *options: str) -> None:
         self._do(_find("psql"), "--quiet", "--no-psqlrc", "--dbname", database, *options)
 
-    def _do(self, *command: str) -> None:
+    def _do(self, *command: str, user: str | None = None) -> None:
         environment = os.environ | self.environment
-        subprocess.run(command, env=environment, cwd="/", capture_output=True, check=True)
+        subprocess.run(
+            command, env=environment, cwd="/", capture_output=True, check=True, user=user
+        )
 
 
 def _find(program: str) -> str:
