@@ -18,8 +18,13 @@ from person_attributes.data.sample import draw_sample
 from person_attributes.labels import LabelMap
 from person_attributes.modeling.classifier import Normalization, build_classifier
 
-RECIPE = read_params(Path(__file__).parent.parent / "recipes" / "hvc.yaml")
+_RECIPES = Path(__file__).parent.parent / "recipes"
+
+RECIPE = read_params(_RECIPES / "hvc.yaml")
 """The article's network and schedule."""
+
+BEST_RECIPE = read_params(_RECIPES / "hvc_best.yaml")
+"""The network and the schedule with the best results."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +96,9 @@ def register_network(
     return str(mlflow.register_model(uri, name).version)
 
 
-def build_network(image_size: int) -> keras.Model:
-    """Builds the recipe's network with random weights."""
-    counts = {head: len(section.classes) for head, section in RECIPE.heads.items()}
+def build_network(image_size: int | str, recipe: Params = RECIPE) -> keras.Model:
+    """Builds the network of a recipe with random weights."""
+    counts = {head: len(section.classes) for head, section in recipe.heads.items()}
     return build_classifier(
-        image_size, counts, RECIPE.model, Normalization([128.0] * 3, [64.0] * 3)
+        image_size, counts, recipe.model, Normalization([128.0] * 3, [64.0] * 3)
     )
