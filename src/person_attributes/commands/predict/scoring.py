@@ -92,6 +92,8 @@ def _check_output(output: Path, images: str) -> None:
             f"{output}: expected a name that ends in {' or '.join(_TABLES)}. "
             f"Received: {output.suffix or 'no suffix'}. Rename the output."
         )
+    if output.is_dir():
+        raise SourceError(f"{output}: expected a file. Received: a folder. Rename the output.")
 
 
 def _load_classifier(model: str, workspace: Workspace) -> tuple[ServedClassifier, str]:
