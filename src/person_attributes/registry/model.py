@@ -65,8 +65,12 @@ def load_model(uri: str) -> Any:
     # Without a folder, MLflow downloads to one that nobody removes.
     folder = tempfile.mkdtemp(prefix="person-attributes-model-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = list(sys.path)
     with translate_load_errors(uri):
-        return mlflow.pyfunc.load_model(uri, dst_path=folder)
+        model = mlflow.pyfunc.load_model(uri, dst_path=folder)
+    # MLflow prepends the model's own code, which later imports would find in place of ours.
+    sys.path[:] = path
+    return model
 
 
 @contextlib.contextmanager

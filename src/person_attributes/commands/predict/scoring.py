@@ -1,6 +1,5 @@
 """Labels many images with a registered model, with the same decoder and network as its server."""
 
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -98,10 +97,7 @@ def _check_output(output: Path, images: str) -> None:
 
 def _load_classifier(model: str, workspace: Workspace) -> tuple[ServedClassifier, str]:
     connect(workspace)
-    path = list(sys.path)
     loaded = load_model(model)
-    # MLflow prepends the model's own code, which later imports would find in place of ours.
-    sys.path[:] = path
     classifier = loaded.unwrap_python_model()
     if not isinstance(classifier, ServedClassifier):
         raise RegistryError(
