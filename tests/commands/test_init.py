@@ -232,6 +232,8 @@ def test_only_a_copy_of_a_recipe_is_overwritten(project: Project) -> None:
     project.cli("init", "shop", "--output", "other.yaml")
     project.cli("init", "shop", "--output", "recipes/sample.yaml", code=2)
     assert (project.root / "other.yaml").read_bytes() == written
+    done = project.cli("init", "shop", "--output", "shop", code=2)
+    assert done.stderr.endswith("shop: Is a directory. Name another path.\n")
 
 
 def _keep_images_only(folder: Path) -> None:
