@@ -26,6 +26,29 @@ def test_a_failed_write_keeps_the_earlier_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_does_not_replace_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "labels.parquet"
+    path.mkdir()
+    (path / "part-0.parquet").touch()
+    with pytest.raises(IsADirectoryError, match=str(path)), writing(path) as temporary:
+        temporary.touch()
+    assert list(path.iterdir()) == [path / "part-0.parquet"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_replaces_a_link_to_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").touch()
+    path = tmp_path / "sample"
+    path.symlink_to(tmp_path / "elsewhere")
+    with writing(path) as temporary:
+        temporary.mkdir()
+    assert not path.is_symlink()
+    assert list(path.iterdir()) == []
+    assert {entry.name for entry in tmp_path.iterdir()} == {"elsewhere", "sample"}
+    assert (tmp_path / "elsewhere" / "kept").exists()
+
+
 def test_files_of_killed_processes_are_removed_and_of_running_ones_kept(
     tmp_path: Path, dead_pid: int
 ) -> None:

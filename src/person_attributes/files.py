@@ -1,6 +1,7 @@
 """Atomic writes of files and folders."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -25,6 +26,9 @@ def writing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
     Yields:
         The temporary path to write to.
+
+    Raises:
+        IsADirectoryError: If the block wrote a file and `path` is a folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_abandoned(path)
@@ -36,6 +40,8 @@ def writing(path: Path, *, durable: bool = False) -> Iterator[Path]:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
         if path.is_dir():
+            if not temporary.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
             path.rename(earlier)  # a folder cannot replace a folder with content
         temporary.replace(path)
     finally:
@@ -63,8 +69,8 @@ def _is_running(pid: int) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder, if it exists."""
-    if path.is_dir():
+    """Removes a file, a folder or a link, if it exists."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

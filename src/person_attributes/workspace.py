@@ -172,7 +172,7 @@ class Workspace:
 
     @property
     def test_predictions(self) -> Path:
-        """Labels and probabilities of the test rows; missing if there are no test rows."""
+        """Labels and probabilities of the test rows; without rows if there are no test rows."""
         return self.evaluation / "test_predictions.npz"
 
     @property

@@ -49,6 +49,17 @@ def test_dvc_without_git_is_accepted(tmp_path: Path, params: Params) -> None:
     check(Workspace(tmp_path), params)
 
 
+@pytest.mark.parametrize("content", ["[core]\nno_scm = maybe\n", "core\n"])
+def test_a_broken_configuration_of_dvc_is_reported_in_one_line(
+    tmp_path: Path, params: Params, content: str
+) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text(content)
+    with pytest.raises(ProjectError, match=r"expected the configuration of DVC") as raised:
+        check(Workspace(tmp_path), params)
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("program", "reason"), [("", "no such command"), ("echo No module >&2; exit 1", "No module")]
 )

@@ -198,6 +198,11 @@ def test_heads_have_valid_and_unique_names() -> None:
     assert list(heads) == [*expected, "head_test_x", "head_2"]
 
 
+def test_a_head_does_not_have_the_name_of_a_metric_of_another() -> None:
+    columns = [describe_column(name, ["a", "b"] * 5) for name in ("age_balanced", "age")]
+    assert list(name_heads(columns)) == ["head_age_balanced", "age"]
+
+
 @pytest.mark.parametrize(
     ("size", "shape", "expected"),
     [
@@ -227,6 +232,8 @@ def test_only_a_copy_of_a_recipe_is_overwritten(project: Project) -> None:
     project.cli("init", "shop", "--output", "other.yaml")
     project.cli("init", "shop", "--output", "recipes/sample.yaml", code=2)
     assert (project.root / "other.yaml").read_bytes() == written
+    done = project.cli("init", "shop", "--output", "shop", code=2)
+    assert done.stderr.endswith("shop: Is a directory. Name another path.\n")
 
 
 def _keep_images_only(folder: Path) -> None:

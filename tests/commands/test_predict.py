@@ -15,6 +15,8 @@ import pytest
 from conftest import OURS, run_in_process
 from tiny_model import Registered
 
+from person_attributes.commands.predict.output import PartialOutput
+
 _OPTION_COLUMNS = {
     "path",
     *("bag", "bag_probability", "gender", "gender_probability"),
@@ -176,15 +178,18 @@ def test_rows_of_another_archive_are_not_reused(registered: Registered) -> None:
         with zipfile.ZipFile(root / f"{day}.zip", "w") as archive:
             archive.write(photo, "one.jpg")
             archive.writestr("two.jpg", photo.read_bytes())
-    # A folder at the path of the output causes an error after all rows are scored.
-    (root / "day.csv").mkdir()
-    _predict(registered, "monday.zip", "day.csv", code=2)
-    (root / "day.csv").rmdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PartialOutput, "finish", _interrupt)  # after all rows are scored
+        _predict(registered, "monday.zip", "day.csv", code=130)
     assert (root / "day.csv.part").exists()
     output = _predict(registered, "tuesday.zip", "day.csv")
     assert "resuming" not in output
     _predict(registered, "tuesday.zip", "tuesday.csv")
     assert _read(root / "day.csv") == _read(root / "tuesday.csv")
+
+
+def _interrupt(_: PartialOutput) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_killed_run_is_resumed(registered: Registered, whole: list[dict[str, str]]) -> None:
@@ -223,6 +228,7 @@ def test_a_killed_run_is_resumed(registered: Registered, whole: list[dict[str, s
     [
         (["nowhere", "out.csv"], "nowhere: expected an image, a folder, a pattern"),
         (["photos", "out.txt"], "out.txt: expected a name that ends in .csv or .parquet"),
+        (["photos", "folder.parquet"], "folder.parquet: expected a file. Received: a folder."),
         (["whole.csv", "../workspace/whole.csv"], "whole.csv: is also the table of paths. Rename"),
         (["whole.csv", "out.csv"], "whole.csv:1: no column 'image'."),
         (["photos", "out.csv", "--model", "models:/other/1"], "models:/other/1: cannot be loaded"),
@@ -237,6 +243,7 @@ def test_a_killed_run_is_resumed(registered: Registered, whole: list[dict[str, s
 def test_bad_arguments_are_one_line(
     registered: Registered, whole: list[dict[str, str]], arguments: list[str], reason: str
 ) -> None:
+    (registered.root / "folder.parquet").mkdir(exist_ok=True)
     output = _predict(registered, *arguments, code=2)
     assert reason in output
     assert len(output.strip().splitlines()) == 1

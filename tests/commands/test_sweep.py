@@ -12,8 +12,12 @@ from conftest import OURS, Project, change_params, kill, read_until
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from person_attributes.commands.sweep.study import open_study, translate_database_errors
+from person_attributes.config import Params
+from person_attributes.errors import TrackingError
 from person_attributes.files import remove
 from person_attributes.tracking.database import sqlite_address
+from person_attributes.workspace import Workspace
 
 SEARCH = {
     "phases.p2.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "scale": "log"},
@@ -234,6 +238,18 @@ def test_an_unreachable_database_is_one_line(project: Project, driver: str) -> N
     assert error.startswith("SWEEP_STORAGE: ")
     assert "secret" not in error
     assert len(error.splitlines()) == 1
+
+
+def test_advice_on_the_own_database_does_not_name_a_variable(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SWEEP_STORAGE", raising=False)
+    workspace = Workspace(tmp_path)
+    workspace.sweeps.mkdir()
+    (workspace.sweeps / "optuna.db").write_bytes(b"not a database" * 100)
+    message = r"^.*/sweeps/optuna\.db: file is not a database\. Restore a backup, or move the file"
+    with pytest.raises(TrackingError, match=message), translate_database_errors(workspace):
+        open_study(workspace, params)
 
 
 @pytest.mark.parametrize(

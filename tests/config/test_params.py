@@ -1,4 +1,5 @@
 import json
+import math
 import re
 import shutil
 import textwrap
@@ -209,6 +210,18 @@ def test_every_key_is_required() -> None:
         ({"registry.model_name": " "}, r"registry\.model_name: .* Received: ' '"),
         ({"registry.alias": "latest"}, r"registry\.alias: .* neither latest nor v .*'latest'"),
         ({"registry.alias": "v1"}, r"registry\.alias: .* Received: 'v1'"),
+        (
+            {"registry.gate.when_rows_differ": "no"},
+            r"gate\.when_rows_differ: expected 'promote' or",
+        ),
+        (
+            {
+                "sweep.search": {
+                    "seed": {"kind": "float", "low": math.nan, "high": 1.0, "scale": "log"}
+                }
+            },
+            r"sweep\.search\.seed\.low: expected a finite number",
+        ),
         ({"report.colour": "blue"}, r"report\.colour: .*'blue'"),
     ],
 )
@@ -265,6 +278,27 @@ def test_a_phase_with_a_reserved_name_is_refused(params_file: Path) -> None:
     change_params(params_file, {"phases": {"initial": phases["p1"], **phases}})
     with pytest.raises(ParamsError, match=r"phases\.initial: the name is reserved. Rename"):
         read_params(params_file)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["age_dense", "age_balanced", "age_calibrated", "age_probability", "age_top_2"],
+)
+def test_a_head_cannot_have_the_name_of_a_layer_metric_or_column_of_another(
+    params: Params, name: str
+) -> None:
+    content = params.model_dump(mode="json")
+    content["heads"][name] = {"column": "other", "classes": ["a", "b"]}
+    with pytest.raises(ParamsError, match=rf"heads\.{name}: the name is reserved. Rename the head"):
+        check_params(content, "params.yaml")
+    content["heads"]["years"] = content["heads"].pop("age")
+    check_params(content, "params.yaml")
+
+
+def test_a_key_that_is_a_number_is_unknown(params: Params) -> None:
+    content = params.model_dump(mode="json") | {5: "x"}
+    with pytest.raises(ParamsError, match=r"^params\.yaml: 5: unknown key. Expected one of seed"):
+        check_params(content, "params.yaml")
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def test_copies_are_found_by_content_and_not_by_name(data: Data) -> None:
     ]
     repeated, conflicting, _ = ingested.quarantine["reason"]
     assert repeated == "the same image as line 2"
-    assert conflicting.startswith("the same image as line 5, with another gender")
+    assert conflicting.startswith("the same image as line 5; copies differ in gender")
 
 
 def test_the_first_copy_is_kept_unless_labels_differ(data: Data) -> None:
@@ -180,8 +180,8 @@ def test_the_first_copy_is_kept_unless_labels_differ(data: Data) -> None:
     reasons = ingested.quarantine["reason"].tolist()
     assert reasons[0] == "the same image as line 2"
     assert reasons[2:] == [
-        "the same image as line 7, with another age",
-        "the same image as line 6, with another age",
+        "the same image as line 7; copies differ in age",
+        "the same image as line 6; copies differ in age",
     ]
 
 

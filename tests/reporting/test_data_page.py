@@ -1,9 +1,12 @@
+import base64
+import io
 import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from person_attributes.config import Params
 from person_attributes.data.split import Split
@@ -78,6 +81,15 @@ def test_the_page_describes_the_dataset_without_external_resources(
         "over-weight no records",
     ):
         assert expected in text
+
+
+def test_images_keep_the_shape_of_the_pack(data: Data, params: Params) -> None:
+    page = _render(replace(data, images=np.zeros((40, 64, 32, 3), np.uint8)), params)
+    pictures = re.findall(r'data:image/jpeg;base64,([^"]+)', page)
+    widths = {Image.open(io.BytesIO(base64.b64decode(one))).size for one in pictures}
+    count = params.inspection.images
+    assert (count * 35 - 3, 64) in widths
+    assert all(height == 64 for width, height in widths if width > 2)
 
 
 def test_images_that_use_few_grey_levels_are_reported(data: Data, params: Params) -> None:

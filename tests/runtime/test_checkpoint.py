@@ -18,6 +18,7 @@ from conftest import COMMAND_SECONDS, OURS, Project, change_params, kill, read_u
 from mlflow.tracking import MlflowClient
 
 from person_attributes.config import read_params
+from person_attributes.pipeline.run_cache import RunCache
 from person_attributes.pipeline.train import train
 from person_attributes.tracking.database import sqlite_address
 from person_attributes.workspace import Workspace
@@ -173,15 +174,17 @@ def test_a_phase_that_another_process_finished_clears_the_checkpoint(
     """As if the other process was killed after it wrote the outputs."""
     checkpoints = project.root / "checkpoints" / "p1"
 
-    def restore() -> bool:
-        (folder,) = (path for path in checkpoints.iterdir() if path.is_dir())
-        (folder / "state.npy").write_bytes(b"left behind")
-        for name, content in uninterrupted.items():
-            (project.root / name).write_bytes(content)
-        return True
+    class Restored(RunCache):
+        def restore(self) -> bool:
+            (folder,) = (path for path in checkpoints.iterdir() if path.is_dir())
+            (folder / "state.npy").write_bytes(b"left behind")
+            for name, content in uninterrupted.items():
+                (project.root / name).write_bytes(content)
+            return True
 
     monkeypatch.chdir(project.root)
-    train(Workspace(project.root), read_params(project.params_file), "p1", restore=restore)
+    workspace, params = Workspace(project.root), read_params(project.params_file)
+    train(workspace, params, "p1", run_cache=Restored(workspace, "train@p1"))
     assert not [path for path in checkpoints.iterdir() if path.is_dir()]
     assert _read_outputs(project) == uninterrupted
 

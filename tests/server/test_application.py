@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import io
 import json
 import logging
@@ -25,7 +26,7 @@ from person_attributes.server.identity import Identity
 from person_attributes.server.logs import JsonFormatter
 from person_attributes.server.settings import ServerSettings
 from person_attributes.serving.classifier import ServedClassifier
-from person_attributes.serving.requests import Request
+from person_attributes.serving.requests import RefusedRequest, Request
 
 IDENTITY = Identity("person-attributes", "1", "m-1")
 HOST = "http://localhost"
@@ -407,7 +408,7 @@ def test_bodies_that_are_too_large_together_are_refused(
 
 
 class _Endless:
-    """A model that answers a request when it is given up."""
+    """A model that refuses a request when it is given up."""
 
     def __init__(self, classifier: ServedClassifier) -> None:
         self.limits, self.label_map = classifier.limits, classifier.label_map
@@ -415,7 +416,7 @@ class _Endless:
     def answer(self, request: Request, is_given_up: Callable[[], bool]) -> list[dict[str, Any]]:
         while not is_given_up():
             time.sleep(0.001)
-        return []
+        raise RefusedRequest("the request took too long. Send fewer rows.", 503)
 
 
 def test_a_client_that_leaves_is_given_up(
@@ -436,7 +437,9 @@ def test_a_client_that_leaves_is_given_up(
 
 
 def test_a_request_that_takes_too_long_is_given_up(
-    classifier: ServedClassifier, request_body: dict[str, Any]
+    classifier: ServedClassifier,
+    request_body: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def test(application: Any) -> None:
         upload = _Upload(application, 1000)
@@ -445,8 +448,11 @@ def test_a_request_that_takes_too_long_is_given_up(
         assert status == 504
         assert "no answer within 0.5 s" in error["message"]
         await upload.task
+        await asyncio.sleep(0.5)  # the thread ends
 
     metrics = _run(_Endless(classifier), test, timeout_seconds=0.5)
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
     assert metrics["errors_total", "timeout"] == 1
 
 

@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from person_attributes.tracking.connection import choose_experiment, connect
 from person_attributes.tracking.database import sqlite_address
-from person_attributes.tracking.executions import LAST_STAGE, log_params
+from person_attributes.tracking.executions import LAST_STAGE, git_tags, log_params
 from person_attributes.tracking.processes import PROCESS, identify
 from person_attributes.tracking.runs import open_run
 from person_attributes.workspace import Workspace
@@ -141,6 +141,19 @@ def test_mlflow_run_of_a_path_tracks_in_the_store_of_the_project(
     (run,) = theirs.search_runs(["0"])
     assert str(project.root / "mlflow.db") in run.data.tags["mlflow.note.content"]
     assert run.info.status == "FINISHED"
+
+
+def test_the_commit_is_omitted_without_git(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "--quiet"], cwd=workspace.root, check=True)
+    assert git_tags(workspace) == {}
+    author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    commit = ["git", *author, "commit", "--quiet", "--allow-empty", "--message", "Start"]
+    subprocess.run(commit, cwd=workspace.root, check=True)
+    assert len(git_tags(workspace)["mlflow.source.git.commit"]) == 40
+    monkeypatch.setenv("PATH", "")
+    assert git_tags(workspace) == {}
 
 
 def test_parameters_with_any_keys_are_logged(workspace: Workspace) -> None:

@@ -1,4 +1,5 @@
 import math
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,33 @@ def test_points_that_are_sent_twice_are_stored_once(workspace: Workspace, tmp_pa
     assert [(point.step, point.value) for point in history] == [
         (step, 1 / (step + 1)) for step in range(5)
     ]
+
+
+def test_a_server_that_responds_needs_no_patience(workspace: Workspace, tmp_path: Path) -> None:
+    client = connect(workspace)
+    run_id = client.create_run(client.create_experiment("e")).info.run_id
+    point = Journal(tmp_path / "points.jsonl").add("stage", 0, {"loss": 1.0})
+    assert point
+    outbox = Outbox(client, {"stage": run_id})
+    outbox.send(point)
+    outbox.flush(patience_minutes=0)
+    assert client.get_run(run_id).data.metrics == {"loss": 1.0}
+
+
+def test_a_closed_outbox_leaves_no_thread(workspace: Workspace, tmp_path: Path) -> None:
+    client = connect(workspace)
+    point = Journal(tmp_path / "points.jsonl").add("stage", 0, {"loss": 1.0})
+    assert point
+    before = set(threading.enumerate())
+    idle = Outbox(client, {})
+    refused = Outbox(client, {"stage": "0" * 32})
+    refused.send(point)
+    started = set(threading.enumerate()) - before
+    for outbox in (idle, refused):
+        outbox.close()
+    for thread in started:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
 
 
 def test_a_deleted_run_is_reported_without_waiting(workspace: Workspace, tmp_path: Path) -> None:

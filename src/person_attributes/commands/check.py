@@ -32,9 +32,16 @@ def check(workspace: Workspace, params: Params) -> None:
 
 def _uses_git(root: Path) -> bool:
     """Returns whether DVC uses git: it does unless `core.no_scm` is set."""
-    config = configparser.ConfigParser()
-    config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
-    return not config.getboolean("core", "no_scm", fallback=False)
+    config = configparser.ConfigParser(interpolation=None)
+    files = [root / ".dvc" / "config", root / ".dvc" / "config.local"]
+    try:
+        config.read(files, encoding="utf-8")
+        return not config.getboolean("core", "no_scm", fallback=False)
+    except (configparser.Error, ValueError) as error:
+        raise ProjectError(
+            f"{' or '.join(map(str, files))}: expected the configuration of DVC. Received: "
+            f"{one_line(error, 200)}. Correct the file."
+        ) from None
 
 
 def _require_git(root: Path) -> None:

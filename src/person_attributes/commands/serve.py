@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.exceptions import MlflowException
 
 from person_attributes.config import Params
-from person_attributes.errors import RegistryError, one_line
+from person_attributes.registry.model import translate_load_errors
 from person_attributes.registry.promotion import require_champion
 from person_attributes.server import run
 from person_attributes.server.settings import ServerSettings
@@ -34,11 +33,6 @@ def serve(workspace: Workspace, params: Params, model: str, **settings: Any) -> 
     connect(workspace)
     uri = model or require_champion(workspace, params)
     with tempfile.TemporaryDirectory(prefix="person-attributes-serve-") as folder:
-        try:
+        with translate_load_errors(uri):
             path = mlflow.artifacts.download_artifacts(uri, dst_path=folder)
-        except MlflowException as error:
-            raise RegistryError(
-                f"{uri}: cannot be loaded: {one_line(error.message, 200)} "
-                "Run person-attributes models to list the registered versions."
-            ) from None
         run.serve(Path(path), ServerSettings(**settings))

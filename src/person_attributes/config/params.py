@@ -1,7 +1,7 @@
 """The whole content of `params.yaml` as one frozen, validated object."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -46,13 +46,30 @@ _RESERVED_HEADS = frozenset(
 _RESERVED_PREFIXES = ("ensemble_", "neck_", "test_", "train_", "val_")
 """Prefixes of networks of an ensemble, layers of the neck, and metrics on parts of the split."""
 
-_LAYERS_OF_A_HEAD = ("_batch_norm", "_dropout", "_dense")
-"""Suffixes of the layers of a head's tower; a number may follow."""
+_RESERVED_SUFFIXES = (
+    *("_batch_norm", "_dropout", "_dense"),
+    *("_balanced", "_calibrated"),
+    *("_probability", "_top"),
+)
+"""Suffixes after the name of another head; a number may follow.
+
+They name layers of its tower, metrics such as `age_calibrated_loss`, and columns of predictions.
+"""
 
 
-def is_reserved_head(name: str) -> bool:
-    """Returns whether layers, columns or metrics already have the name of a head."""
-    return name in _RESERVED_HEADS or name.startswith(_RESERVED_PREFIXES)
+def is_reserved_head(name: str, heads: Collection[str]) -> bool:
+    """Returns whether layers, columns or metrics have the name of a head.
+
+    Args:
+        name: The name of a head.
+        heads: The names of all heads.
+    """
+    reserved = {f"{head}{suffix}" for head in heads for suffix in _RESERVED_SUFFIXES}
+    return (
+        name in _RESERVED_HEADS
+        or name.startswith(_RESERVED_PREFIXES)
+        or re.sub(r"_\d+$", "", name) in reserved
+    )
 
 
 class Params(Section):
@@ -81,10 +98,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _heads_have_free_names(self) -> Self:
-        layers = {f"{head}{suffix}" for head in self.heads for suffix in _LAYERS_OF_A_HEAD}
         for name in self.heads:
-            is_layer = re.sub(r"_\d+$", "", name) in layers
-            if is_reserved_head(name) or is_layer:
+            if is_reserved_head(name, self.heads):
                 raise ValueError(f"heads.{name}: the name is reserved. Rename the head.")
         return self
 

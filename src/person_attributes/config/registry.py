@@ -1,7 +1,7 @@
 """Sections for registered models: name, export, serving, gate and model card."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -33,7 +33,7 @@ class GateParams(Section):
     max_head_drop: Share
     max_calibration_increase: Share
     max_validation_lead: Share
-    when_rows_differ: Annotated[str, Field(pattern="^(promote|keep)$")]
+    when_rows_differ: Literal["promote", "keep"]
 
 
 class ServingParams(Section):

@@ -63,7 +63,7 @@ def describe_fault(fault: Any, model: type[BaseModel]) -> str:
     """
     keys, known = _locate(fault["loc"], model)
     where = ".".join(keys)
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] in ("extra_forbidden", "invalid_key"):
         renamed = RENAMED.get(keys[-1])
         if renamed in known:
             return f"{where}: renamed since version 0.1. Rename it to {renamed}."

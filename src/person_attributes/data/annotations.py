@@ -168,9 +168,9 @@ def find_copies(
     differs = labels.groupby(copies).transform("nunique").gt(1)
     columns = [section.column for section in heads.values()]
     conflicting = {
-        row: f"the same image as line {line}, with another {', '.join(compress(columns, flags))}"
-        for row, line, flags in zip(copies.index, other, differs.to_numpy(), strict=True)
-        if flags.any()
+        row: f"the same image as line {line}; copies differ in {', '.join(compress(columns, flag))}"
+        for row, line, flag in zip(copies.index, other, differs.to_numpy(), strict=True)
+        if flag.any()
     }
     repeated = {
         row: f"the same image as line {line}"

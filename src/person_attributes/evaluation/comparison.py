@@ -91,9 +91,8 @@ def _compute_gains(
             for y_prob in (first.y_prob[head], second.y_prob[head])
         )
         gains |= {(head, name): after[name] - before[name] for name in after}
-    accuracies = np.stack([gains[head, "accuracy"] for head in first.y_true])
-    known = ~np.isnan(accuracies)
-    gains["", "accuracy"] = np.nansum(accuracies, axis=0) / np.maximum(known.sum(axis=0), 1)
+    accuracies = np.stack([gains[head, "accuracy"] for head in first.y_true], axis=-1)
+    gains["", "accuracy"] = metrics.mean_of_known(accuracies)
     gains["", "loss"] = np.nansum([gains[head, "loss"] for head in first.y_true], axis=0)
     return gains
 

@@ -39,7 +39,7 @@ def run_stage(stage: str, workspace: Workspace, params: Params, item: str | None
             import_keras()
         compute = getattr(importlib.import_module(f"person_attributes.pipeline.{stage}"), stage)
         if stage == "train":
-            compute(workspace, params, *items, restore=run_cache.restore, keep=run_cache.save)
+            compute(workspace, params, *items, run_cache=run_cache)
         else:
             compute(workspace, params, *items)
             run_cache.save()

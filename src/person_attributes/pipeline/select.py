@@ -62,7 +62,7 @@ def _remove_other_phases(workspace: Workspace, params: Params) -> list[str]:
 
 
 def _read_learning_curves(workspace: Workspace, params: Params) -> pd.DataFrame:
-    """Concatenates the histories of the trained phases: columns `epoch`, `phase`, the metrics."""
+    """Concatenates the histories of the trained phases: columns `phase`, `epoch`, the metrics."""
     histories = {phase: pd.read_csv(workspace.history(phase)) for phase in params.chain()}
     curves = pd.concat(histories, names=["phase"]).reset_index("phase")
     curves["epoch"] = range(1, len(curves) + 1)

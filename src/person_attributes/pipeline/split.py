@@ -76,10 +76,10 @@ def _resolve_leaks(
     return describe_pairs(named, records, drawn, resolved), resolved
 
 
-def _log_parts(params: Params, records: pd.DataFrame, drawn: Split, run: Run) -> None:
+def _log_parts(params: Params, records: pd.DataFrame, resolved: Split, run: Run) -> None:
     """Logs the rows of each part, and the class shares of its labels."""
     label_map = LabelMap.declare(params.heads)
-    for part, rows in drawn.parts.items():
+    for part, rows in resolved.parts.items():
         part_records = records.loc[list(rows)]
         shares = label_map.class_shares(part_records)
         run.log_metrics({f"{part}_rows": len(rows)})

@@ -1,9 +1,10 @@
 """The stage `train`: trains one phase."""
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import pandas as pd
@@ -34,6 +35,9 @@ from person_attributes.training.phase import TrainedPhase, has_constant_features
 from person_attributes.training.replicas import require_agreement
 from person_attributes.workspace import Workspace
 
+if TYPE_CHECKING:  # a trial of a sweep does not need DVC
+    from person_attributes.pipeline.run_cache import RunCache
+
 _SHOWN_IMAGES = 6
 """Number of images in the plot of an augmentation policy."""
 
@@ -53,8 +57,7 @@ def train(
     params: Params,
     phase: str,
     listeners: Sequence[EpochListener] = (),
-    restore: Callable[[], bool] = lambda: False,
-    keep: Callable[[], None] = lambda: None,
+    run_cache: "RunCache | None" = None,
 ) -> None:
     """Trains one phase, starting from the best weights of its `starts_from`.
 
@@ -63,9 +66,8 @@ def train(
         params: All parameters.
         phase: A key of `params.phases`.
         listeners: Called after each epoch, in addition to MLflow and the terminal.
-        restore: Called once the phase is locked. Writes the outputs and returns True if another
-            process trained the phase in the meantime.
-        keep: Called when the outputs are complete, before the checkpoint is cleared.
+        run_cache: Its outputs are used if another process has trained the phase in the meantime,
+            and it saves the outputs before the checkpoint is cleared. None for a trial of a sweep.
     """
     require_first_host(params, phase)
     writes = list_outputs(workspace, phase)
@@ -74,7 +76,7 @@ def train(
     runtime = params.runtime
     checkpoint = Checkpoint(workspace.checkpoints, phase, fingerprint, runtime.checkpoint_minutes)
     with checkpoint.lock(waits=workspace.is_copy):
-        if restore():
+        if run_cache and run_cache.restore():
             checkpoint.finish(digest_paths(workspace.root, writes))
             return
         continuation = Continuation(
@@ -91,7 +93,8 @@ def train(
             require_agreement(phase, fingerprint)
             run.set_tags({f"{phase}.devices": str(devices)})
             _train(_PhaseRun(workspace, params, phase, run), checkpoint, listeners, devices)
-        keep()
+        if run_cache:
+            run_cache.save()
         checkpoint.finish(digest_paths(workspace.root, writes))
 
 

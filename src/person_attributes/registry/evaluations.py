@@ -1,7 +1,6 @@
 """Finds the evaluation of a run, a model version, a git revision or the project."""
 
 import re
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from person_attributes.config import read_yaml
 from person_attributes.errors import ComparisonError
 from person_attributes.evaluation.predictions import Predictions
 from person_attributes.tracking.connection import NOT_THERE, connect, is_unreachable
-from person_attributes.tracking.executions import STAGE, find_stage, flatten
+from person_attributes.tracking.executions import STAGE, find_commit, find_stage, flatten
 from person_attributes.workspace import Workspace
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -121,13 +120,7 @@ def _download(client: MlflowClient, name: str, run: Run) -> Evaluated:
 
 
 def _find_revision(workspace: Workspace, reference: str) -> Evaluated:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}"],
-        cwd=workspace.root,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
+    commit = find_commit(workspace, reference)
     if not commit:
         raise ComparisonError(
             f"{reference}: no such run, model or git revision. Expected the id of a run, "
@@ -145,7 +138,8 @@ def _find_revision(workspace: Workspace, reference: str) -> Evaluated:
             except Exception:  # DVC, its storage and git raise many types
                 raise ComparisonError(
                     f"{reference}: {workspace.relative(path)} of that revision is neither in git "
-                    "nor in DVC's cache. Run dvc pull, or check the revision out and run dvc repro."
+                    "nor in DVC's cache or remote. Run dvc push where the revision was made, or "
+                    "check it out and run dvc repro."
                 ) from None
             found.append(target)
         return _read(f"{reference} ({commit[:7]})", *found)

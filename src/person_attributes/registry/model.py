@@ -2,11 +2,12 @@
 
 import atexit
 import base64
+import contextlib
 import io
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -64,14 +65,30 @@ def load_model(uri: str) -> Any:
     # Without a folder, MLflow downloads to one that nobody removes.
     folder = tempfile.mkdtemp(prefix="person-attributes-model-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = list(sys.path)
+    with translate_load_errors(uri):
+        model = mlflow.pyfunc.load_model(uri, dst_path=folder)
+    # MLflow prepends the model's own code, which later imports would find in place of ours.
+    sys.path[:] = path
+    return model
+
+
+@contextlib.contextmanager
+def translate_load_errors(uri: str) -> Iterator[None]:
+    """Translates MLflow's errors in the block, which loads or downloads a model, into one line.
+
+    Raises:
+        RegistryError: If there is no such model. `person-attributes models` lists them.
+        TrackingError: If the store does not respond.
+    """
     with translate_mlflow_errors():
         try:
-            return mlflow.pyfunc.load_model(uri, dst_path=folder)
+            yield
         except MlflowException as error:
             if is_unreachable(error):
                 raise
             raise RegistryError(
-                f"{uri}: cannot be loaded: {one_line(error.message, 200)} "
+                f"{uri}: cannot be loaded: {one_line(error.message, 200).rstrip('.')}. "
                 "Run person-attributes models to list the registered versions."
             ) from None
 

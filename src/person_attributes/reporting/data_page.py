@@ -117,12 +117,13 @@ def render_data_page(
 
 def _join_images(images: Images, positions: Sequence[int]) -> npt.NDArray[np.uint8]:
     """Draws images side by side."""
-    size = min(images.shape[1], _STRIP_HEIGHT)
-    strip = np.full((size, len(positions) * (size + _GAP) - _GAP, 3), 255, np.uint8)
+    height = min(images.shape[1], _STRIP_HEIGHT)
+    width = round(images.shape[2] * height / images.shape[1])
+    strip = np.full((height, len(positions) * (width + _GAP) - _GAP, 3), 255, np.uint8)
     for place, position in enumerate(positions):
-        start = place * (size + _GAP)
+        start = place * (width + _GAP)
         image = Image.fromarray(np.asarray(images[position]))
-        strip[:, start : start + size] = image.resize((size, size), Image.Resampling.BOX)
+        strip[:, start : start + width] = image.resize((width, height), Image.Resampling.BOX)
     return strip
 
 

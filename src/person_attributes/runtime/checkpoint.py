@@ -103,9 +103,11 @@ class Checkpoint:
                 f"{self.phase}: another process is training this phase; waiting for it", flush=True
             )
             lock.acquire()
-        with lock:
+        try:
             self.folder.mkdir(exist_ok=True)
             yield
+        finally:
+            lock.release()
 
     def read(self) -> Progress:
         """Reads the checkpoint; returns an initial `Progress` if it is missing or broken."""

@@ -100,12 +100,15 @@ class Invocations:
             raise RefusedRequest(
                 f"no answer within {self._seconds:g} s. Send fewer images per request.", 504
             ) from None
+        else:
+            if not answered.done():
+                raise ClientDisconnect
+            return answered.result()
         finally:
             left.cancel()
-            answer.cancel()  # if no thread has begun it
-        if not answered.done():
-            raise ClientDisconnect
-        return answered.result()
+            # If no thread has begun it, none will. Otherwise its result is dropped: asyncio would
+            # log an exception that nobody reads, with its message.
+            answered.cancel()
 
     def _answer(self, request: Request, body: bytes, is_given_up: Callable[[], bool]) -> bytes:
         read = read_request(body, request.headers.get("content-type"), self._classifier.limits)

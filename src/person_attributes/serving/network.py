@@ -29,9 +29,9 @@ class Network:
         self._one_core = self._all_cores = _load(path, threads=1)
         self._input = self._one_core.get_inputs()[0]
         self._heads = [output.name for output in self._one_core.get_outputs()]
-        seconds = self._time(self._one_core)
-        if count_threads() > 1:
-            all_cores = _load(path, count_threads())
+        seconds, threads = self._time(self._one_core), count_threads()
+        if threads > 1:
+            all_cores = _load(path, threads)
             if self._time(all_cores) < seconds:
                 self._all_cores = all_cores
 

@@ -158,14 +158,14 @@ def translate_mlflow_errors(*more: type[Exception], otherwise: str = "") -> Iter
         raise TrackingError(_ACCOUNT.sub("***", line)) from None
 
 
-def is_unreachable(error: Exception) -> bool:
+def is_unreachable(error: BaseException) -> bool:
     """Returns whether an error of MLflow means that its server does not respond."""
     return isinstance(error, OperationalError | RequestException) or isinstance(
         error.__context__, RequestException
     )
 
 
-def advise(error: Exception) -> str:
+def advise(error: BaseException) -> str:
     """Returns what to do about an error of the store; empty if its cause is unknown."""
     if "(sqlite3." in str(error):
         matching = [advice for text, advice in _SQLITE_ADVICE.items() if text in str(error)]

@@ -234,14 +234,20 @@ def end_status(error: BaseException) -> str:
 
 def git_tags(workspace: Workspace) -> dict[str, str]:
     """Returns a tag with the commit, if the project is a git repository."""
-    git = subprocess.run(
-        ["git", "rev-parse", "HEAD"],
-        cwd=workspace.root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return {MLFLOW_GIT_COMMIT: git.stdout.strip()} if git.returncode == 0 else {}
+    commit = find_commit(workspace, "HEAD")
+    return {MLFLOW_GIT_COMMIT: commit} if commit else {}
+
+
+def find_commit(workspace: Workspace, revision: str) -> str:
+    """Returns the id of a git revision; empty if there is none, or if git is not installed."""
+    command = ["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"]
+    try:
+        git = subprocess.run(
+            command, cwd=workspace.root, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return ""
+    return git.stdout.strip()
 
 
 def log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:

@@ -33,6 +33,9 @@ _PERMANENT_ERRORS = {
 
 _MAX_PAUSE_SECONDS = 10.0
 
+_MIN_PATIENCE_SECONDS = 3.0
+"""`flush` waits at least so long: a server that responds needs time to accept points."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -104,13 +107,17 @@ class Journal:
 
 
 class Outbox:
-    """Sends points in a background thread, so that a slow server does not delay training."""
+    """Sends points in a background thread, so that a slow server does not delay training.
+
+    The thread runs until `close`.
+    """
 
     def __init__(self, client: MlflowClient, run_ids: Mapping[Addressee, str]) -> None:
         self._client = client
         self._run_ids = run_ids
-        self._queue: queue.Queue[Point] = queue.Queue()
+        self._queue: queue.Queue[Point | None] = queue.Queue()
         self._waiting = threading.Event()
+        self._closed = threading.Event()
         self._is_refused = False
         self._last_error: Exception | None = None
         threading.Thread(target=self._work, daemon=True).start()
@@ -123,14 +130,15 @@ class Outbox:
         """Waits until all points are sent.
 
         Args:
-            patience_minutes: Maximum time to wait for a server that does not respond.
+            patience_minutes: Maximum time to wait for a server that does not respond; at least
+                three seconds.
 
         Raises:
             TrackingError: If the server does not respond in time or rejects a point. The message
                 contains advice; the journal keeps the points.
         """
-        deadline = time.monotonic() + 60 * patience_minutes
-        is_reported = False
+        deadline = time.monotonic() + max(60 * patience_minutes, _MIN_PATIENCE_SECONDS)
+        is_reported = not patience_minutes
         while self._queue.unfinished_tasks and time.monotonic() < deadline and not self._is_refused:
             if self._waiting.is_set() and not is_reported:
                 print(
@@ -141,7 +149,7 @@ class Outbox:
                 is_reported = True
             time.sleep(0.05)
         if self._queue.unfinished_tasks:
-            reason = one_line(self._last_error, 200).rstrip(".")
+            reason = one_line(self._last_error or "it does not respond", 200).rstrip(".")
             advice = advise(self._last_error) if self._last_error else ""
             raise TrackingError(
                 f"MLflow did not accept {self._queue.unfinished_tasks} points: {reason}. "
@@ -149,17 +157,25 @@ class Outbox:
                 "keeps the trained weights."
             )
 
+    def close(self) -> None:
+        """Ends the thread. It sends no more points; the journal keeps them."""
+        self._closed.set()
+        self._queue.put(None)
+
     def _work(self) -> None:
-        while not self._is_refused:
-            point = self._queue.get()
-            pause = 0.5
-            while not self._try(point) and not self._is_refused:
-                self._waiting.set()
-                time.sleep(pause)
-                pause = min(2 * pause, _MAX_PAUSE_SECONDS)
-            if not self._is_refused:
-                self._waiting.clear()
-                self._queue.task_done()
+        while (point := self._queue.get()) is not None and self._send(point):
+            self._waiting.clear()
+            self._queue.task_done()
+
+    def _send(self, point: Point) -> bool:
+        """Sends a point until the server accepts it; false if it refuses or the outbox closes."""
+        pause = 0.5
+        while not self._try(point):
+            self._waiting.set()
+            if self._is_refused or self._closed.wait(pause):
+                return False
+            pause = min(2 * pause, _MAX_PAUSE_SECONDS)
+        return True
 
     def _try(self, point: Point) -> bool:
         metrics = [

@@ -48,7 +48,6 @@ from person_attributes.tracking.projects import RUN_ID
 from person_attributes.workspace import Workspace
 
 _FINGERPRINT = "pipeline.fingerprint"
-_FLUSH_AFTER_ERROR_MINUTES = 0.05
 
 
 @dataclass(frozen=True)
@@ -143,9 +142,12 @@ class Run:
         except BaseException:
             # Do not wait for an unresponsive server: the journal keeps all points.
             with contextlib.suppress(TrackingError):
-                outbox.flush(_FLUSH_AFTER_ERROR_MINUTES)
+                outbox.flush(patience_minutes=0)
             raise
-        self._flush()
+        else:
+            self._flush()
+        finally:
+            outbox.close()
 
     def flush(self) -> None:
         """Waits until the server has all points."""

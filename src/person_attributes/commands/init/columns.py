@@ -67,10 +67,13 @@ def describe_column(name: str, cells: Iterable[str]) -> Column:
 def name_heads(columns: Sequence[Column]) -> dict[str, dict[str, Any]]:
     """Returns the section `heads`: the proposed heads under valid and unique names."""
     heads: dict[str, dict[str, Any]] = {}
+    identifiers = {column.name: _to_identifier(column.name) for column in columns if column.head}
     for column in columns:
         if column.head:
-            name = base = _to_identifier(column.name)
-            number = 1
+            name = identifiers[column.name]
+            if not name[0].isalpha() or is_reserved_head(name, identifiers.values()):
+                name = f"head_{name}"
+            base, number = name, 1
             while name in heads:
                 number += 1
                 name = f"{base}_{number}"
@@ -132,12 +135,7 @@ def _natural_order(label: str) -> tuple[bool, float, list[tuple[int, str]]]:
 
 
 def _to_identifier(column: str) -> str:
-    """Returns a name for a head: lower-case letters, digits and underscores."""
+    """Returns a column's name in lower-case letters, digits and underscores."""
     ascii_name = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", ascii_name)
-    name = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
-    if not name:
-        return "head"
-    if not name[0].isalpha() or is_reserved_head(name):
-        return f"head_{name}"
-    return name
+    return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_") or "head"

@@ -1,6 +1,5 @@
 """Labels many images with a registered model, with the same decoder and network as its server."""
 
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -92,14 +91,13 @@ def _check_output(output: Path, images: str) -> None:
             f"{output}: expected a name that ends in {' or '.join(_TABLES)}. "
             f"Received: {output.suffix or 'no suffix'}. Rename the output."
         )
+    if output.is_dir():
+        raise SourceError(f"{output}: expected a file. Received: a folder. Rename the output.")
 
 
 def _load_classifier(model: str, workspace: Workspace) -> tuple[ServedClassifier, str]:
     connect(workspace)
-    path = list(sys.path)
     loaded = load_model(model)
-    # MLflow prepends the model's own code, which later imports would find in place of ours.
-    sys.path[:] = path
     classifier = loaded.unwrap_python_model()
     if not isinstance(classifier, ServedClassifier):
         raise RegistryError(

@@ -40,7 +40,7 @@ def sweep(workspace: Workspace, params: Params) -> None:
             it. If a sweep of this name started with other parameters: rename it. If the data stages
             have not run: run them first.
         StoppedError: After Ctrl-C or SIGTERM. Run the sweep again to resume it.
-        TrackingError: If the database in `SWEEP_STORAGE` cannot be reached.
+        TrackingError: If the database of the sweep cannot be read or written.
         PersonAttributesError: If anything else ends a trial, such as a full disk. Fix it, then run
             the sweep again to resume it.
     """
@@ -48,7 +48,7 @@ def sweep(workspace: Workspace, params: Params) -> None:
     _check_search(params)
     require_data(workspace)
     with (
-        translate_database_errors(),
+        translate_database_errors(workspace),
         open_sweep_run(
             workspace, section.name, section.model_dump(), lock_sweeps(workspace)
         ) as run_id,

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import filelock
 import optuna
@@ -17,6 +18,7 @@ from sqlalchemy.pool import NullPool
 from person_attributes.config import Params, SweepParams
 from person_attributes.digests import combine, digest_paths
 from person_attributes.errors import ParamsError, TrackingError
+from person_attributes.tracking.connection import advise
 from person_attributes.tracking.database import sqlite_address
 from person_attributes.workspace import Workspace
 
@@ -38,7 +40,7 @@ def open_study(workspace: Workspace, params: Params) -> optuna.Study:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         with lock_sweeps(workspace):
             storage = RDBStorage(
-                os.environ.get(_STORAGE, sqlite_address(workspace.sweeps / "optuna.db")),
+                os.environ.get(_STORAGE) or sqlite_address(_name_database(workspace)),
                 # A restarted database has closed its earlier connections.
                 engine_kwargs={"pool_pre_ping": True},
                 heartbeat_interval=_HEARTBEAT_SECONDS,
@@ -117,7 +119,7 @@ def lock_sweeps(workspace: Workspace) -> Iterator[None]:
             try:
                 engine = create_engine(address, poolclass=NullPool)
             except ImportError as error:
-                raise _describe_error(error) from None
+                raise _describe_error(error, workspace) from None
             if engine.dialect.name == "postgresql":
                 connection = stack.enter_context(engine.connect())
                 connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(_STORAGE))))
@@ -125,17 +127,26 @@ def lock_sweeps(workspace: Workspace) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def translate_database_errors() -> Iterator[None]:
+def translate_database_errors(workspace: Workspace) -> Iterator[None]:
     """Translates errors of the database in the block into one line."""
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        raise _describe_error(error) from None
+        raise _describe_error(error, workspace) from None
 
 
-def _describe_error(error: Exception) -> TrackingError:
-    reason = str(error.__cause__ or error).partition("\n")[0].rstrip(".")
-    return TrackingError(
-        f"{_STORAGE}: {reason}. Start that database and install its driver (the extra `shared`), "
-        "or unset the variable."
-    )
+def _describe_error(error: Exception, workspace: Workspace) -> TrackingError:
+    cause = error if error.__cause__ is None else error.__cause__
+    reason = str(cause).partition("\n")[0].rstrip(".")
+    if os.environ.get(_STORAGE):
+        return TrackingError(
+            f"{_STORAGE}: {reason}. Start that database and install its driver (the extra "
+            "`shared`), or unset the variable."
+        )
+    advice = advise(error) or advise(cause)
+    then = f" {advice}, and run the command again." if advice else ""
+    return TrackingError(f"{_name_database(workspace)}: {reason}.{then}")
+
+
+def _name_database(workspace: Workspace) -> Path:
+    return workspace.sweeps / "optuna.db"
