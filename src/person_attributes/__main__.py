@@ -39,6 +39,13 @@ def _switch_to_project() -> None:
         return
     if package.samefile(Path(__file__).parent):
         return
+    if os.pathsep in str(source):
+        print(
+            f"{Path.cwd()}: expected a folder without {os.pathsep!r} in its path, which separates "
+            "folders in PYTHONPATH. Rename the folder.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if paths[0] == str(source):
         print(

@@ -72,7 +72,7 @@ def test_scripts_without_a_font_are_named_once(
         _draw("男", "पुरुष", "man")
     (line,) = capsys.readouterr().out.splitlines()
     assert "no installed font has the characters of CJK, DEVANAGARI" in line
-    assert "Install a font such as Noto Sans" in line
+    assert "Install fonts such as Noto Sans" in line
 
 
 def test_other_figures_do_not_depend_on_installed_fonts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,9 @@ def summarize(workspace: Workspace, params: Params) -> None:
 
 def _format_evaluation(workspace: Workspace) -> str:
     try:
-        heads = pd.read_csv(workspace.heads, index_col="head")
+        heads = pd.read_csv(
+            workspace.heads, index_col="head", keep_default_na=False, na_values=[""]
+        )
         metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
         return format_table(heads, metrics)
     except (KeyError, TypeError, ValueError):  # of another version of this project, or damaged

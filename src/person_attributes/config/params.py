@@ -1,7 +1,7 @@
 """The whole content of `params.yaml` as one frozen, validated object."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -37,7 +37,7 @@ INITIAL = "initial"
 """Name of the weights that the stage `initialize` writes; the first phase starts from them."""
 
 _RESERVED_HEADS = frozenset(
-    {"backbone", "image", "line", "mean", "neck", "rescale", "row", "shares", "test", "val"}
+    {"backbone", "image", "line", "mean", "neck", "prior", "rescale", "row", "test", "val"}
     | {"calibrated", "ensemble", "flip", "flipped", "instance", "objective", "standardize", "train"}
     | {"error", "path", "reason"}
 )
@@ -46,13 +46,18 @@ _RESERVED_HEADS = frozenset(
 _RESERVED_PREFIXES = ("ensemble_", "neck_", "test_", "train_", "val_")
 """Prefixes of networks of an ensemble, layers of the neck, and metrics on parts of the split."""
 
-_LAYERS_OF_A_HEAD = ("_batch_norm", "_dropout", "_dense")
-"""Suffixes of the layers of a head's tower; a number may follow."""
+_NAMES_OF_A_HEAD = re.compile(
+    r"_(batch_norm|dropout|dense)(_\d+)?|_(balanced|calibrated)|(_top_\d+)?_probability|_top_\d+"
+)
+"""Suffixes of a head's layers, metrics and columns of predictions."""
 
 
-def is_reserved_head(name: str) -> bool:
-    """Returns whether layers, columns or metrics already have the name of a head."""
-    return name in _RESERVED_HEADS or name.startswith(_RESERVED_PREFIXES)
+def is_reserved_head(name: str, heads: Collection[str]) -> bool:
+    """Returns whether layers, columns or metrics, also those of other heads, have a head's name."""
+    belongs_to_another = any(
+        name.startswith(head) and _NAMES_OF_A_HEAD.fullmatch(name, len(head)) for head in heads
+    )
+    return belongs_to_another or name in _RESERVED_HEADS or name.startswith(_RESERVED_PREFIXES)
 
 
 class Params(Section):
@@ -81,10 +86,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _heads_have_free_names(self) -> Self:
-        layers = {f"{head}{suffix}" for head in self.heads for suffix in _LAYERS_OF_A_HEAD}
         for name in self.heads:
-            is_layer = re.sub(r"_\d+$", "", name) in layers
-            if is_reserved_head(name) or is_layer:
+            if is_reserved_head(name, self.heads):
                 raise ValueError(f"heads.{name}: the name is reserved. Rename the head.")
         return self
 

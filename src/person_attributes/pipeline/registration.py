@@ -254,6 +254,6 @@ def _write_card(
         split_digest=split.digest,
         confidence=params.evaluation.confidence,
     )
-    heads = pd.read_csv(workspace.heads, index_col="head")
+    heads = pd.read_csv(workspace.heads, index_col="head", keep_default_na=False, na_values=[""])
     slices = pd.read_csv(workspace.slices, keep_default_na=False, na_values=[""])
     return render_card(facts, params.card, metrics, heads, slices)

@@ -10,8 +10,8 @@ from typing import Any
 from person_attributes.config import is_reserved_head
 
 _MISSING = frozenset(
-    {"?", "-", "--", "n/a", "na", "nan", "not available", "null", "u", "undefined", "unk"}
-    | {"unknown"}
+    {"#n/a", "#null!", "(null)", "-", "--", ".", "<na>", "?", "\\n", "missing", "n.a.", "n/a", "na"}
+    | {"nan", "not available", "null", "u", "undefined", "unk", "unknown", "unspecified"}
 )
 """Cells that usually mean a missing label, in lower case. `None` is a class in many tables."""
 
@@ -24,6 +24,9 @@ _MIN_ROWS_PER_CLASS = 3
 
 _PARTS = frozenset({"fold", "partition", "split", "subset"})
 """Columns that name a part of a split, in lower case."""
+
+_MAX_NAME = 80
+"""Characters of the name of a head, without what makes it unique."""
 
 _MAX_LISTED = 6
 """Number of classes in a description."""
@@ -67,9 +70,11 @@ def describe_column(name: str, cells: Iterable[str]) -> Column:
 def name_heads(columns: Sequence[Column]) -> dict[str, dict[str, Any]]:
     """Returns the section `heads`: the proposed heads under valid and unique names."""
     heads: dict[str, dict[str, Any]] = {}
-    for column in columns:
+    identifiers = [_to_identifier(column.name) for column in columns]
+    for column, identifier in zip(columns, identifiers, strict=True):
         if column.head:
-            name = base = _to_identifier(column.name)
+            is_reserved = is_reserved_head(identifier, identifiers)
+            name = base = f"head_{identifier}" if is_reserved else identifier
             number = 1
             while name in heads:
                 number += 1
@@ -135,9 +140,7 @@ def _to_identifier(column: str) -> str:
     """Returns a name for a head: lower-case letters, digits and underscores."""
     ascii_name = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", ascii_name)
-    name = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
+    name = re.sub(r"[^a-z0-9]+", "_", words.lower())[:_MAX_NAME].strip("_")
     if not name:
         return "head"
-    if not name[0].isalpha() or is_reserved_head(name):
-        return f"head_{name}"
-    return name
+    return name if name[0].isalpha() else f"head_{name}"
