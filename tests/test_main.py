@@ -67,12 +67,13 @@ def test_code_of_another_project_is_refused_in_one_line(clone: Clone) -> None:
     assert refused.stderr.count("\n") == 1
 
 
-def test_a_path_that_pythonpath_cannot_contain_is_refused_in_one_line(
-    clone: Clone, tmp_path: Path
+@pytest.mark.parametrize("name", ["a:b", "{a}"])
+def test_a_path_that_pythonpath_or_dvc_does_not_accept_is_refused_in_one_line(
+    clone: Clone, tmp_path: Path, name: str
 ) -> None:
-    moved = replace(clone, root=clone.copy(tmp_path / "a:b").root)
+    moved = replace(clone, root=clone.copy(tmp_path / name).root)
     refused = moved.run(*OURS, "check", code=2)
-    assert "expected a folder without ':' in its path" in refused.stderr
+    assert f"{moved.root}: expected a path that PYTHONPATH and DVC accept" in refused.stderr
     assert refused.stderr.count("\n") == 1
 
 

@@ -69,9 +69,9 @@ def test_scripts_without_a_font_are_named_once(
     """Warnings are errors here, so there is none for each glyph either."""
     monkeypatch.setattr(font_manager, "findSystemFonts", list)
     for _ in range(2):
-        _draw("男", "पुरुष", "man")
+        _draw("男", "पुरुष", "man", "🔴 red", "👩")
     (line,) = capsys.readouterr().out.splitlines()
-    assert "no installed font has the characters of CJK, DEVANAGARI" in line
+    assert "no installed font has the characters of CJK, DEVANAGARI, symbols" in line
     assert "Install fonts such as Noto Sans" in line
 
 

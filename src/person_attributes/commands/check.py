@@ -80,26 +80,36 @@ def _require_place_of_store(workspace: Workspace) -> None:
 
 
 def _refuse_own_files(workspace: Workspace, params: Params) -> None:
-    """Refuses a source that contains outputs of stages, as DVC does: every run would change it."""
+    """Refuses a source that stages would change, as DVC does."""
     source = params.data.source
-    folder = (workspace.root / source).resolve()
+    if reason := _describe_overlap(workspace, params, (workspace.root / source).resolve()):
+        raise ParamsError(
+            "params.yaml: data.source: expected a folder or a .zip without outputs of stages. "
+            f"Received: {source!r}, {reason}. Move the data, and set data.source to its path."
+        )
+
+
+def _describe_overlap(workspace: Workspace, params: Params, folder: Path) -> str:
+    """Describes the outputs in a folder, or around it; empty if there are none."""
+    phases = workspace.weights(INITIAL).parent
+    histories = workspace.history(INITIAL).parent
     for path in (
         workspace.records,
         workspace.label_map,
         workspace.split,
         workspace.pack(params.data.image_sizes[0]),
-        workspace.weights(INITIAL),
-        workspace.history(next(iter(params.phases))),
+        phases,
+        histories,
         workspace.selected,
         workspace.data_page,
         workspace.evaluation_page,
     ):
         if path.resolve().is_relative_to(folder):
-            raise ParamsError(
-                "params.yaml: data.source: expected a folder or a .zip without outputs of "
-                f"stages. Received: {source!r}, which contains {workspace.relative(path)}. "
-                "Move the data, and set data.source to its path."
-            )
+            return f"which contains {workspace.relative(path)}"
+    for path in (phases, histories, workspace.selected, workspace.evaluation):
+        if folder.is_relative_to(path.resolve()):
+            return f"which is in {workspace.relative(path)}"
+    return "which DVC takes for one of its own files" if folder.suffix == ".dvc" else ""
 
 
 def _require_starting_weights(workspace: Workspace, section: StartingWeightsParams) -> None:
@@ -162,6 +172,9 @@ def _describe_untracked(root: Path, path: str, source: str) -> str:
 def _list_files(root: Path, *arguments: str) -> list[str]:
     """Lists files below some paths: those that git tracks, or all others with `--others`."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", *arguments], cwd=root, capture_output=True, check=False
+        ["git", "--literal-pathspecs", "ls-files", "-z", *arguments],
+        cwd=root,
+        capture_output=True,
+        check=False,
     )
     return os.fsdecode(listed.stdout).split("\0")[:-1]
