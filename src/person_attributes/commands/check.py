@@ -144,7 +144,8 @@ def _describe_copies(workspace: Workspace, source: str) -> None:
         return
     path = Path(os.path.relpath(place.resolve(), root))
     pointers = [f"{folder}.dvc" for folder in (path, *path.parents) if folder.name]
-    untracked = _describe_untracked(root, str(path), source)
+    named = f"{source}, a link to {path}," if links else source
+    untracked = _describe_untracked(root, str(path), named)
     if not untracked or _list_files(root, "--", *pointers):
         return
     advice = (
@@ -159,10 +160,10 @@ def _describe_copies(workspace: Workspace, source: str) -> None:
     )
 
 
-def _describe_untracked(root: Path, path: str, source: str) -> str:
+def _describe_untracked(root: Path, path: str, named: str) -> str:
     """Names what git does not track: the source, or a file in it; empty if it tracks all."""
     if not _list_files(root, "--", path):
-        return source
+        return named
     names = (Path(name) for name in _list_files(root, "--others", "--", path))
     # Some systems write hidden files into folders, such as .DS_Store.
     visible = sorted(str(name) for name in names if not name.name.startswith("."))

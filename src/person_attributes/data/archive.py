@@ -285,7 +285,7 @@ def open_source(path: Path, limits: LimitsParams) -> Source:
 
 def _describe_missing(path: Path) -> str:
     """Describes a path that does not exist, with a similar name in its folder."""
-    names = os.listdir(path.parent) if path.parent.is_dir() else []
+    names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
     composed = {unicodedata.normalize("NFC", name) for name in names}
     if unicodedata.normalize("NFC", path.name) in composed:
         return "no such path. Its folder has a name that differs in its Unicode form only."
