@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from conftest import Project, change_params
+from conftest import OURS, Project, change_params
 
 EDITED = "src/person_attributes/data/sample.py"
 
@@ -64,6 +64,16 @@ def test_code_of_another_project_is_refused_in_one_line(clone: Clone) -> None:
     )
     refused = clone.run(sys.executable, "-E", "-c", code, "check", code=2)
     assert f"{clone.root / 'src/person_attributes'}: expected to run this" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["a:b", "{a}"])
+def test_a_path_that_pythonpath_or_dvc_does_not_accept_is_refused_in_one_line(
+    clone: Clone, tmp_path: Path, name: str
+) -> None:
+    moved = replace(clone, root=clone.copy(tmp_path / name).root)
+    refused = moved.run(*OURS, "check", code=2)
+    assert f"{moved.root}: expected a path that PYTHONPATH and DVC accept" in refused.stderr
     assert refused.stderr.count("\n") == 1
 
 

@@ -37,6 +37,7 @@ def _switch_to_project() -> None:
     package = source / "person_attributes"
     if not (Path("dvc.yaml").exists() and package.is_dir()):
         return
+    _refuse_path(str(Path.cwd()))
     if package.samefile(Path(__file__).parent):
         return
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -49,6 +50,18 @@ def _switch_to_project() -> None:
         sys.exit(2)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(source), *filter(None, paths)])
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _refuse_path(path: str) -> None:
+    """Refuses a project in a folder whose path PYTHONPATH or DVC does not accept."""
+    refused = [character for character in (os.pathsep, "{", "}") if character in path]
+    if refused:
+        print(
+            f"{path}: expected a path that PYTHONPATH and DVC accept. Received: one with "
+            f"{refused[0]!r}. Rename the folder.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ line prints it without a stack trace and exits with 2, or with 128 plus the numb
 """
 
 import difflib
+import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,9 +32,27 @@ if TYPE_CHECKING:
 
 
 def suggest(received: str, known: "Sequence[str]") -> str:
-    """Returns ` Did you mean 'name'?` with the most similar name, or an empty string."""
+    """Returns ` Did you mean 'name'?` with the most similar name, or an empty string.
+
+    If the names look alike, it adds the first character in which they differ.
+    """
     near = difflib.get_close_matches(received, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    return f" Did you mean {near[0]!r}?{_explain(received, near[0])}" if near else ""
+
+
+def _explain(received: str, expected: str) -> str:
+    """Names the first characters that differ, if both are of different scripts or kinds."""
+    if len(received) != len(expected):
+        return ""
+    for ours, theirs in zip(received, expected, strict=True):
+        names = [unicodedata.name(one, repr(one)) for one in (ours, theirs)]
+        if ours != theirs:
+            is_visible = ours.isascii() and theirs.isascii()
+            is_same_script = names[0].partition(" ")[0] == names[1].partition(" ")[0]
+            if is_visible or is_same_script:
+                return ""
+            return f" The first has {names[0]} where the second has {names[1]}."
+    return ""
 
 
 def one_line(message: object, max_length: int) -> str:

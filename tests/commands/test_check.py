@@ -10,7 +10,7 @@ from conftest import Project
 
 from person_attributes.commands.check import check
 from person_attributes.config import Params
-from person_attributes.errors import ParamsError, ProjectError
+from person_attributes.errors import ParamsError, ProjectError, TrackingError
 from person_attributes.workspace import Workspace
 
 
@@ -84,6 +84,41 @@ def test_a_source_that_contains_outputs_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("models/phases/photos", "which is in models/phases"),
+        ("models/selected", "which contains models/selected"),
+        ("reports/evaluation/photos", "which is in reports/evaluation"),
+        ("photos.dvc", "which DVC takes for one of its own files"),
+    ],
+)
+def test_a_source_that_stages_or_dvc_would_change_is_refused(
+    project: Project, params: Params, source: str, reason: str
+) -> None:
+    (project.root / source).mkdir(parents=True)
+    with pytest.raises(ParamsError, match=f"{reason}. Move the data, and set data.source"):
+        _check(project, params, source)
+
+
+def test_missing_starting_weights_are_refused(project: Project, params: Params) -> None:
+    changes = {"data.source": "photos", "model.starting_weights.source": "weights.h5"}
+    with pytest.raises(
+        ParamsError, match=r"weights\.h5: no such file\. Correct the path, or leave"
+    ):
+        check(Workspace(project.root), params.change(changes))
+    changes["model.starting_weights.source"] = "models:/signs@champion"
+    check(Workspace(project.root), params.change(changes))
+
+
+def test_a_folder_whose_name_mlflow_decodes_is_refused(tmp_path: Path, params: Params) -> None:
+    root = tmp_path / "my%20project"
+    root.mkdir()
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    with pytest.raises(TrackingError, match=r"MLflow decodes the % in this path.* Rename"):
+        check(Workspace(root), params)
+
+
+@pytest.mark.parametrize(
     ("source", "is_in_copies"),
     [("data/sample", True), ("photos", True), ("data/photos", False), ("../shop", False)],
 )
@@ -104,6 +139,43 @@ def test_a_source_that_experiments_will_lack_is_reported(
         "project that git does not ignore, and run dvc add."
     )
     assert lines == ([] if is_in_copies else [expected])
+
+
+def test_a_source_of_which_git_ignores_files_is_reported(
+    project: Project, params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (".DS_Store", "1.jpg", "0.jpg"):
+        (project.root / "photos" / name).touch()
+    (project.root / ".gitignore").write_text("*.jpg\n")
+    _check(project, params, "photos")
+    received = "photos/0.jpg, one of 2 files, is tracked by neither git nor DVC"
+    assert f"data.source: {received}" in capsys.readouterr().out
+    (project.root / "photos.dvc").touch()
+    _check(project, params, "photos")
+    assert "will not find it: run git add photos.dvc." in capsys.readouterr().out
+    project.run("git", "add", "photos.dvc")
+    _check(project, params, "photos")
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("target", "is_in_copies"),
+    [("../shop", False), ("data/photos", False), ("photos", True), ("/", True)],
+)
+def test_a_source_that_is_a_link_is_in_copies_if_its_target_is(
+    project: Project,
+    params: Params,
+    target: str,
+    is_in_copies: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shop = project.root.parent / "shop"
+    shop.mkdir()
+    (project.root / "link").symlink_to(shop if target == "/" else target)
+    project.run("git", "add", "link")
+    _check(project, params, "link")
+    notes = capsys.readouterr().out
+    assert ("link, a link to" not in notes) == is_in_copies
 
 
 @pytest.mark.parametrize(("epochs", "only_rises"), [(1, True), (2, False)])

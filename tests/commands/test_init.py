@@ -153,6 +153,10 @@ def test_malformed_rows_are_ignored(project: Project) -> None:
         (["10", "9", "01"], {"classes": ["01", "9", "10"]}),
         (["-1", "1"], {"classes": ["-1", "1"]}),
         (["-1", "1", "2"], {"classes": ["1", "2"], "missing": ["-1"]}),
+        (
+            ["a", "b", "#N/A", "<NA>", "."],
+            {"classes": ["a", "b"], "missing": ["#N/A", ".", "<NA>"]},
+        ),
         (["m", "f", "u", "NA", ""], {"classes": ["f", "m"], "missing": ["NA", "u"]}),
         (["t", "u", "v"], {"classes": ["t", "u", "v"]}),
         (["r\u00f6d", "ro\u0308d", "blue"], {"classes": ["blue", "r\u00f6d"]}),
@@ -193,9 +197,11 @@ def test_other_columns_are_described(name: str, cells: list[str], reason: str) -
 
 def test_heads_have_valid_and_unique_names() -> None:
     names = ["sleeveLength", "sleeve length", "5 o'Clock", "image", "Größe", "色", "test_x", "色2"]
+    names += ["Sleeve Length Probability", "x" * 300]
     heads = name_heads([describe_column(name, ["a", "b"] * 5) for name in names])
     expected = ["sleeve_length", "sleeve_length_2", "head_5_o_clock", "head_image", "groe", "head"]
-    assert list(heads) == [*expected, "head_test_x", "head_2"]
+    expected += ["head_test_x", "head_2", "head_sleeve_length_probability", "x" * 80]
+    assert list(heads) == expected
 
 
 def test_a_head_does_not_have_the_name_of_a_metric_of_another() -> None:

@@ -7,7 +7,15 @@ import pytest
 from person_attributes.commands.summarize import summarize
 from person_attributes.config import Params
 from person_attributes.errors import ComparisonError
+from person_attributes.evaluation.scores import read_heads
 from person_attributes.workspace import Workspace
+
+
+def test_the_name_of_a_head_may_look_like_a_missing_value(tmp_path: Path) -> None:
+    (tmp_path / "heads.csv").write_text("head,accuracy,ece\nnull,0.5,\nnan,0.25,0.1\n")
+    heads = read_heads(tmp_path / "heads.csv")
+    assert list(heads.index) == ["null", "nan"]
+    assert heads["ece"].isna().tolist() == [True, False]
 
 
 @pytest.mark.parametrize("metrics", ["{", "{}", "[]", '{"loss": 1.0}'])

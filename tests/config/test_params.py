@@ -158,6 +158,25 @@ def test_every_key_is_required() -> None:
             {"evaluation.phases": ["p3", "p4", "p5"]},
             r"phases of one image_size\. Received: p3 \(64\), p4 \(80\), p5 \(80\)\. Remove the",
         ),
+        ({"heads": {"prior": {"column": "a", "classes": ["b", "c"]}}}, r"heads\.prior: the name"),
+        (
+            {"heads.age_calibrated": {"column": "a", "classes": ["b", "c"]}},
+            r"heads\.age_calibrated: the name is reserved",
+        ),
+        (
+            {"heads.age_probability": {"column": "a", "classes": ["b", "c"]}},
+            r"heads\.age_probability: the name is reserved",
+        ),
+        (
+            {"heads.age_top_2": {"column": "a", "classes": ["b", "c"]}},
+            r"heads\.age_top_2: the name is reserved",
+        ),
+        (
+            {"heads." + "x" * 101: {"column": "a", "classes": ["b", "c"]}},
+            r"expected at most 100 ch",
+        ),
+        ({"data.image_sizes": [64, 80, 64]}, r"data\.image_sizes: 64 is listed twice; remove one"),
+        ({"report.colour": None}, r"Received: no value\. .* text that begins with # in quotes"),
         ({"heads.age.classes": ["a", "a"]}, r"heads\.age\.classes: 'a' is listed twice"),
         ({"heads.age.classes": "old"}, r"age\.classes: expected a list\. .*'old'\. Put it in bra"),
         (
@@ -254,6 +273,8 @@ def test_rows_are_grouped_by_a_kept_column_or_by_the_path_of_the_image(params: P
         ("column: 01, classes: [x, y]", "01 as a number", "'01'"),
         ("column: a, classes: [x, y], missing: [-1]", "-1 as a number", "'-1'"),
         ("column: a, classes: [x, y], aliases: {0: x, 1: y}", "0 as a number", "'0', '1'"),
+        ("column: a, classes: [x, y], missing: [?]", "? as keys and values", "'?'"),
+        ("column: a, classes: [x, Type: A]", "Type: A as keys and values", "'Type: A'"),
     ],
 )
 def test_text_without_quotes_is_reported_as_written(
@@ -265,6 +286,39 @@ def test_text_without_quotes_is_reported_as_written(
         read_params(params_file)
     line = f"heads.x: YAML reads {read}. Expected text. Use quotes: {quoted}."
     assert str(raised.value) == f"{params_file}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("key", "old", "new", "read"),
+    [
+        ("data.source", "data/sample", "007", "007 as a number"),
+        ("data.annotations", "hvc_annotations.csv", "2012-01-01", "2012-01-01 as a date"),
+        ("registry.model_name", "person-attributes", "1e3", "1e3 as a number"),
+    ],
+)
+def test_names_without_quotes_are_reported_as_written(
+    params_file: Path, key: str, old: str, new: str, read: str
+) -> None:
+    name = key.rpartition(".")[2]
+    content = params_file.read_text()
+    params_file.write_text(content.replace(f"{name}: {old}", f"{name}: {new}", 1))
+    with pytest.raises(ParamsError) as raised:
+        read_params(params_file)
+    line = f"{key}: YAML reads {read}. Expected text. Use quotes: '{new}'."
+    assert str(raised.value) == f"{params_file}: {line}"
+
+
+def test_names_of_heads_that_are_not_text_are_to_be_renamed(params_file: Path) -> None:
+    """In quotes they would be refused, too."""
+    change_params(params_file, {"heads": {1: {"column": "a", "classes": ["b", "c"]}}})
+    with pytest.raises(ParamsError, match=r"heads\.1: expected text\. .* Rename it: lower-case"):
+        read_params(params_file)
+
+
+def test_classes_with_numbers_are_to_be_a_list(params_file: Path) -> None:
+    change_params(params_file, {"heads.age.classes": {0: "a", 1: "b"}})
+    with pytest.raises(ParamsError, match=r"heads\.age\.classes: expected a list"):
+        read_params(params_file)
 
 
 def test_yes_and_no_are_text(params_file: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import pickle
 import stat
 import struct
+import unicodedata
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -199,3 +200,14 @@ def test_a_missing_or_broken_source_is_reported(tmp_path: Path, limits: LimitsPa
     (tmp_path / "broken.zip").write_bytes(b"PK no")
     with pytest.raises(SourceError, match="not a readable zip archive"):
         open_source(tmp_path / "broken.zip", limits)
+
+
+def test_a_missing_source_is_reported_with_a_similar_name(
+    tmp_path: Path, limits: LimitsParams
+) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "städte") for form in ("NFC", "NFD"))
+    (tmp_path / decomposed).mkdir()
+    with pytest.raises(SourceError, match="differs in its Unicode form only"):
+        open_source(tmp_path / composed, limits)
+    with pytest.raises(SourceError, match=r"no such path\. Did you mean '.*'\? Correct"):
+        open_source(tmp_path / "stadte", limits)

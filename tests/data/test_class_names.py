@@ -78,6 +78,29 @@ def test_a_row_with_a_mark_trains_the_other_heads(params: Params, tmp_path: Path
     assert annotations.faults[["row", "kind"]].to_numpy().tolist() == [[2, "no label"]]
 
 
+@pytest.mark.parametrize(
+    ("cell", "hint"),
+    [
+        ("h\u0430ppy", "'happy'? The first has CYRILLIC SMALL LETTER A where the second has LATIN "
+         "SMALL LETTER A."),
+        ("15\u201325", "'15-25'? The first has EN DASH where the second has HYPHEN-MINUS."),
+        ("Happy", "'happy'?"),
+        ("happý", "'happy'?"),
+        ("Unknown", "'unknown'?"),
+        ("merri", "'merry'?"),
+    ],
+)  # fmt: skip
+def test_a_similar_label_is_suggested_with_characters_that_look_alike(cell: str, hint: str) -> None:
+    head = HeadParams(
+        column="mood",
+        classes=("happy", "15-25"),
+        missing=("unknown",),
+        aliases={"merry": "happy"},
+    )
+    expected = f"unknown mood {cell!r}. Did you mean {hint} Expected one of happy, 15-25"
+    assert describe_unknown(cell, head) == expected
+
+
 @pytest.mark.parametrize("cell", ["happy|sad", "sad, happy", "['happy', 'sad']", "sad/happy"])
 def test_several_labels_in_a_cell_are_described(cell: str) -> None:
     head = HeadParams(column="mood", classes=("happy", "sad", "n/a"))

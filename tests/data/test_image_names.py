@@ -31,6 +31,7 @@ def _match(folder: Path, files: Sequence[str], listed: Sequence[str]) -> Matches
         ("images/0", "images/0.png"),
         ("ID_0", "part_1/images/ID_0.jpg"),
         ("images/0.1", "images/0.1.jpeg"),
+        ("0", "images/0.jfif"),
         (unicodedata.normalize("NFC", "röd/å.jpg"), unicodedata.normalize("NFD", "röd/å.jpg")),
         (unicodedata.normalize("NFD", "röd/å.jpg"), unicodedata.normalize("NFC", "röd/å.jpg")),
     ],
@@ -61,6 +62,9 @@ def test_files_of_the_same_name_are_told_apart_by_their_folders(tmp_path: Path) 
         (["images/0.jpg"], "images/0.png", ". The nearest one is 'images/0.jpg'"),
         (["a.jpg", "images/IMG_07.jpg", "z.jpg"], "images/IMG_7.jpg", ". The nearest one is "
          "'images/IMG_07.jpg'"),
+        (["images/0.tif", "images/1.jpg"], "0", ". The nearest one is 'images/0.tif'. Convert it "
+         "to JPEG, PNG, WebP or BMP"),
+        (["images/0"], "images/0.jpg", ". The nearest one is 'images/0'"),
         (["labels.csv"], "images/0.jpg", " and no others"),
     ],
 )  # fmt: skip

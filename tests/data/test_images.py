@@ -88,6 +88,7 @@ def test_exif_orientation_is_applied(format: str) -> None:
     [
         (b"", "an empty file"),
         (b"text", "not a JPEG, PNG, WebP or BMP image"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "a pointer of Git LFS"),
         (_encode(Image.new("RGB", (8, 8)), "GIF"), "not a JPEG, PNG, WebP or BMP image"),
         (WHOLE[: len(WHOLE) // 2], "truncated"),
         (WHOLE[:-40], "truncated"),
@@ -97,7 +98,7 @@ def test_exif_orientation_is_applied(format: str) -> None:
             "pixels, more than 1 million",
         ),
     ],
-    ids=["empty", "text", "gif", "half", "last bytes", "large", "bomb"],
+    ids=["empty", "text", "pointer", "gif", "half", "last bytes", "large", "bomb"],
 )
 def test_an_invalid_image_is_refused_with_a_reason(content: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):

@@ -9,6 +9,7 @@ import sqlite3
 import tarfile
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -95,6 +96,22 @@ def test_the_header_may_lack_the_name_of_the_first_column(
     assert text.splitlines()[table.lines[-1] - 1].strip(' "').startswith("3.jpg")
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_tables_of_spreadsheets_may_name_the_delimiter_and_have_blank_rows(
+    folder: Path, params: Params, delimiter: str
+) -> None:
+    text = "file,label\n1.jpg,a\n , \n2.jpg,\n,\n".replace(",", delimiter)
+    table = _read(folder / "a.csv", f"sep={delimiter}\n{text}", params)
+    assert table.columns == {"file": ["1.jpg", "2.jpg"], "label": ["a", ""]}
+    assert table.lines == [3, 5]
+
+
+def test_text_in_parquet_may_lack_its_annotation(folder: Path, params: Params) -> None:
+    frame = pd.DataFrame({"file": [b"1.jpg", b"2.jpg"], "label": ["röd".encode(), None]})
+    table = _read(folder / "a.parquet", _to_bytes(frame, ".parquet"), params)
+    assert table.columns == {"file": ["1.jpg", "2.jpg"], "label": ["röd", ""]}
+
+
 def test_a_row_is_never_shifted_by_an_extra_value(folder: Path, params: Params) -> None:
     table = _read(folder / "a.csv", "file,label\n1.jpg,a,b\n2.jpg,c\n3.jpg\n", params)
     assert table.columns["file"] == ["1.jpg", "2.jpg", "3.jpg"]
@@ -173,6 +190,11 @@ def _make_sqlite(folder: Path) -> bytes:
     return (folder / "a.db").read_bytes()
 
 
+def _make_stata(folder: Path) -> bytes:
+    FRAME.to_stata(folder / "a.dta", version=118)
+    return (folder / "a.dta").read_bytes()
+
+
 def _make_hdf5(folder: Path) -> bytes:
     h5py.File(folder / "a.h5", "w").close()
     return (folder / "a.h5").read_bytes()
@@ -188,10 +210,10 @@ def test_other_formats_are_named(folder: Path, params: Params) -> None:
             "labels.csv"
         ),
         "a NumPy archive. Export the table": _make_zip("labels.npy"),
-        "a gzip archive. Unpack it.": gzip.compress(b"file,label"),
-        "a bzip2 archive. Unpack it.": bz2.compress(b"file,label"),
-        "an xz archive. Unpack it.": lzma.compress(b"file,label"),
-        "a tar archive. Unpack it.": _make_tar(),
+        "a gzip archive. Unpack it, or export the table as CSV.": gzip.compress(b"file,label"),
+        "a bzip2 archive. Unpack it": bz2.compress(b"file,label"),
+        "an xz archive. Unpack it": lzma.compress(b"file,label"),
+        "a tar archive. Unpack it": _make_tar(),
         "a MATLAB file. Export the table as CSV.": matlab,
         "a MATLAB file. Export the table as CSV": matlab73,
         "an HDF5 file. Export": _make_hdf5(folder),
@@ -200,6 +222,14 @@ def test_other_formats_are_named(folder: Path, params: Params) -> None:
         "an SQLite database. Export": _make_sqlite(folder),
         "an encrypted Excel workbook or an .xls file. Save it as .xlsx.": b"\xd0\xcf\x11\xe0\xa1",
         "a JPEG image. Name another file.": b"\xff\xd8\xff\xe0",
+        "a TIFF image. Name another file.": b"II*\0\xff",
+        "an SPSS file. Export the table as CSV.": b"$FL2@(#) SPSS DATA FILE\0\xff",
+        "a Stata file. Export": _make_stata(folder),
+        "a SAS file. Export": bytes(12) + b"\xc2\xea\x81\x60\xb3\x14\x11\xcf",
+        "an R file. Export": b"RDX3\nX\n\0\0\0\3",
+        "a binary Excel workbook (.xlsb). Save it as .xlsx.": _make_zip("xl/workbook.bin"),
+        "a Word document. Export": _make_zip("word/document.xml"),
+        "an Apple Numbers document. Export": _make_zip("Index/Document.iwa"),
     }
     for received, content in formats.items():
         for name in ("labels.csv", "labels.mat", "labels.parquet", "labels.xlsx"):
@@ -211,6 +241,22 @@ def test_other_formats_are_named(folder: Path, params: Params) -> None:
                 f"{name}: expected a table: text (CSV), Parquet (.parquet) or Excel (.xlsx). "
                 f"Received: {received}"
             )
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (b"PK\5\6" + bytes(18), r"Received: a zip archive .* Unpack it"),
+        (zlib.compress(b"file,label"), r"Received: binary data in an unknown .* Export the table"),
+        ("file,label\n1.jpg,grün\n".encode("latin-1"), r"^a\.csv:2: not UTF-8 .* as UTF-8\.$"),
+        ("file,label\n1.jpg,a\n".encode("utf-16-le"), r"^a\.csv:1: contains a null .* as UTF-8\.$"),
+    ],
+)
+def test_only_text_is_to_be_saved_as_utf_8(
+    folder: Path, params: Params, content: bytes, advice: str
+) -> None:
+    with pytest.raises(AnnotationsError, match=advice):
+        _read(folder / "a.csv", content, params)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".xlsx"])
@@ -241,6 +287,11 @@ def test_a_damaged_workbook_is_not_called_an_archive(folder: Path, params: Param
         ('[{"file": "1.jpg"}]', "JSON. Export the table as CSV."),
         ('\n{\n  "images": []}', "JSON. Export the table as CSV."),
         ("<!DOCTYPE html>\n<a href='x,y'>", "an HTML or XML document. Export the table as CSV."),
+        ("<table><td>file</td></table>", "an HTML or XML document. Export the table as CSV."),
+        ("{\\rtf1 file,label}", "an RTF document. Export the table as CSV."),
+        ("outs:\n- md5: 4d\n  path: a.csv\n",
+         "a file of DVC. Name the file that it tracks, without .dvc."),
+        ("/annex/objects/MD5E-s3--4d.csv\n", "a pointer of git-annex. Run git annex get."),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n",
          "a pointer of Git LFS. Run git lfs pull."),
     ],
@@ -263,7 +314,7 @@ def test_a_truncated_file_is_refused(folder: Path, params: Params, suffix: str) 
 
 
 def test_text_may_begin_like_another_format(folder: Path, params: Params) -> None:
-    for name in ("MATLAB", "PAR1", "BZh", "Rar!"):
+    for name in ("MATLAB", "PAR1", "BZh", "Rar!", "<date>", "RIFF", "outs"):
         assert _read(folder / "a.csv", f"{name},x\n1,2\n", params, [name]).columns == {name: ["1"]}
 
 

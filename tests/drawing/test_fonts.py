@@ -69,10 +69,10 @@ def test_scripts_without_a_font_are_named_once(
     """Warnings are errors here, so there is none for each glyph either."""
     monkeypatch.setattr(font_manager, "findSystemFonts", list)
     for _ in range(2):
-        _draw("男", "पुरुष", "man")
+        _draw("男", "पुरुष", "man", "🔴 red", "👩")
     (line,) = capsys.readouterr().out.splitlines()
-    assert "no installed font has the characters of CJK, DEVANAGARI" in line
-    assert "Install a font such as Noto Sans" in line
+    assert "no installed font has the characters of CJK, DEVANAGARI, symbols" in line
+    assert "Install fonts such as Noto Sans" in line
 
 
 def test_other_figures_do_not_depend_on_installed_fonts(monkeypatch: pytest.MonkeyPatch) -> None:

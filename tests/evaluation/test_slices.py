@@ -1,12 +1,15 @@
 """Slices: their metrics, and which ones differ from the other rows."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from one_hot import one_hot
 from scipy.stats import false_discovery_control, fisher_exact
 
 from person_attributes.config import EvaluationParams, Params
-from person_attributes.evaluation.slices import find_unlike_slices, score_slices
+from person_attributes.evaluation.slices import find_unlike_slices, read_slices, score_slices
 
 
 @pytest.fixture
@@ -39,6 +42,17 @@ def test_small_slices_are_marked(section: EvaluationParams) -> None:
     marked = slices.set_index(["head", "class"])["too_small"]
     assert marked["a", "few"]
     assert not marked["a", "many"]
+
+
+def test_names_of_heads_and_classes_stay_text_in_the_file(
+    section: EvaluationParams, tmp_path: Path
+) -> None:
+    a = one_hot([0, 1] * 30, 2)
+    classes = {"a": ["007", "1e3"], "null": ["true", "NA"]}
+    slices = score_slices({"a": a, "null": a}, {"a": a, "null": a}, classes, section, seed=0)
+    slices.to_csv(tmp_path / "slices.csv", index=False)
+    read = read_slices(tmp_path / "slices.csv")
+    pd.testing.assert_frame_equal(read, slices, check_dtype=False)
 
 
 def test_a_slice_with_few_rows_outside_it_is_too_small(section: EvaluationParams) -> None:

@@ -1,10 +1,12 @@
 """The command `check`: reports errors early that would stop `dvc repro`."""
 
 import configparser
+import os
+import shlex
 import subprocess
 from pathlib import Path
 
-from person_attributes.config import INITIAL, Params
+from person_attributes.config import INITIAL, Params, StartingWeightsParams
 from person_attributes.data.archive import open_source
 from person_attributes.errors import ParamsError, ProjectError, one_line
 from person_attributes.workspace import Workspace
@@ -20,9 +22,11 @@ def check(workspace: Workspace, params: Params) -> None:
     if _uses_git(workspace.root):
         _require_git(workspace.root)
     _require_python(workspace.root)
+    _require_place_of_store(workspace)
     _refuse_own_files(workspace, params)
     check_policies(params.augmentation, params.data.image_sizes)
     _describe_warmups(params)
+    _require_starting_weights(workspace, params.model.starting_weights)
     source = workspace.root / params.data.source
     if source != workspace.sample:
         open_source(source, params.data.limits)
@@ -73,27 +77,56 @@ def _require_python(root: Path) -> None:
         )
 
 
+def _require_place_of_store(workspace: Workspace) -> None:
+    """Refuses a project in a folder that its MLflow store does not support."""
+    folder = workspace.home.resolve()
+    if "%" in str(folder) and not os.environ.get("MLFLOW_TRACKING_URI"):
+        from person_attributes.tracking.database import refuse_escapes  # imports MLflow
+
+        refuse_escapes(folder)
+
+
 def _refuse_own_files(workspace: Workspace, params: Params) -> None:
-    """Refuses a source that contains outputs of stages, as DVC does: every run would change it."""
+    """Refuses a source that stages would change, as DVC does."""
     source = params.data.source
-    folder = (workspace.root / source).resolve()
+    if reason := _describe_overlap(workspace, params, (workspace.root / source).resolve()):
+        raise ParamsError(
+            "params.yaml: data.source: expected a folder or a .zip without outputs of stages. "
+            f"Received: {source!r}, {reason}. Move the data, and set data.source to its path."
+        )
+
+
+def _describe_overlap(workspace: Workspace, params: Params, folder: Path) -> str:
+    """Describes the outputs in a folder, or around it; empty if there are none."""
+    phases = workspace.weights(INITIAL).parent
+    histories = workspace.history(INITIAL).parent
     for path in (
         workspace.records,
         workspace.label_map,
         workspace.split,
         workspace.pack(params.data.image_sizes[0]),
-        workspace.weights(INITIAL),
-        workspace.history(next(iter(params.phases))),
+        phases,
+        histories,
         workspace.selected,
         workspace.data_page,
         workspace.evaluation_page,
     ):
         if path.resolve().is_relative_to(folder):
-            raise ParamsError(
-                "params.yaml: data.source: expected a folder or a .zip without outputs of "
-                f"stages. Received: {source!r}, which contains {workspace.relative(path)}. "
-                "Move the data, and set data.source to its path."
-            )
+            return f"which contains {workspace.relative(path)}"
+    for path in (phases, histories, workspace.selected, workspace.evaluation):
+        if folder.is_relative_to(path.resolve()):
+            return f"which is in {workspace.relative(path)}"
+    return "which DVC takes for one of its own files" if folder.suffix == ".dvc" else ""
+
+
+def _require_starting_weights(workspace: Workspace, section: StartingWeightsParams) -> None:
+    """Refuses a file that the stage `initialize` would not find."""
+    path = workspace.home / section.source
+    if section.source and not section.is_model and not path.is_file():
+        raise ParamsError(
+            f"params.yaml: model.starting_weights.source: {path}: no such file. Correct the path, "
+            "or leave it empty to draw random weights."
+        )
 
 
 def _describe_warmups(params: Params) -> None:
@@ -109,20 +142,47 @@ def _describe_warmups(params: Params) -> None:
 
 
 def _describe_copies(workspace: Workspace, source: str) -> None:
-    """Prints a note if the copies in which DVC runs experiments will lack the source."""
-    if Path(source).is_absolute() or (workspace.root / source).is_relative_to(workspace.sample):
+    """Prints a note if the copies in which DVC runs experiments will lack files of the source."""
+    root = workspace.root.resolve()
+    place = root / source
+    links = [folder for folder in (place, *place.parents) if folder.is_symlink()]
+    is_absolute = Path(source).is_absolute() or any(link.readlink().is_absolute() for link in links)
+    if is_absolute or place.is_relative_to(root / "data" / "sample"):
         return
-    path = Path(source)  # without a trailing slash
-    folders = [folder for folder in (path, *path.parents) if folder.name]
+    path = Path(os.path.relpath(place.resolve(), root))
+    pointers = [f"{folder}.dvc" for folder in (path, *path.parents) if folder.name]
+    named = f"{source}, a link to {path}," if links else source
+    untracked = _describe_untracked(root, str(path), named)
+    if not untracked or _list_files(root, "--", *pointers):
+        return
+    advice = (
+        "set an absolute path, or move it to a folder of the project that git does not ignore, and "
+        "run dvc add."
+    )
+    if present := [pointer for pointer in pointers if (root / pointer).exists()]:
+        untracked, advice = present[0], f"run git add {shlex.quote(present[0])}."
+    print(
+        f"check: data.source: {untracked} is tracked by neither git nor DVC. dvc exp run --queue "
+        f"and --temp will not find it: {advice}"
+    )
+
+
+def _describe_untracked(root: Path, path: str, named: str) -> str:
+    """Names what git does not track: the source, or a file in it; empty if it tracks all."""
+    if not _list_files(root, "--", path):
+        return named
+    names = (Path(name) for name in _list_files(root, "--others", "--", path))
+    # Some systems write hidden files into folders, such as .DS_Store.
+    visible = sorted(str(name) for name in names if not name.name.startswith("."))
+    return f"{visible[0]}, one of {len(visible)} files," if visible else ""
+
+
+def _list_files(root: Path, *arguments: str) -> list[str]:
+    """Lists files below some paths: those that git tracks, or all others with `--others`."""
     listed = subprocess.run(
-        ["git", "ls-files", "--", str(path), *(f"{folder}.dvc" for folder in folders)],
-        cwd=workspace.root,
+        ["git", "--literal-pathspecs", "ls-files", "-z", *arguments],
+        cwd=root,
         capture_output=True,
         check=False,
     )
-    if not listed.stdout:
-        print(
-            f"check: data.source: {source} is tracked by neither git nor DVC. dvc exp run --queue "
-            "and --temp will not find it: set an absolute path, or move it to a folder of the "
-            "project that git does not ignore, and run dvc add."
-        )
+    return os.fsdecode(listed.stdout).split("\0")[:-1]

@@ -4,10 +4,9 @@ import json
 import os
 import shlex
 
-import pandas as pd
-
 from person_attributes.config import Params
 from person_attributes.errors import ComparisonError
+from person_attributes.evaluation.scores import read_heads
 from person_attributes.pipeline.content import digest_content
 from person_attributes.registry.promotion import open_registry
 from person_attributes.reporting.report import format_table
@@ -45,7 +44,7 @@ def summarize(workspace: Workspace, params: Params) -> None:
 
 def _format_evaluation(workspace: Workspace) -> str:
     try:
-        heads = pd.read_csv(workspace.heads, index_col="head")
+        heads = read_heads(workspace.heads)
         metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
         return format_table(heads, metrics)
     except (KeyError, TypeError, ValueError):  # of another version of this project, or damaged

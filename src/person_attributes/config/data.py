@@ -79,7 +79,7 @@ class DataParams(Section):
     keep_columns: Annotated[tuple[Column, ...], FROM_LIST]
     limits: LimitsParams
     black_bars: BlackBars
-    image_sizes: Annotated[tuple[ImageSize, ...], FROM_LIST, Field(min_length=1)]
+    image_sizes: Annotated[tuple[ImageSize, ...], FROM_LIST, Field(min_length=1), UNIQUE]
     max_quarantined_share: Share
 
     @field_validator("image_path")

@@ -28,8 +28,12 @@ def _check_image_size(value: Any) -> Any:
     )
 
 
-def _refuse_repeated(values: tuple[str, ...]) -> tuple[str, ...]:
-    repeated = sorted({value for value in values if values.count(value) > 1})
+_LONGEST_IDENTIFIER = 100
+"""Characters of an identifier: names of files and of MLflow's metrics contain it."""
+
+
+def _refuse_repeated(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    repeated = [value for value in values if values.count(value) > 1]
     if repeated:
         raise ValueError(f"{repeated[0]!r} is listed twice; remove one")
     return values
@@ -45,7 +49,7 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Between = Annotated[float, Field(gt=0, lt=1)]
 Side = Annotated[int, Field(ge=_SMALLEST, le=_LARGEST)]
 ImageSize = Annotated[int | str, BeforeValidator(_check_image_size)]
-Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=_LONGEST_IDENTIFIER)]
 Column = Annotated[str, Field(min_length=1)]
 
 

@@ -66,6 +66,11 @@ class StartingWeightsParams(Section):
     source: str
     part: Literal["all", "backbone"]
 
+    @property
+    def is_model(self) -> bool:
+        """Whether the source is an MLflow model, as opposed to a path."""
+        return self.source.startswith(("models:/", "runs:/"))
+
 
 class ResidualParams(Section):
     """The backbone `residual`: numbers of `blocks` and their `widths`, one of each per stage.

@@ -37,7 +37,7 @@ INITIAL = "initial"
 """Name of the weights that the stage `initialize` writes; the first phase starts from them."""
 
 _RESERVED_HEADS = frozenset(
-    {"backbone", "image", "line", "mean", "neck", "rescale", "row", "shares", "test", "val"}
+    {"backbone", "image", "line", "mean", "neck", "prior", "rescale", "row", "test", "val"}
     | {"calibrated", "ensemble", "flip", "flipped", "instance", "objective", "standardize", "train"}
     | {"error", "path", "reason"}
 )
@@ -46,30 +46,18 @@ _RESERVED_HEADS = frozenset(
 _RESERVED_PREFIXES = ("ensemble_", "neck_", "test_", "train_", "val_")
 """Prefixes of networks of an ensemble, layers of the neck, and metrics on parts of the split."""
 
-_RESERVED_SUFFIXES = (
-    *("_batch_norm", "_dropout", "_dense"),
-    *("_balanced", "_calibrated"),
-    *("_probability", "_top"),
+_NAMES_OF_A_HEAD = re.compile(
+    r"_(batch_norm|dropout|dense)(_\d+)?|_(balanced|calibrated)|(_top_\d+)?_probability|_top_\d+"
 )
-"""Suffixes after the name of another head; a number may follow.
-
-They name layers of its tower, metrics such as `age_calibrated_loss`, and columns of predictions.
-"""
+"""Suffixes of a head's layers, metrics and columns of predictions."""
 
 
 def is_reserved_head(name: str, heads: Collection[str]) -> bool:
-    """Returns whether layers, columns or metrics have the name of a head.
-
-    Args:
-        name: The name of a head.
-        heads: The names of all heads.
-    """
-    reserved = {f"{head}{suffix}" for head in heads for suffix in _RESERVED_SUFFIXES}
-    return (
-        name in _RESERVED_HEADS
-        or name.startswith(_RESERVED_PREFIXES)
-        or re.sub(r"_\d+$", "", name) in reserved
+    """Returns whether layers, columns or metrics, also those of other heads, have a head's name."""
+    belongs_to_another = any(
+        name.startswith(head) and _NAMES_OF_A_HEAD.fullmatch(name, len(head)) for head in heads
     )
+    return belongs_to_another or name in _RESERVED_HEADS or name.startswith(_RESERVED_PREFIXES)
 
 
 class Params(Section):

@@ -85,10 +85,10 @@ class RegistryParams(Section):
     @field_validator("alias")
     @classmethod
     def _is_free_in_mlflow(cls, alias: str) -> str:
-        if re.fullmatch(r"latest|v\d+", alias) or len(alias) > _LONGEST_NAME:
+        if re.fullmatch(r"latest|v\d+", alias):
             raise ValueError(
-                f"MLflow does not accept this alias: expected at most {_LONGEST_NAME} characters, "
-                f"and neither latest nor v with a number. Received: {alias!r}. Rename the alias."
+                "MLflow does not accept this alias: expected neither latest nor v with a number. "
+                f"Received: {alias!r}. Rename the alias."
             )
         if alias == PRETRAINED:
             raise ValueError(

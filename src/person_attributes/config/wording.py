@@ -33,8 +33,10 @@ _EXPECTED = {
     "float_type": "a number",
     "int_from_float": "an integer",
     "int_type": "an integer",
+    "invalid_key": "keys that are text",
     "model_type": "keys and values",
     "string_pattern_mismatch": "text that matches {pattern}",
+    "string_too_long": "at most {max_length} characters",
     "string_too_short": "text that is not empty",
     "string_type": "text",
     "too_long": "at most {max_length} entries",
@@ -97,8 +99,12 @@ def _show(value: Any) -> str:
 
 def _advise(fault: Any) -> str:
     value = fault["input"]
+    if "[key]" in fault["loc"]:
+        return "Rename it: lower-case letters, digits and underscores, beginning with a letter."
     if fault["type"] == "string_type" and isinstance(value, int | float | date):
         return "Put it in quotes."
+    if fault["type"] == "string_type" and value is None:
+        return "Write a value; put text that begins with # in quotes."
     if fault["type"] == "tuple_type" and isinstance(value, str):
         return "Put it in brackets, as in [a, b]."
     return "Change the value."

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import struct
+import unicodedata
 import zipfile
 import zlib
 from collections import Counter
@@ -14,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from person_attributes.config import LimitsParams
-from person_attributes.errors import SourceError
+from person_attributes.errors import SourceError, suggest
 
 _BROKEN_ARCHIVE = (
     zipfile.BadZipFile,
@@ -275,8 +276,17 @@ def open_source(path: Path, limits: LimitsParams) -> Source:
         return FolderSource(path)
     if path.is_file() and path.suffix.lower() == ".zip":
         return ZipSource(path, limits)
-    received = "another type of file" if path.exists() else "no such path"
+    received = "another type of file." if path.exists() else _describe_missing(path)
     raise SourceError(
-        f"{path}: expected a folder or a .zip file. Received: {received}. "
+        f"{path}: expected a folder or a .zip file. Received: {received} "
         "Correct data.source in params.yaml."
     )
+
+
+def _describe_missing(path: Path) -> str:
+    """Describes a path that does not exist, with a similar name in its folder."""
+    names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    composed = {unicodedata.normalize("NFC", name) for name in names}
+    if unicodedata.normalize("NFC", path.name) in composed:
+        return "no such path. Its folder has a name that differs in its Unicode form only."
+    return f"no such path.{suggest(path.name, names)}"

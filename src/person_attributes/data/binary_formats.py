@@ -12,7 +12,7 @@ from person_attributes.errors import AnnotationsError, one_line
 _MAX_REASON_LENGTH = 200
 """Characters of a library's reason in a message."""
 
-_UNPACK = "Unpack it."
+_UNPACK = "Unpack it, or export the table as CSV."
 _EXPORT = "Export the table as CSV."
 
 _SIGNATURES = (
@@ -28,30 +28,56 @@ _SIGNATURES = (
     (b"\x93NUMPY", "a NumPy array", _EXPORT),
     (b"SQLite format 3\0", "an SQLite database", _EXPORT),
     (b"ARROW1", "an Arrow file", _EXPORT),
+    (b"FEA1", "a Feather file", _EXPORT),
+    (b"Obj\x01", "an Avro file", _EXPORT),
+    (b"$FL2", "an SPSS file", _EXPORT),
+    (b"$FL3", "an SPSS file", _EXPORT),
+    (b"<stata_dta>", "a Stata file", _EXPORT),
+    (bytes(12) + b"\xc2\xea\x81\x60", "a SAS file", _EXPORT),
+    (b"RDX2\n", "an R file", _EXPORT),
+    (b"RDX3\n", "an R file", _EXPORT),
+    (b"X\n\0\0", "an R file", _EXPORT),
     (b"\xd0\xcf\x11\xe0", "an encrypted Excel workbook or an .xls file", "Save it as .xlsx."),
     (b"%PDF", "a PDF file", _EXPORT),
     (b"\xff\xd8\xff", "a JPEG image", ""),
     (b"\x89PNG", "a PNG image", ""),
+    (b"GIF8", "a GIF image", ""),
+    (b"RIFF", "a WebP image", ""),
+    (b"II*\0", "a TIFF image", ""),
+    (b"MM\0*", "a TIFF image", ""),
 )
 
 _MEMBERS_OF_ZIP = (
+    (b"xl/workbook.bin", "a binary Excel workbook (.xlsb)", "Save it as .xlsx."),
     (b"xl/workbook", "an Excel workbook", "Rename it to .xlsx."),
     (b"opendocument.spreadsheet", "an OpenDocument spreadsheet", "Save it as .xlsx."),
     (b".npy", "a NumPy archive", _EXPORT),
     (b"/data.pkl", "a PyTorch file", _EXPORT),
+    (b"word/document", "a Word document", _EXPORT),
+    (b".iwa", "an Apple Numbers document", _EXPORT),
 )
 """Parts of the names of members, or of the first one's content."""
 
 _TEXT_FORMATS = (
     (re.compile("version https://git-lfs"), "a pointer of Git LFS", "Run git lfs pull."),
+    (re.compile(r"outs:\s*- "), "a file of DVC", "Name the file that it tracks, without .dvc."),
+    (re.compile("/annex/objects/"), "a pointer of git-annex", "Run git annex get."),
+    (re.compile(r"\{\\rtf"), "an RTF document", _EXPORT),
+    (re.compile(r"ccopy_reg\n|c__builtin__\n|\([dl]p\d"), "a Python pickle", _EXPORT),
     (re.compile(r'\s*(\{\s*"|\[\s*[{\["])'), "JSON", _EXPORT),
     (
-        re.compile(r"\s*<(!doctype|html|\?xml|annotation)", re.IGNORECASE),
+        re.compile(
+            r"\s*<(!--|!doctype|\?xml|(annotation|body|div|head|html|meta|style|table)\b)",
+            re.IGNORECASE,
+        ),
         "an HTML or XML document",
         _EXPORT,
     ),
 )
 """Formats of text that is no table, by their first characters."""
+
+_CONTROL_CHARACTERS = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f]")
+"""Characters that text does not contain, in any encoding of one byte or in UTF-16."""
 
 
 def _identify(content: bytes) -> tuple[str, str]:
@@ -63,7 +89,7 @@ def _identify(content: bytes) -> tuple[str, str]:
     Returns:
         The name of the format with its article, and advice; empty if the format is unknown.
     """
-    if content.startswith(b"PK\x03\x04"):
+    if content.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         for part, name, advice in _MEMBERS_OF_ZIP:
             if part in content:
                 return name, advice
@@ -95,6 +121,15 @@ def refuse_format(content: bytes, file: str) -> AnnotationsError | None:
     if not received or f"to {PurePosixPath(file).suffix.lower()}." in advice:
         return None
     return _refuse(file, received, advice)
+
+
+def refuse_binary(content: bytes, file: str) -> AnnotationsError | None:
+    """Describes content that cannot be decoded and is not text; None for text."""
+    if refused := refuse_format(content, file):
+        return refused
+    if _CONTROL_CHARACTERS.search(content):
+        return _refuse(file, "binary data in an unknown format", _EXPORT)
+    return None
 
 
 def refuse_text(text: str, file: str) -> AnnotationsError | None:
@@ -179,6 +214,11 @@ def _shorten(error: Exception) -> str:
 
 
 def _to_text(value: Any) -> str:
-    """Converts a value to text; a missing one is empty."""
+    """Converts a value to text; a missing one is empty.
+
+    Some programs write text to Parquet without the annotation that it is text.
+    """
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
     is_missing = value is None or value != value
     return "" if is_missing else str(value)

@@ -63,7 +63,8 @@ def describe_unknown(label: str, head: HeadParams) -> str:
         expected = f"Expected a number from {head.bins[0]:g} to {head.bins[-1]:g}"
     else:
         expected = f"Expected one of {', '.join(head.classes)}"
-    return f"unknown {head.column} {label!r}.{suggest(label, head.classes)} {expected}"
+    hint = suggest(label, [*head.classes, *head.aliases, *head.missing])
+    return f"unknown {head.column} {label!r}.{hint} {expected}"
 
 
 def _split_labels(cell: str, known: Set[str]) -> list[str]:

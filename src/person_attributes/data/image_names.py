@@ -10,8 +10,11 @@ from pathlib import PurePosixPath
 
 from person_attributes.data.archive import Source
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+IMAGE_SUFFIXES = frozenset({".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".webp"})
 """Endings of images, in lower case."""
+
+_UNREADABLE_SUFFIXES = frozenset({".avif", ".gif", ".heic", ".heif", ".tif", ".tiff"})
+"""Endings of images in other formats."""
 
 _MAX_LISTED = 3
 """Number of files in a message."""
@@ -105,6 +108,9 @@ class _Files:
                     self._in_folders[key].append(file)
                 if _file_name(path) in names:
                     self._by_file_name.setdefault(_file_name(path), file)
+            stem, dot, suffix = _file_name(paths[0]).rpartition(".")
+            if stem in names and dot + suffix in _UNREADABLE_SUFFIXES:
+                self._by_file_name.setdefault(stem, file)
         self._images.sort()
 
     def find(self, name: str) -> list[str]:
@@ -154,4 +160,8 @@ def _describe(name: str, where: str, candidates: list[str], nearest: str) -> str
         return f"{reason}. {len(candidates)} files match: {listed}"
     if candidates:
         return f"{reason}. {candidates[0]!r} matches, but other rows name it in another form"
-    return f"{reason}. The nearest one is {nearest!r}" if nearest else f"{reason} and no others"
+    if not nearest:
+        return f"{reason} and no others"
+    is_unreadable = PurePosixPath(nearest).suffix.lower() in _UNREADABLE_SUFFIXES
+    advice = ". Convert it to JPEG, PNG, WebP or BMP" if is_unreadable else ""
+    return f"{reason}. The nearest one is {nearest!r}{advice}"

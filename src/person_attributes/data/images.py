@@ -114,6 +114,8 @@ def open_image(content: bytes, max_megapixels: float) -> EncodedImage:
     if not content:
         raise ImageError("an empty file")
     kind = find_format(content)
+    if content.startswith(b"version https://git-lfs"):
+        raise ImageError("a pointer of Git LFS; run git lfs pull")
     if kind is None:
         raise ImageError("not a JPEG, PNG, WebP or BMP image")
     pixels, orientation = split_metadata(content)

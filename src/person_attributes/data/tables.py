@@ -17,7 +17,7 @@ from person_attributes.data.archive import Source
 from person_attributes.data.binary_formats import (
     read_excel,
     read_parquet,
-    refuse_format,
+    refuse_binary,
     refuse_text,
 )
 from person_attributes.errors import AnnotationsError, one_line, suggest
@@ -65,7 +65,8 @@ def read_table(
 
     A file that ends in `.parquet` or `.xlsx` has that format; of a workbook, the first sheet is
     read. Any other file is text: UTF-8, or UTF-16 with a byte order mark. Its delimiter is a comma,
-    semicolon, tab, bar or blank. A first line with nothing but a count is skipped.
+    semicolon, tab, bar or blank. A first line with nothing but a count, or with the delimiter as in
+    `sep=;`, is skipped. So are blank rows.
 
     Args:
         source: The folder or archive with the file.
@@ -118,7 +119,7 @@ def _read_first_rows(
 ) -> tuple[int, list[str], tuple[int, Sequence[str]]]:
     """Returns the line of the header, the names in it, and the first row below it."""
     first = next(rows, None)
-    if first and _is_count(first[1], columns):
+    if first and _is_preamble(first[1], columns):
         first = next(rows, None)
     if first is None:
         raise AnnotationsError(f"{file}: empty. Expected a header and rows. Add rows.")
@@ -158,9 +159,11 @@ def _collect(rows: _Rows, file: str, columns: Sequence[str], named_in: str) -> T
     return table
 
 
-def _is_count(cells: Sequence[str], columns: Sequence[str]) -> bool:
-    """Whether a line above the header is the number of rows."""
-    return len(cells) == 1 and cells[0].strip().isdecimal() and cells[0].strip() not in columns
+def _is_preamble(cells: Sequence[str], columns: Sequence[str]) -> bool:
+    """Whether a line above the header is the number of rows, or `sep=;` as in files for Excel."""
+    first = cells[0].strip()
+    is_count = len(cells) == 1 and first.isdecimal() and first not in columns
+    return is_count or (first.startswith("sep=") and not any(cells[1:]))
 
 
 def _normalize(name: str) -> str:
@@ -210,13 +213,13 @@ def _decode(content: bytes, file: str) -> str:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise refuse_format(content, file) or AnnotationsError(
+        raise refuse_binary(content, file) or AnnotationsError(
             f"{file}:{line}: not {encoding.upper()} text. Expected UTF-8, or UTF-16 "
             "with a byte order mark. Save the file as UTF-8."
         ) from None
     if "\0" in text:
         line = text.partition("\0")[0].count("\n") + 1
-        raise refuse_format(content, file) or AnnotationsError(
+        raise refuse_binary(content, file) or AnnotationsError(
             f"{file}:{line}: contains a null character. Expected UTF-8 text, or UTF-16 "
             "with a byte order mark. Save the file as UTF-8."
         )
@@ -230,7 +233,7 @@ def _find_delimiter(text: str, columns: Sequence[str]) -> str:
     only if no other does. Of these, it returns the one that gives most.
     """
     lines = [match[0] for match in islice(re.finditer(r"[^\r\n]+", text), 3)]
-    start = 1 if lines and _is_count(lines[:1], columns) else 0
+    start = 1 if lines and _is_preamble(lines[:1], columns) else 0
     header, row = [*lines[start:], "", ""][:2]
     needed = {_normalize(column) for column in columns}
     names = {delimiter: _split_line(header, delimiter) for delimiter in _DELIMITERS}
@@ -264,7 +267,7 @@ def _read_csv(reader: "_csv.Reader", file: str) -> _Rows:
     line = 1
     try:
         for cells in reader:
-            if len(cells) > 1 or (cells and cells[0].strip()):
+            if any(map(str.strip, cells)):
                 yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:

@@ -90,11 +90,19 @@ _reported: set[str] = set()
 
 def _report(missing: Iterable[str]) -> None:
     """Prints which scripts have no font, once each."""
-    scripts = {unicodedata.name(one, "UNNAMED").partition(" ")[0] for one in missing} - _reported
+    scripts = set(map(_name_script, missing)) - _reported
     if scripts:
         _reported.update(scripts)
         print(
             f"figures: no installed font has the characters of {', '.join(sorted(scripts))}, for "
-            f"example {min(missing)}. They are drawn as boxes. Install a font such as Noto Sans "
-            "(Debian: apt-get install fonts-noto-core fonts-noto-cjk)."
+            f"example {min(missing)}. They are drawn as boxes. Install fonts such as Noto Sans, "
+            "and Symbola for emoji (Debian: apt-get install fonts-noto-core fonts-noto-cjk "
+            "fonts-symbola)."
         )
+
+
+def _name_script(character: str) -> str:
+    """Returns the first word of the name of a letter; names of symbols do not contain a script."""
+    if unicodedata.category(character)[0] not in "LM":
+        return "symbols"
+    return unicodedata.name(character, "UNNAMED").partition(" ")[0]

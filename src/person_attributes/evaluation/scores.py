@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,11 @@ class Scores:
             for name in (*HEAD_METRICS, *_CALIBRATED_METRICS, "ece_if_calibrated", "majority"):
                 named[f"{head}_{name}"] = float(row[name])
         return named
+
+
+def read_heads(path: Path) -> pd.DataFrame:
+    """Reads the CSV file of `Scores.heads`; the name of a head may look like a missing value."""
+    return pd.read_csv(path, index_col="head", keep_default_na=False, na_values=[""])
 
 
 def score(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -116,6 +117,12 @@ def score_slices(
     table.insert(1, "too_small", smallest < params.min_slice_rows)
     table["p_value"] = _compare(slices.values(), params.min_slice_rows)
     return table.reset_index()
+
+
+def read_slices(path: Path) -> pd.DataFrame:
+    """Reads the CSV file of `score_slices`; the name of a class may be a number or `NA`."""
+    text = dict.fromkeys(("head", "by", "class"), str)
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
 
 
 def _compare(slices: Iterable[_Slice], min_rows: int) -> Floats:

@@ -21,9 +21,6 @@ from person_attributes.tracking.runs import Run
 from person_attributes.tracking.stages import open_stage_run
 from person_attributes.workspace import Workspace
 
-_MODEL_SCHEMES = ("models:/", "runs:/")
-"""Prefixes of an MLflow model's URI, as opposed to a path."""
-
 
 def initialize(workspace: Workspace, params: Params) -> None:
     """Writes the normalization and the initial weights: random, or the given starting weights."""
@@ -81,9 +78,8 @@ def _load_starting_weights(workspace: Workspace, params: Params, classifier: ker
     if not section.source:
         return ""
     with tempfile.TemporaryDirectory() as folder:
-        is_model = section.source.startswith(_MODEL_SCHEMES)
         file = workspace.home / section.source
-        path = fetch_weights(section.source, Path(folder)) if is_model else file
+        path = fetch_weights(section.source, Path(folder)) if section.is_model else file
         arrays = load_starting_weights(classifier, path, section.part)
         digest = digest_path(path)
     print(

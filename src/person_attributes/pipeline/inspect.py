@@ -29,7 +29,7 @@ def inspect(workspace: Workspace, params: Params) -> None:
         dataset = Dataset(workspace, image_size)
         data = Data(
             dataset.records,
-            pd.read_csv(workspace.quarantine, keep_default_na=False),
+            pd.read_csv(workspace.quarantine, keep_default_na=False, dtype={"image": str}),
             pd.read_csv(workspace.appearances, index_col="row"),
             pd.read_csv(workspace.near_duplicates),
             dataset.split,

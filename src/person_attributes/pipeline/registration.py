@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
-import pandas as pd
 
 from person_attributes.config import Params
 from person_attributes.data.archive import open_source
@@ -16,6 +15,8 @@ from person_attributes.digests import digest_path
 from person_attributes.evaluation.calibration import scale_heads
 from person_attributes.evaluation.gate import Condition, check_claims
 from person_attributes.evaluation.predictions import Predictions
+from person_attributes.evaluation.scores import read_heads
+from person_attributes.evaluation.slices import read_slices
 from person_attributes.labels import LabelMap
 from person_attributes.modeling.classifier import scale_temperatures
 from person_attributes.pipeline.content import list_content
@@ -254,6 +255,5 @@ def _write_card(
         split_digest=split.digest,
         confidence=params.evaluation.confidence,
     )
-    heads = pd.read_csv(workspace.heads, index_col="head")
-    slices = pd.read_csv(workspace.slices, keep_default_na=False, na_values=[""])
+    heads, slices = read_heads(workspace.heads), read_slices(workspace.slices)
     return render_card(facts, params.card, metrics, heads, slices)

@@ -52,13 +52,7 @@ def prepare_store(database: Path) -> None:
     Raises:
         TrackingError: If MLflow does not support the name of the folder: rename it.
     """
-    folder = str(database.parent)
-    if unquote(folder) != folder:
-        raise TrackingError(
-            f"{folder}: MLflow decodes the % in this path as the escape of another character, and "
-            "would not find its artifacts. Rename the folder, or set MLFLOW_TRACKING_URI to a "
-            "server."
-        )
+    refuse_escapes(database.parent)
     if _is_ready(database):
         return
     with filelock.FileLock(database.with_name(f"{database.name}.lock")):
@@ -66,6 +60,20 @@ def prepare_store(database: Path) -> None:
             _create(database)
         elif not _is_ready(database):
             _follow_move(database)
+
+
+def refuse_escapes(folder: Path) -> None:
+    """Refuses a folder in which MLflow would not find the artifacts of its store.
+
+    Raises:
+        TrackingError: If MLflow decodes a % in the path: rename the folder.
+    """
+    if unquote(str(folder)) != str(folder):
+        raise TrackingError(
+            f"{folder}: MLflow decodes the % in this path as the escape of another character, and "
+            "would not find its artifacts. Rename the folder, or set MLFLOW_TRACKING_URI to a "
+            "server."
+        )
 
 
 def create_experiment(database: Path, name: str) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from person_attributes.config import is_reserved_head
 
 _MISSING = frozenset(
-    {"?", "-", "--", "n/a", "na", "nan", "not available", "null", "u", "undefined", "unk"}
-    | {"unknown"}
+    {"#n/a", "#null!", "(null)", "-", "--", ".", "<na>", "?", "\\n", "missing", "n.a.", "n/a", "na"}
+    | {"nan", "not available", "null", "u", "undefined", "unk", "unknown", "unspecified"}
 )
 """Cells that usually mean a missing label, in lower case. `None` is a class in many tables."""
 
@@ -24,6 +24,9 @@ _MIN_ROWS_PER_CLASS = 3
 
 _PARTS = frozenset({"fold", "partition", "split", "subset"})
 """Columns that name a part of a split, in lower case."""
+
+_MAX_NAME = 80
+"""Characters of the name of a head, without what makes it unique."""
 
 _MAX_LISTED = 6
 """Number of classes in a description."""
@@ -67,13 +70,12 @@ def describe_column(name: str, cells: Iterable[str]) -> Column:
 def name_heads(columns: Sequence[Column]) -> dict[str, dict[str, Any]]:
     """Returns the section `heads`: the proposed heads under valid and unique names."""
     heads: dict[str, dict[str, Any]] = {}
-    identifiers = {column.name: _to_identifier(column.name) for column in columns if column.head}
-    for column in columns:
+    identifiers = [_to_identifier(column.name) for column in columns]
+    for column, identifier in zip(columns, identifiers, strict=True):
         if column.head:
-            name = identifiers[column.name]
-            if not name[0].isalpha() or is_reserved_head(name, identifiers.values()):
-                name = f"head_{name}"
-            base, number = name, 1
+            is_reserved = is_reserved_head(identifier, identifiers)
+            name = base = f"head_{identifier}" if is_reserved else identifier
+            number = 1
             while name in heads:
                 number += 1
                 name = f"{base}_{number}"
@@ -135,7 +137,10 @@ def _natural_order(label: str) -> tuple[bool, float, list[tuple[int, str]]]:
 
 
 def _to_identifier(column: str) -> str:
-    """Returns a column's name in lower-case letters, digits and underscores."""
+    """Returns a name for a head: lower-case letters, digits and underscores."""
     ascii_name = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", ascii_name)
-    return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_") or "head"
+    name = re.sub(r"[^a-z0-9]+", "_", words.lower())[:_MAX_NAME].strip("_")
+    if not name:
+        return "head"
+    return name if name[0].isalpha() else f"head_{name}"
