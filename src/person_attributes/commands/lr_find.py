@@ -21,7 +21,11 @@ from person_attributes.pipeline.phases import prepare_phase, select_phase_params
 from person_attributes.training.features import cache_features
 from person_attributes.training.objective import OBJECTIVE, PhaseNetwork, compile_network
 from person_attributes.training.optimizer import make_optimizer
-from person_attributes.training.phase import has_constant_features, make_network
+from person_attributes.training.phase import (
+    has_constant_features,
+    make_network,
+    translate_out_of_memory,
+)
 from person_attributes.workspace import Workspace
 
 
@@ -35,6 +39,7 @@ def lr_find(workspace: Workspace, params: Params, phase: str) -> None:
     with (
         open_single_run(f"lr-find@{phase}", workspace, used) as run,
         tempfile.TemporaryDirectory() as folder,
+        translate_out_of_memory(phase, recipe),
     ):
         dataset = Dataset(workspace, recipe.phase.image_size)
         classifier, train_batches, _ = prepare_phase(dataset, params, phase)

@@ -84,7 +84,7 @@ def train_phase(
     network = make_network(classifier, train, recipe)
     if not progress.is_complete:
         name, epochs = checkpoint.phase, recipe.phase.epochs
-        with _translate_out_of_memory(name, recipe), translate_lost_hosts(name):
+        with translate_out_of_memory(name, recipe), translate_lost_hosts(name):
             if is_cached:
                 path = checkpoint.folder / "features.npy"
                 train, validation = cache_features(classifier, train, validation, path)
@@ -239,7 +239,8 @@ def _predict(network: keras.Model, images: npt.NDArray[np.uint8]) -> dict[str, n
 
 
 @contextlib.contextmanager
-def _translate_out_of_memory(name: str, recipe: Recipe) -> Iterator[None]:
+def translate_out_of_memory(name: str, recipe: Recipe) -> Iterator[None]:
+    """Translates errors of the backends in the block, which trains a phase, into one line."""
     try:
         yield
     except Exception as error:
@@ -249,5 +250,5 @@ def _translate_out_of_memory(name: str, recipe: Recipe) -> Iterator[None]:
         raise UntrainableError(
             f"{name}: out of memory with batches of {recipe.phase.batch_size} images of "
             f"{recipe.phase.image_size} px. Lower the phase's batch_size or image_size, and run "
-            "dvc repro. The last checkpoint is kept."
+            "the command again."
         ) from None
