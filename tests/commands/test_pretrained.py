@@ -16,6 +16,7 @@ from PIL import Image
 from tiny_model import Registered
 
 from person_attributes.config import read_params
+from person_attributes.data.augment import check_policies
 from person_attributes.evaluation.predictions import Predictions
 from person_attributes.labels import LabelMap
 from person_attributes.registry.pretrained import Pretrained
@@ -147,6 +148,12 @@ def test_training_can_start_from_it(project: Registered, tmp_path: Path) -> None
     with np.load(FOLDER / "weights.npz", allow_pickle=False) as arrays:
         for variable in classifier.weights:
             np.testing.assert_array_equal(variable.numpy(), arrays[variable.path])
+
+
+def test_its_parameters_train_such_a_network_again() -> None:
+    """A parameter that was added later must be in them too."""
+    params = Pretrained.read(FOLDER).params
+    check_policies(params.augmentation, params.data.image_sizes)
 
 
 def test_it_is_small_and_its_provenance_is_complete() -> None:
