@@ -122,6 +122,10 @@ class _Workers(Multiprocess):
     """Workers that are replaced when they die."""
 
     def keep_subprocess_alive(self) -> None:
+        for process in self.processes:
+            # With a copy of the worker's end of the pipe, the parent would wait for the answer of a
+            # worker that has ended.
+            process.child_conn.close()
         before = {process.pid for process in self.processes}
         super().keep_subprocess_alive()
         for pid in before - {process.pid for process in self.processes}:
