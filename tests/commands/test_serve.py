@@ -121,6 +121,17 @@ def test_workers_share_their_metrics_and_dead_ones_are_replaced(
         assert server.read_metric("person_attributes_rows_total") == 20
 
 
+def test_workers_end_with_their_killed_parent(
+    folder: Path, registered: Registered, tmp_path: Path
+) -> None:
+    command = [*CONTAINER, str(folder), "--workers", "2"]
+    with start(registered, command, tmp_path / "serve.log") as server:
+        server.wait_until_ready()
+        workers = psutil.Process(server.process.pid).children()
+        server.process.kill()
+        _wait_until_ended(workers)
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

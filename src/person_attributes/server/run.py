@@ -2,11 +2,13 @@
 
 import contextlib
 import functools
+import multiprocessing
 import os
 import signal
 import socket
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from types import FrameType
 
@@ -111,11 +113,20 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _create_or_exit(folder: Path, settings: ServerSettings) -> ASGIApp:
     """Builds the application in a worker. Its parent stops if it exits with this code."""
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
         return create_application(folder, settings)
     except PersonAttributesError as error:
         LOGGER.error(str(error))
         sys.exit(STARTUP_FAILURE)
+
+
+def _stop_with_parent() -> None:
+    """Stops a worker whose parent was killed; it would keep the port otherwise."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "uvicorn starts workers by multiprocessing"
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class _Workers(Multiprocess):
