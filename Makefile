@@ -141,7 +141,8 @@ backends: env
 		KERAS_BACKEND=$$backend PYTHONPATH=src .venv-backends/bin/python -m pytest tests/training \
 			tests/runtime/test_devices.py tests/commands/test_lr_find.py \
 			-p no:cacheprovider -W ignore::DeprecationWarning -W "ignore:os.fork" \
-			-W "ignore::pytest.PytestUnraisableExceptionWarning" || exit; \
+			-W "ignore::pytest.PytestUnraisableExceptionWarning" \
+			-W "ignore:The .grad attribute of a Tensor" || exit; \
 	done
 
 lock: env
