@@ -147,7 +147,7 @@ def _describe_copies(workspace: Workspace, source: str) -> None:
     place = root / source
     links = [folder for folder in (place, *place.parents) if folder.is_symlink()]
     is_absolute = Path(source).is_absolute() or any(link.readlink().is_absolute() for link in links)
-    if is_absolute or place.is_relative_to(root / "data" / "sample"):
+    if is_absolute or place.is_relative_to(root / workspace.relative(workspace.sample)):
         return
     path = Path(os.path.relpath(place.resolve(), root))
     pointers = [f"{folder}.dvc" for folder in (path, *path.parents) if folder.name]
