@@ -17,12 +17,9 @@ import numpy as np
 from keras import ops
 
 from person_attributes.config import Params, read_params
-from person_attributes.data.augment import Augmenter
 from person_attributes.data.batches import Batch, ImageBatches
 from person_attributes.data.dataset import Dataset
 from person_attributes.data.images import Images
-from person_attributes.data.mixing import Mixer
-from person_attributes.data.split import TRAIN
 from person_attributes.digests import combine, digest_path
 from person_attributes.files import writing
 from person_attributes.modeling.ensemble import average_networks
@@ -34,15 +31,21 @@ from person_attributes.workspace import Workspace
 
 
 class SoftBatches(ImageBatches):
-    """Batches whose labels are mixed with the answers of a teacher on the same images.
+    """Batches whose labels are mixed with the answers of a teacher on the same images."""
 
-    Attributes:
-        teacher: A network from images of its own size to probabilities.
-        share: Share of each label that is replaced, in 0 to 1.
-    """
+    def __init__(self, batches: ImageBatches, teacher: keras.Model, share: float) -> None:
+        """Wraps the batches of a phase.
 
-    teacher: keras.Model
-    share: float
+        Args:
+            batches: The batches with hard labels. One thread prepares them, because processes
+                could not share the teacher.
+            teacher: A network from images of its own size to probabilities.
+            share: Share of each label that is replaced, in 0 to 1.
+        """
+        self.__dict__.update(vars(batches))
+        self.workers, self.use_multiprocessing = 1, False
+        self._teacher = teacher
+        self._share = share
 
     @property
     def is_augmented(self) -> bool:
@@ -51,9 +54,9 @@ class SoftBatches(ImageBatches):
 
     def __getitem__(self, index: int) -> Batch:
         images, labels, weights = super().__getitem__(index)
-        answers = self.teacher.predict_on_batch(_resize(images, self.teacher.input.shape[1:3]))
+        answers = self._teacher.predict_on_batch(_resize(images, self._teacher.input.shape[1:3]))
         soft = {
-            head: ((1 - self.share) * label + self.share * answers[head]).astype(np.float32)
+            head: ((1 - self._share) * label + self._share * answers[head]).astype(np.float32)
             for head, label in labels.items()
         }
         return images, soft, weights
@@ -76,20 +79,9 @@ def distill(
     output: Path,
 ) -> None:
     """Trains a phase on mixed labels and writes its best weights."""
-    section = params.phases[phase]
-    dataset = Dataset(workspace, section.image_size)
-    classifier, _, validation = prepare_phase(dataset, params, phase)
-    policy = params.augmentation[section.augmentation]
-    train = SoftBatches(
-        dataset.images,
-        dataset.targets,
-        dataset.part(TRAIN).positions,
-        section.batch_size,
-        augmenter=Augmenter(policy) if policy.augmenters else None,
-        mixer=Mixer(policy) if policy.mixes else None,
-        seed=params.seed,
-    )
-    train.teacher, train.share = load_teacher(workspace, params, phase, teachers), share
+    dataset = Dataset(workspace, params.phases[phase].image_size)
+    classifier, batches, validation = prepare_phase(dataset, params, phase)
+    train = SoftBatches(batches, load_teacher(workspace, params, phase, teachers), share)
     content = {
         "phase": identify_phase(workspace, params, phase),
         "share": share,

@@ -10,6 +10,7 @@ from conftest import Project
 from experiments.distillation import SoftBatches, distill, load_teacher
 
 from person_attributes.config import read_params
+from person_attributes.data.batches import ImageBatches
 from person_attributes.data.dataset import Dataset
 from person_attributes.data.split import TRAIN
 from person_attributes.pipeline.networks import build_network
@@ -31,12 +32,11 @@ def _soften(workspace: Workspace, share: float, image_size: int | str) -> SoftBa
     """Makes batches whose teacher is the mean of the networks of the first and the third phase."""
     dataset, params = Dataset(workspace, image_size), read_params(workspace.params)
     positions = dataset.part(TRAIN).positions
-    batches = SoftBatches(
+    batches = ImageBatches(
         dataset.images, dataset.targets, positions, ROWS, augmenter=None, seed=None
     )
     teachers = [workspace.weights("p1"), workspace.weights("p3")]
-    batches.teacher, batches.share = load_teacher(workspace, params, "p2", teachers), share
-    return batches
+    return SoftBatches(batches, load_teacher(workspace, params, "p2", teachers), share)
 
 
 def test_a_share_of_each_label_is_the_mean_answer_of_the_teachers(project: Project) -> None:
