@@ -92,8 +92,10 @@ COMMANDS = {
     "initialize": Command("write the initial weights", is_stage=True),
     "train": Command("train one phase", (_PHASE,), is_stage=True),
     "lr-find": Command("suggest a learning rate for one phase", (_PHASE,), needs_keras=True),
-    "sweep": Command("search parameters with Optuna", needs_keras=True),
-    "select": Command("copy the weights and curves of the evaluated phases", is_stage=True),
+    "sweep": Command("search hyperparameters with Optuna", needs_keras=True),
+    "select": Command(
+        "copy the weights and learning curves of the evaluated phases", is_stage=True
+    ),
     "evaluate": Command("score the validation and test rows, and write the report", is_stage=True),
     "register": Command("export, check and register the model", is_stage=True),
     "pretrained": Command("register the published network under the alias pretrained"),
@@ -102,7 +104,9 @@ COMMANDS = {
         "make a version the champion if the gate allows it",
         (
             Argument("version", "its number; see the command models"),
-            Argument("--because", "a reason that overrides the gate", ""),
+            Argument(
+                "--because", "set the alias whatever the gate decides; the reason is stored", ""
+            ),
         ),
     ),
     "rollback": Command("make the previous champion the champion again"),
@@ -158,7 +162,7 @@ COMMANDS = {
             Argument("--port", "port (default: the first free one from 7860)", type=int),
         ),
     ),
-    "summarize": Command("print the last evaluation and the next commands"),
+    "summarize": Command("print the last evaluation, the champion and the next commands"),
 }
 """All commands, in the order of the help. Each has a module or package of the same name."""
 

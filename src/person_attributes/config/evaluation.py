@@ -15,10 +15,12 @@ from person_attributes.config.fields import (
 
 
 class EvaluationParams(Section):
-    """How the final model is evaluated; confidence intervals are bootstrapped over rows.
+    """How the final model is evaluated.
 
     Predictions are averaged over the networks of `phases`, and with `flips` also over each image
-    and its mirror image. The served model does the same.
+    and its mirror image. The served model does the same. `confidence` is the level of all
+    confidence intervals; `bootstrap_samples` is the number of samples of those that are
+    bootstrapped over rows.
     """
 
     phases: Annotated[tuple[Identifier, ...], FROM_LIST, Field(min_length=1), UNIQUE]

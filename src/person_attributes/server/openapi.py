@@ -32,7 +32,7 @@ def describe_api(identity: Identity, classifier: ServedClassifier) -> Schema:
             "title": f"{identity.name or 'Unnamed model'}, version {identity.version or '?'}",
             "version": identity.version or "0",
             "description": "All answers have the headers X-Request-ID, X-Model-Name and "
-            "X-Model-Version. If a request has an X-Request-ID, its answer has the same one.",
+            "X-Model-Version. If a request has a valid X-Request-ID, its answer has the same one.",
         },
         "paths": {
             "/invocations": {"post": _describe_invocations(limits)},
