@@ -26,6 +26,8 @@ NGINX_CONF = (FOLDER / "nginx.conf").read_text(encoding="utf-8")
 DOCKERFILE = (FOLDER / "Dockerfile").read_text(encoding="utf-8")
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 SETTINGS = ServerSettings()
+NEEDED_MEGABYTES = 3 * SETTINGS.max_in_flight_megabytes + 500
+"""The bodies in flight, their copies while they are parsed, and the network."""
 
 
 def _read_nginx(directive: str) -> int:
@@ -77,6 +79,11 @@ def test_compose_publishes_only_the_proxy_and_only_on_loopback() -> None:
         assert service["cap_drop"] == ["ALL"]
 
 
+def test_compose_limits_the_memory_to_more_than_the_server_needs() -> None:
+    server = read_yaml(FOLDER / "compose.yaml")["services"]["scoring"]
+    assert int(server["mem_limit"].removesuffix("g")) * 1000 > NEEDED_MEGABYTES
+
+
 def test_the_image_runs_one_process_without_privileges() -> None:
     port = re.findall(r"EXPOSE (\d+)", DOCKERFILE)
     entry = json.loads(re.findall(r"ENTRYPOINT (\[.+\])", DOCKERFILE)[0])
@@ -107,9 +114,8 @@ def test_the_manifest_fits_the_server(registered: Registered) -> None:
     assert pod["terminationGracePeriodSeconds"] > pause + SETTINGS.stop_seconds
     assert pod["securityContext"]["runAsNonRoot"]
     assert f"USER {pod['securityContext']['runAsUser']}" in DOCKERFILE
-    # The bodies in flight, their copies while they are parsed, and the network.
     memory = int(container["resources"]["limits"]["memory"].removesuffix("Gi")) * 1000
-    assert memory > 3 * SETTINGS.max_in_flight_megabytes + 500
+    assert memory > NEEDED_MEGABYTES
 
 
 @pytest.fixture(scope="module")
