@@ -26,9 +26,10 @@ _NOTE = """\
 Each row is one execution of the pipeline, such as a `dvc repro`; expand it to see its stages.
 
 - **Best executions:** [the view *best*](#/experiments/{experiment}/runs?{share}={view}) sorts
-  executions by `mean_accuracy` on validation rows. It also shows `loss` (the plain sum of the
-  heads' cross-entropies; lower is better), the parameters that changed since the previous
-  execution, and the decision of the gate.
+  executions by `mean_accuracy` on validation rows. It also shows the sum of the heads'
+  cross-entropies after and before temperature scaling (`calibrated_loss`, `loss`; lower is
+  better), the mean calibration error, the parameters that changed since the previous execution,
+  and the decision of the gate.
 - **Comparison by head:** select two rows and click *Compare*. `person-attributes compare RUN_ID
   RUN_ID` tests whether the differences are significant.
 - **Report:** open the `evaluate` run of an execution, then *Artifacts*, `index.html`.
