@@ -49,7 +49,8 @@ def find_near_duplicates(
     Args:
         thumbnails: (n, 64, 64) uint8 grey.
         hashes: n perceptual hashes of 16 hexadecimal digits.
-        hash_distance: Maximum number of different bits of the hashes of candidates, 0 to 64.
+        hash_distance: Maximum number of different bits of the hashes of candidates, 0 to 64. It is
+            at most 10 for crops.
         similarity: Minimum correlation of a pair, 0 to 1.
 
     Returns:

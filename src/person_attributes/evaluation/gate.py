@@ -53,6 +53,9 @@ def check_claims(
         claimed: Metrics by the names of `Scores.to_metrics`, and `train_loss`.
         trained_rows: Numbers of all training rows.
         gate: The section `registry.gate`.
+
+    Returns:
+        The conditions, each with its expected and its received value.
     """
     leaked = np.intersect1d(predictions.rows, trained_rows)
     lowest = (1 - gate.max_validation_lead) * claimed["train_loss"]

@@ -89,6 +89,13 @@ def score_slices(
 ) -> pd.DataFrame:
     """Scores each head on the rows of each class of every other head.
 
+    Args:
+        y_true: One-hot labels, `{head: (n, classes)}`.
+        y_prob: Probabilities of the same shapes.
+        classes: The class names of each head.
+        params: The bootstrap, the level of intervals and the smallest slice.
+        seed: Seed of the bootstrap.
+
     Returns:
         One row per slice: `head`, `by` (the other head), `class` (of the other head), `rows` with
         both labels, `too_small` (too few rows inside or outside the slice), `HEAD_METRICS` with

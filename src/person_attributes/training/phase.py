@@ -70,7 +70,7 @@ def train_phase(
         listeners: Called after each epoch.
 
     Returns:
-        The metrics of each epoch.
+        The metrics of each epoch, and the best epoch.
 
     Raises:
         StoppedError: On Ctrl-C or SIGTERM: run the phase again to resume from the checkpoint.
