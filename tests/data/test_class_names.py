@@ -101,7 +101,27 @@ def test_a_similar_label_is_suggested_with_characters_that_look_alike(cell: str,
     assert describe_unknown(cell, head) == expected
 
 
-@pytest.mark.parametrize("cell", ["happy|sad", "sad, happy", "['happy', 'sad']", "sad/happy"])
+def test_a_range_is_not_read_as_one_number() -> None:
+    head = HeadParams(column="age", classes=("young", "old"), bins=(0, 30, 120))
+    assert name_classes(pd.Series(["3_9", "1e1"]), head).tolist() == ["3_9", "young"]
+
+
+def test_a_class_with_a_comma_that_lacks_quotes_is_explained() -> None:
+    head = HeadParams(column="age", classes=("(0", "2)", "(4", "6)"))  # [(0, 2), (4, 6)] in YAML
+    assert describe_unknown("(4, 6)", head).endswith("put a class with a comma in quotes")
+    assert "quotes" not in describe_unknown("(8, 12)", head)
+
+
+def test_a_long_label_is_shortened() -> None:
+    head = HeadParams(column="mood", classes=("happy", "sad"))
+    assert len(describe_unknown("x" * 100_000, head)) < 300
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["happy|sad", "sad, happy", "['happy', 'sad']", "sad/happy", "sad happy", "sad_happy"]
+    + ["sad\nhappy", "sad、happy"],
+)
 def test_several_labels_in_a_cell_are_described(cell: str) -> None:
     head = HeadParams(column="mood", classes=("happy", "sad", "n/a"))
     assert describe_unknown(cell, head) == (

@@ -144,6 +144,22 @@ def _describe_failures(
     return pd.concat(parts, ignore_index=True)
 
 
+def complete_copies(
+    table: pd.DataFrame, keys: pd.Series, heads: Mapping[str, HeadParams]
+) -> pd.DataFrame:
+    """Gives rows with the same image the labels that they lack and another one has.
+
+    Args:
+        table: `Annotations.table`.
+        keys: See `find_copies`.
+        heads: The label columns.
+    """
+    copies = keys[keys.duplicated(keep=False)]
+    labels = table.loc[copies.index, list(heads)].replace("", None)
+    completed = labels.groupby(copies).transform("first").fillna("")
+    return table.assign(**{head: completed[head].combine_first(table[head]) for head in heads})
+
+
 def find_copies(
     table: pd.DataFrame, keys: pd.Series, heads: Mapping[str, HeadParams]
 ) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from person_attributes.data.archive import Source
-from person_attributes.data.image_names import IMAGE_SUFFIXES, match_names
+from person_attributes.data.image_names import is_image_name, match_names
 from person_attributes.image_path import ImagePath
 
 _TRIED_ROWS = 200
@@ -118,9 +118,8 @@ def _index_files(source: Source) -> dict[str, list[str]]:
     """Returns the images of a source by the words in their file names."""
     files: dict[str, list[str]] = defaultdict(list)
     for file in source.names():
-        path = PurePosixPath(file)
-        if path.suffix.lower() in IMAGE_SUFFIXES and "{" not in file:
-            for word in set(_split_words(path.stem)):
+        if is_image_name(file) and "{" not in file:
+            for word in set(_split_words(PurePosixPath(file).stem)):
                 files[word].append(file)
     return files
 
