@@ -88,6 +88,16 @@ def read_table(
     return _collect(rows, file, columns, named_in)
 
 
+def require_columns(
+    source: Source, file: str, columns: Iterable[str], limits: LimitsParams, named_in: str
+) -> None:
+    """Checks that a table has columns. The arguments and errors are those of `read_table`."""
+    columns = list(dict.fromkeys(columns))
+    rows = _read_rows(source, file, columns, limits)
+    line, header, below = _read_first_rows(rows, file, columns)
+    _find_columns(line, header, below, file, columns, named_in)
+
+
 def read_header(source: Source, file: str, limits: LimitsParams) -> list[str]:
     """Reads the names of all columns of a table, as `read_table` accepts them.
 
@@ -152,13 +162,7 @@ def _is_first_unnamed(header: Sequence[str], cells: Sequence[str]) -> bool:
 def _collect(rows: _Rows, file: str, columns: Sequence[str], named_in: str) -> Table:
     """Collects the cells of some columns, and finds malformed rows."""
     line, header, below = _read_first_rows(rows, file, columns)
-    try:
-        indices = {column: _find_column(column, header, columns) for column in columns}
-    except AnnotationsError as error:
-        hint = _explain_header(header, below, file, columns)
-        raise AnnotationsError(
-            f"{file}:{line}: {error}{hint} Correct the header or {named_in}."
-        ) from None
+    indices = _find_columns(line, header, below, file, columns, named_in)
     table = Table([], {column: [] for column in columns}, {})
     for line, cells in chain(below, rows):
         if len(cells) < len(header) or any(map(str.strip, cells[len(header) :])):
@@ -168,6 +172,24 @@ def _collect(rows: _Rows, file: str, columns: Sequence[str], named_in: str) -> T
         for column, index in indices.items():
             table.columns[column].append(sys.intern(_clean(cells[index])))
     return table
+
+
+def _find_columns(
+    line: int,
+    header: Sequence[str],
+    below: Sequence[tuple[int, Sequence[str]]],
+    file: str,
+    columns: Sequence[str],
+    named_in: str,
+) -> dict[str, int]:
+    """Returns the index of each column."""
+    try:
+        return {column: _find_column(column, header, columns) for column in columns}
+    except AnnotationsError as error:
+        hint = _explain_header(header, below, file, columns)
+        raise AnnotationsError(
+            f"{file}:{line}: {error}{hint} Correct the header or {named_in}."
+        ) from None
 
 
 def _explain_header(
