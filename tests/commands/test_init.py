@@ -204,6 +204,10 @@ def test_malformed_rows_are_ignored(project: Project) -> None:
         (["r\u00f6d", "ro\u0308d", "blue"], {"classes": ["blue", "r\u00f6d"]}),
         (["None", "Bag"], {"classes": ["Bag", "None"]}),
         (["red, dark", "blue"], {"classes": ["blue", "red, dark"]}),
+        (
+            [f"{age}_{age + 4}" for age in range(0, 60, 5)],
+            {"classes": [f"{age}_{age + 4}" for age in range(0, 60, 5)]},
+        ),
     ],
 )
 def test_columns_with_few_values_become_heads(cells: list[str], expected: dict[str, Any]) -> None:
@@ -218,6 +222,7 @@ def test_columns_with_few_values_become_heads(cells: list[str], expected: dict[s
         ("a", ["x"] * 5, "the same value in all rows"),
         ("a", [""] * 5, "empty"),
         ("a", ["x|y", "x", "y"] * 5, "several labels in a cell; a head has one"),
+        ("a", ["['x', 'y']", "['x']"] * 5, "several labels in a cell; a head has one"),
         ("fold", ["1", "2"] * 5, "part of a split"),
         (
             "a",

@@ -317,7 +317,7 @@ def test_a_list_without_entries_is_to_have_brackets(params_file: Path, key: str)
 
 def test_aliases_are_spellings_and_their_classes(params_file: Path) -> None:
     change_params(params_file, {"heads.gender.aliases": {"male": ["m", "M"]}})
-    with pytest.raises(ParamsError, match=r"aliases\.male: .* Write each spelling before its class"):
+    with pytest.raises(ParamsError, match=r"aliases\.male: .* Write each spelling before its"):
         read_params(params_file)
 
 
@@ -388,6 +388,9 @@ def test_a_missing_or_malformed_file_is_reported(tmp_path: Path) -> None:
         read_params(tmp_path / "params.yaml")
     (tmp_path / "params.yaml").write_text("heads:\n  mood: {classes: [=, b]}\n")
     with pytest.raises(ParamsError, match=r"params\.yaml:2: not valid YAML: .* in quotes\.$"):
+        read_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text('data: {source: "D:\\shop"}')
+    with pytest.raises(ParamsError, match=r"unknown escape character .* in single quotes\.$"):
         read_params(tmp_path / "params.yaml")
     (tmp_path / "params.yaml").write_bytes(b"seed: 42\nname: caf\xe9\n")
     with pytest.raises(

@@ -198,7 +198,7 @@ def test_a_missing_or_broken_source_is_reported(tmp_path: Path, limits: LimitsPa
     ):
         open_source(tmp_path / "nowhere", limits)
     (tmp_path / "broken.zip").write_bytes(b"PK no")
-    with pytest.raises(SourceError, match="not a readable zip archive: .* Create the archive"):
+    with pytest.raises(SourceError, match=r"not a readable zip archive: .* Create the archive"):
         open_source(tmp_path / "broken.zip", limits)
     (tmp_path / "broken.zip").write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(SourceError, match=r"a pointer of Git LFS\. Run git lfs pull\.$"):

@@ -9,7 +9,7 @@ import pandas as pd
 from person_attributes.config import HeadParams
 from person_attributes.errors import suggest
 
-_SEPARATORS = "|,;/+&_-:\\ \n\t、，；／・"
+_SEPARATORS = "|,;/+&_-:\\ \n\t、・"
 """Characters between several labels in a cell."""
 
 _SURROUNDINGS = " '\"[](){}"

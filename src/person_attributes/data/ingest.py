@@ -173,6 +173,23 @@ def describe_quarantine(quarantine: pd.DataFrame) -> list[str]:
     return lines
 
 
+def describe_absent_classes(shares: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Returns one line for each head with classes that no record has.
+
+    Args:
+        shares: `{head: {class: share}}`.
+    """
+    absent = {
+        head: [name for name, share in classes.items() if not share]
+        for head, classes in shares.items()
+    }
+    return [
+        f"no record is of the class {' or '.join(map(repr, names))} of heads.{head}"
+        for head, names in absent.items()
+        if names
+    ]
+
+
 def check_quarantine(ingested: Ingested, data: DataParams, listed_in: str) -> None:
     """Refuses data with too many bad rows.
 

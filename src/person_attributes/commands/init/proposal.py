@@ -153,9 +153,7 @@ def _read_columns(
         reason = next(iter(read.malformed.values()), "no name of a column is unique")
         raise AnnotationsError(f"{table}: {reason}. Correct the table.")
     repeated = [name for name in dict.fromkeys(header) if name not in names]
-    return {
-        name: [cells[row] for row in good] for name, cells in read.columns.items()
-    }, repeated
+    return {name: [cells[row] for row in good] for name, cells in read.columns.items()}, repeated
 
 
 def _list(columns: Mapping[str, list[str]]) -> str:
