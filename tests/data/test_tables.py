@@ -112,6 +112,14 @@ def test_text_in_parquet_may_lack_its_annotation(folder: Path, params: Params) -
     assert table.columns == {"file": ["1.jpg", "2.jpg"], "label": ["röd", ""]}
 
 
+def test_images_in_parquet_are_not_read(folder: Path, params: Params) -> None:
+    images = [b"\xff\xd8\xff\0", b"text\0"]
+    frame = pd.DataFrame({"file": images, "label": [{"bytes": image} for image in images]})
+    table = _read(folder / "a.parquet", _to_bytes(frame, ".parquet"), params)
+    assert table.columns["file"] == ["(binary data)"] * 2
+    assert table.columns["label"] == ["(nested data)"] * 2
+
+
 def test_names_of_rows_in_a_file_of_r_are_not_read(folder: Path, params: Params) -> None:
     text = '"file","label"\n"1","1.jpg","a"\n"2","2.jpg",""\n"3","3.jpg","b"\n'
     table = _read(folder / "a.csv", text, params)
@@ -147,6 +155,14 @@ def test_names_of_columns_match_in_another_unicode_form(folder: Path, params: Pa
     for stored, asked in ((composed, decomposed), (decomposed, composed)):
         table = _read(folder / "a.csv", f"{stored};x\nröd;1\n", params, [asked])
         assert table.columns == {asked: ["röd"]}
+
+
+def test_names_of_columns_match_with_other_whitespace(folder: Path, params: Params) -> None:
+    frame = FRAME.rename(columns={"label": "sleeve\nlength", "age": "age\u00a0 group"})
+    content = _to_bytes(frame, ".xlsx")
+    table = _read(folder / "a.xlsx", content, params, ["sleeve length", "age group"])
+    assert table.columns["sleeve length"] == ["None", "", "NA"]
+    assert table.columns["age group"] == ["3", "40", "5"]
 
 
 def test_a_missing_column_is_reported_with_the_names_in_the_file(

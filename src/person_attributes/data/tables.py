@@ -215,8 +215,11 @@ def _is_preamble(cells: Sequence[str], columns: Sequence[str]) -> bool:
 
 
 def _normalize(name: str) -> str:
-    """Normalizes the name of a column: macOS and other systems write accents differently."""
-    return unicodedata.normalize("NFC", name.strip())
+    """Normalizes the name of a column.
+
+    Systems write accents differently, and cells of spreadsheets contain line breaks.
+    """
+    return unicodedata.normalize("NFC", " ".join(name.split()))
 
 
 def _clean(cell: str) -> str:
