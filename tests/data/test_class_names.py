@@ -113,6 +113,18 @@ def test_a_class_with_a_comma_that_lacks_quotes_is_explained() -> None:
     assert "quotes" not in describe_unknown("(8, 12)", head)
 
 
+@pytest.mark.parametrize(
+    "cell",
+    ["2012-09-03 00:00:00", "03-Sep", "3. Sep", "Sep-03", "M\u00e4rz 09", "9\u67083\u65e5"],
+)
+def test_ranges_that_a_spreadsheet_changed_to_dates_are_explained(cell: str) -> None:
+    head = HeadParams(column="age", classes=("0-2", "3-9"))
+    assert describe_unknown(cell, head).endswith("format the column as text")
+    assert "dates" not in describe_unknown("adult", head)
+    other = HeadParams(column="age", classes=("young", "old"))
+    assert "dates" not in describe_unknown(cell, other)
+
+
 def test_a_long_label_is_shortened() -> None:
     head = HeadParams(column="mood", classes=("happy", "sad"))
     assert len(describe_unknown("x" * 100_000, head)) < 300

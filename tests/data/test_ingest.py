@@ -187,13 +187,13 @@ def test_the_first_copy_is_kept_unless_labels_differ(data: Data) -> None:
 
 
 def test_the_first_copy_gets_the_labels_that_another_copy_has(data: Data) -> None:
-    expected = data.table.loc[0, ["gender", "age"]].tolist()
+    expected = list(data.table.loc[0, ["gender", "age"]])
     data.table.loc[1] = data.table.loc[0]
     data.table.loc[0, "gender"] = ""
     data.table.loc[1, "age"] = ""
     ingested = data.ingest()
     assert _kinds(ingested) == [(3, "repeated image")]
-    assert ingested.records.loc[0, ["gender", "age"]].tolist() == expected
+    assert list(ingested.records.loc[0, ["gender", "age"]]) == expected
 
 
 def test_a_copy_of_a_row_with_a_fault_is_kept(data: Data) -> None:

@@ -169,6 +169,8 @@ def complete_copies(
         heads: The label columns.
     """
     copies = keys[keys.duplicated(keep=False)]
+    if copies.empty:
+        return table
     labels = table.loc[copies.index, list(heads)].replace("", None)
     completed = labels.groupby(copies).transform("first").fillna("")
     return table.assign(**{head: completed[head].combine_first(table[head]) for head in heads})

@@ -1,5 +1,6 @@
 """Converts the cells of a label column to class names."""
 
+import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Set
@@ -14,6 +15,13 @@ _SEPARATORS = "|,;/+&_-:\\ \n\t、・"
 
 _SURROUNDINGS = " '\"[](){}"
 """Characters around a label in a list."""
+
+_RANGE = re.compile(r"\d{1,2}-\d{1,2}")
+_DATE = re.compile(
+    r"\d{4}-\d\d-\d\d 00:00:00|\d{1,2}[-. ]+[^\W\d]{3,4}\.?|[^\W\d]{3,4}\.?[- ]\d{1,2}"
+    r"|\d{1,2}\u6708\d{1,2}\u65e5"
+)
+"""How Excel writes what it takes for a date, such as `2012-09-03 00:00:00`, `03-Sep`, `Sep-03`."""
 
 _MAX_LENGTH = 200
 """Characters of a label in a message."""
@@ -69,6 +77,8 @@ def describe_unknown(label: str, head: HeadParams) -> str:
         expected = f"Expected one of {', '.join(head.classes)}"
     if "," in label and label in ", ".join(head.classes):
         expected += ". In params.yaml, put a class with a comma in quotes"
+    if _DATE.fullmatch(label) and any(map(_RANGE.fullmatch, head.classes)):
+        expected += ". Excel takes ranges such as 3-9 for dates: format the column as text"
     hint = suggest(label, [*head.classes, *head.aliases, *head.missing])
     return f"unknown {head.column} {label[:_MAX_LENGTH]!r}.{hint} {expected}"
 
