@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 def suggest(received: str, known: "Sequence[str]") -> str:
     """Returns ` Did you mean 'name'?` with the most similar name, or an empty string.
 
-    If the names look alike, it adds the first character in which they differ.
+    Names that differ only in the case of letters are the most similar ones. If the names look
+    alike, it adds the first character in which they differ.
     """
-    near = difflib.get_close_matches(received, known, n=1)
+    same = [name for name in known if name.casefold() == received.casefold()]
+    near = same or difflib.get_close_matches(received, known, n=1)
     return f" Did you mean {near[0]!r}?{_explain(received, near[0])}" if near else ""
 
 

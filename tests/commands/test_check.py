@@ -10,7 +10,7 @@ from conftest import Project
 
 from person_attributes.commands.check import check
 from person_attributes.config import Params
-from person_attributes.errors import ParamsError, ProjectError, TrackingError
+from person_attributes.errors import AnnotationsError, ParamsError, ProjectError, TrackingError
 from person_attributes.workspace import Workspace
 
 
@@ -23,17 +23,27 @@ def _activated(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     project = Project(tmp_path / "project")
-    for folder in (".dvc", "data/sample", "data/photos", "photos"):
-        (project.root / folder).mkdir(parents=True)
-        (project.root / folder / "labels.csv").touch()
+    (project.root / ".dvc").mkdir(parents=True)
+    for folder in ("data/sample", "data/photos", "photos"):
+        _write_table(project.root / folder)
     (project.root / ".gitignore").write_text("/data/\n")
     project.run("git", "init", "--quiet")
     project.run("git", "add", "--all")
     return project
 
 
-def _check(project: Project, params: Params, source: str) -> None:
-    check(Workspace(project.root), params.change({"data.source": source}))
+def _write_table(folder: Path, header: str = "file,colour") -> None:
+    folder.mkdir(parents=True)
+    (folder / "labels.csv").write_text(f"{header}\n0.jpg,red\n")
+
+
+def _check(project: Project, params: Params, source: str, **model: object) -> None:
+    heads = {"colour": {"column": "colour", "classes": ["red", "green"]}}
+    data = {"source": source, "annotations": "labels.csv", "image_column": "file"}
+    changes: dict[str, object] = {"heads": heads, "split.group_by.column": "file"}
+    changes |= {f"data.{key}": value for key, value in data.items()}
+    changes |= {f"model.{key}": value for key, value in model.items()}
+    check(Workspace(project.root), params.change(changes))
 
 
 def test_a_folder_outside_of_git_is_refused(tmp_path: Path, params: Params) -> None:
@@ -101,13 +111,13 @@ def test_a_source_that_stages_or_dvc_would_change_is_refused(
 
 
 def test_missing_starting_weights_are_refused(project: Project, params: Params) -> None:
-    changes = {"data.source": "photos", "model.starting_weights.source": "weights.h5"}
+    weights = params.model.starting_weights.model_dump(mode="json")
     with pytest.raises(
         ParamsError, match=r"weights\.h5: no such file\. Correct the path, or leave"
     ):
-        check(Workspace(project.root), params.change(changes))
-    changes["model.starting_weights.source"] = "models:/signs@champion"
-    check(Workspace(project.root), params.change(changes))
+        _check(project, params, "photos", starting_weights=weights | {"source": "weights.h5"})
+    source = {"source": "models:/signs@champion"}
+    _check(project, params, "photos", starting_weights=weights | source)
 
 
 def test_a_folder_whose_name_mlflow_decodes_is_refused(tmp_path: Path, params: Params) -> None:
@@ -116,6 +126,18 @@ def test_a_folder_whose_name_mlflow_decodes_is_refused(tmp_path: Path, params: P
     subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
     with pytest.raises(TrackingError, match=r"MLflow decodes the % in this path.* Rename"):
         check(Workspace(root), params)
+
+
+@pytest.mark.parametrize("header", ["name,colour", "file,color", "0.jpg,red", "file,colour,colour"])
+def test_a_table_without_the_columns_is_refused(
+    project: Project, params: Params, header: str
+) -> None:
+    _write_table(project.root.parent / "shop", header)
+    with pytest.raises(AnnotationsError, match=r"^labels\.csv:1: "):
+        _check(project, params, "../shop")
+    (project.root.parent / "shop/labels.csv").unlink()
+    with pytest.raises(AnnotationsError, match=r"contains no file 'labels\.csv'"):
+        _check(project, params, "../shop")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +151,7 @@ def test_a_source_that_experiments_will_lack_is_reported(
     is_in_copies: bool,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (project.root.parent / "shop").mkdir()
+    _write_table(project.root.parent / "shop")
     _check(project, params, source)
     _check(project, params, str(project.root / source))
     lines = capsys.readouterr().out.splitlines()
@@ -170,7 +192,7 @@ def test_a_source_that_is_a_link_is_in_copies_if_its_target_is(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     shop = project.root.parent / "shop"
-    shop.mkdir()
+    _write_table(shop)
     (project.root / "link").symlink_to(shop if target == "/" else target)
     project.run("git", "add", "link")
     _check(project, params, "link")

@@ -16,6 +16,8 @@ from PIL import Image
 from person_attributes.commands.init.columns import describe_column, name_heads
 from person_attributes.commands.init.sizes import fit_image_size
 from person_attributes.config import Params, read_params
+from person_attributes.data.annotations import read_annotations
+from person_attributes.data.archive import open_source
 
 ROWS = 12
 
@@ -138,6 +140,46 @@ def test_numbers_that_happen_to_be_file_names_do_not_name_the_images(project: Pr
     assert _init(project, "shop").data.image_path == "img/{id}.png"
 
 
+def test_other_images_that_the_rows_name_are_listed(project: Project) -> None:
+    for folder in ("train", "val"):
+        _draw(project.root / "shop", [f"{folder}/{number}.png" for number in range(ROWS)])
+    rows = [(number, ["on", "off"][number % 2]) for number in range(ROWS)]
+    _write(project.root / "shop/val.csv", ("id", "state"), rows)
+    done = project.cli("init", "shop")
+    chosen = read_params(project.params_file).data.image_path
+    others = {"train/{id}.png", "val/{id}.png"} - {chosen}
+    assert f"name as many other images: {others.pop()}. Check" in done.stdout
+
+
+def test_metadata_of_macos_are_no_images(project: Project) -> None:
+    _draw(project.root / "shop", [f"img/{number}.png" for number in range(ROWS)])
+    for number in range(ROWS):
+        (project.root / f"shop/img/._{number}.png").touch()
+    rows = [(number, ["on", "off"][number % 2]) for number in range(ROWS)]
+    _write(project.root / "shop/labels.csv", ("id", "state"), rows)
+    done = project.cli("init", "shop")
+    assert "Path of an image: img/{id}.png" in done.stdout
+    assert "as many other images" not in done.stdout
+
+
+def test_columns_of_the_same_name_are_reported(project: Project) -> None:
+    _draw(project.root / "shop", [f"{row}.png" for row in range(ROWS)])
+    rows = [(f"{row}.png", row % 2, row % 2, row % 3) for row in range(ROWS)]
+    _write(project.root / "shop/labels.csv", ("file", "hat", "hat", "bag"), rows)
+    done = project.cli("init", "shop")
+    assert "  hat     -     appears twice; rename one" in done.stdout
+    assert list(read_params(project.params_file).heads) == ["bag"]
+
+
+def test_a_table_of_r_is_proposed_as_it_is_read(project: Project) -> None:
+    _draw(project.root / "shop", [f"{row}.png" for row in range(ROWS)])
+    rows = [(row, f"{row}.png", ["on", "off"][row % 2]) for row in range(ROWS)]
+    _write(project.root / "shop/labels.csv", ("file", "state"), rows)
+    params = _init(project, "shop")
+    source = open_source(project.root / "shop", params.data.limits)
+    assert read_annotations(source, params.data, params.heads).faults.empty
+
+
 def test_malformed_rows_are_ignored(project: Project) -> None:
     _draw_shop(project.root / "shop")
     with (project.root / "shop/labels.csv").open("a") as file:
@@ -162,6 +204,10 @@ def test_malformed_rows_are_ignored(project: Project) -> None:
         (["r\u00f6d", "ro\u0308d", "blue"], {"classes": ["blue", "r\u00f6d"]}),
         (["None", "Bag"], {"classes": ["Bag", "None"]}),
         (["red, dark", "blue"], {"classes": ["blue", "red, dark"]}),
+        (
+            [f"{age}_{age + 4}" for age in range(0, 60, 5)],
+            {"classes": [f"{age}_{age + 4}" for age in range(0, 60, 5)]},
+        ),
     ],
 )
 def test_columns_with_few_values_become_heads(cells: list[str], expected: dict[str, Any]) -> None:
@@ -176,6 +222,7 @@ def test_columns_with_few_values_become_heads(cells: list[str], expected: dict[s
         ("a", ["x"] * 5, "the same value in all rows"),
         ("a", [""] * 5, "empty"),
         ("a", ["x|y", "x", "y"] * 5, "several labels in a cell; a head has one"),
+        ("a", ["['x', 'y']", "['x']"] * 5, "several labels in a cell; a head has one"),
         ("fold", ["1", "2"] * 5, "part of a split"),
         (
             "a",

@@ -148,11 +148,12 @@ def test_a_list_may_name_images_in_another_form(
 
 
 def test_a_missing_file_is_a_row_with_a_reason(registered: Registered) -> None:
-    (registered.root / "gone.csv").write_text("image\nnowhere.jpg\n")
+    (registered.root / "gone.csv").write_text("image,number\nnowhere.jpg,1\n,2\n")
     output = _predict(registered, "gone.csv", "gone-out.csv")
-    assert output.endswith("1 images, 1 unreadable, see gone-out.csv\n")  # and no labels
-    (row,) = _read(registered.root / "gone-out.csv")
-    assert row["error"] == "cannot be read: No such file or directory"
+    assert output.endswith("2 images, 2 unreadable, see gone-out.csv\n")  # and no labels
+    missing, unnamed = _read(registered.root / "gone-out.csv")
+    assert missing["error"] == "cannot be read: No such file or directory"
+    assert unnamed["error"] == "no image named: the cell is empty"
 
 
 @pytest.mark.parametrize("output", ["named.csv", "named.parquet"])

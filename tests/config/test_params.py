@@ -308,6 +308,19 @@ def test_names_without_quotes_are_reported_as_written(
     assert str(raised.value) == f"{params_file}: {line}"
 
 
+@pytest.mark.parametrize("key", ["data.keep_columns", "heads.age.missing", "split.stratify_by"])
+def test_a_list_without_entries_is_to_have_brackets(params_file: Path, key: str) -> None:
+    change_params(params_file, {key: None})
+    with pytest.raises(ParamsError, match=rf"{key}: .* Received: no value\. Write \[\] for none"):
+        read_params(params_file)
+
+
+def test_aliases_are_spellings_and_their_classes(params_file: Path) -> None:
+    change_params(params_file, {"heads.gender.aliases": {"male": ["m", "M"]}})
+    with pytest.raises(ParamsError, match=r"aliases\.male: .* Write each spelling before its"):
+        read_params(params_file)
+
+
 def test_names_of_heads_that_are_not_text_are_to_be_renamed(params_file: Path) -> None:
     """In quotes they would be refused, too."""
     change_params(params_file, {"heads": {1: {"column": "a", "classes": ["b", "c"]}}})
@@ -375,6 +388,9 @@ def test_a_missing_or_malformed_file_is_reported(tmp_path: Path) -> None:
         read_params(tmp_path / "params.yaml")
     (tmp_path / "params.yaml").write_text("heads:\n  mood: {classes: [=, b]}\n")
     with pytest.raises(ParamsError, match=r"params\.yaml:2: not valid YAML: .* in quotes\.$"):
+        read_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text('data: {source: "D:\\shop"}')
+    with pytest.raises(ParamsError, match=r"unknown escape character .* in single quotes\.$"):
         read_params(tmp_path / "params.yaml")
     (tmp_path / "params.yaml").write_bytes(b"seed: 42\nname: caf\xe9\n")
     with pytest.raises(

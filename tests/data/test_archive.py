@@ -198,8 +198,27 @@ def test_a_missing_or_broken_source_is_reported(tmp_path: Path, limits: LimitsPa
     ):
         open_source(tmp_path / "nowhere", limits)
     (tmp_path / "broken.zip").write_bytes(b"PK no")
-    with pytest.raises(SourceError, match="not a readable zip archive"):
+    with pytest.raises(SourceError, match=r"not a readable zip archive: .* Create the archive"):
         open_source(tmp_path / "broken.zip", limits)
+    (tmp_path / "broken.zip").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(SourceError, match=r"a pointer of Git LFS\. Run git lfs pull\.$"):
+        open_source(tmp_path / "broken.zip", limits)
+
+
+@pytest.mark.parametrize(
+    ("name", "received"),
+    [
+        ("shop.tar.gz", r"an archive that ends in \.gz\. Unpack it"),
+        ("shop.7Z", r"an archive that ends in \.7Z\. Unpack it"),
+        ("labels.csv", "another type of file"),
+    ],
+)
+def test_a_file_that_is_no_zip_is_refused(
+    tmp_path: Path, limits: LimitsParams, name: str, received: str
+) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(SourceError, match=rf"Received: {received}\. Correct data\.source"):
+        open_source(tmp_path / name, limits)
 
 
 def test_a_missing_source_is_reported_with_a_similar_name(

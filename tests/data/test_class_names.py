@@ -85,6 +85,7 @@ def test_a_row_with_a_mark_trains_the_other_heads(params: Params, tmp_path: Path
          "SMALL LETTER A."),
         ("15\u201325", "'15-25'? The first has EN DASH where the second has HYPHEN-MINUS."),
         ("Happy", "'happy'?"),
+        ("HAPPY", "'happy'?"),
         ("happý", "'happy'?"),
         ("Unknown", "'unknown'?"),
         ("merri", "'merry'?"),
@@ -101,12 +102,43 @@ def test_a_similar_label_is_suggested_with_characters_that_look_alike(cell: str,
     assert describe_unknown(cell, head) == expected
 
 
-@pytest.mark.parametrize("cell", ["happy|sad", "sad, happy", "['happy', 'sad']", "sad/happy"])
+def test_a_range_is_not_read_as_one_number() -> None:
+    head = HeadParams(column="age", classes=("young", "old"), bins=(0, 30, 120))
+    assert name_classes(pd.Series(["3_9", "1e1"]), head).tolist() == ["3_9", "young"]
+
+
+def test_a_class_with_a_comma_that_lacks_quotes_is_explained() -> None:
+    head = HeadParams(column="age", classes=("(0", "2)", "(4", "6)"))  # [(0, 2), (4, 6)] in YAML
+    assert describe_unknown("(4, 6)", head).endswith("put a class with a comma in quotes")
+    assert "quotes" not in describe_unknown("(8, 12)", head)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["2012-09-03 00:00:00", "03-Sep", "3. Sep", "Sep-03", "M\u00e4rz 09", "9\u67083\u65e5"],
+)
+def test_ranges_that_a_spreadsheet_changed_to_dates_are_explained(cell: str) -> None:
+    head = HeadParams(column="age", classes=("0-2", "3-9"))
+    assert describe_unknown(cell, head).endswith("format the column as text")
+    assert "dates" not in describe_unknown("adult", head)
+    other = HeadParams(column="age", classes=("young", "old"))
+    assert "dates" not in describe_unknown(cell, other)
+
+
+def test_a_long_label_is_shortened() -> None:
+    head = HeadParams(column="mood", classes=("happy", "sad"))
+    assert len(describe_unknown("x" * 100_000, head)) < 300
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["a|b", "b, a", "['a', 'b']", "b/a", "b a", "b_a", "b\na", "b\u3001a"],
+)
 def test_several_labels_in_a_cell_are_described(cell: str) -> None:
-    head = HeadParams(column="mood", classes=("happy", "sad", "n/a"))
+    head = HeadParams(column="mood", classes=("a", "b", "n/a"))
     assert describe_unknown(cell, head) == (
-        f"2 labels in mood: {cell!r}. Expected one of happy, sad, n/a. Keep one, or give each "
-        "label its own column and head"
+        f"2 labels in mood: {cell!r}. Expected one of a, b, n/a. Keep one, or give each label its "
+        "own column and head"
     )
 
 

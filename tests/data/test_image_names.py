@@ -32,12 +32,15 @@ def _match(folder: Path, files: Sequence[str], listed: Sequence[str]) -> Matches
         ("ID_0", "part_1/images/ID_0.jpg"),
         ("images/0.1", "images/0.1.jpeg"),
         ("0", "images/0.jfif"),
+        ("my%20images/r%C3%B6d%230.jpg", "my images/röd#0.jpg"),
+        ("my images/0.jpg", "my%20images/0.jpg"),
         (unicodedata.normalize("NFC", "röd/å.jpg"), unicodedata.normalize("NFD", "röd/å.jpg")),
         (unicodedata.normalize("NFD", "röd/å.jpg"), unicodedata.normalize("NFC", "röd/å.jpg")),
     ],
 )
 def test_names_that_differ_in_form_are_matched(tmp_path: Path, listed: str, file: str) -> None:
     others = ["other.jpg", "images/00.jpg", "x/10.jpg", "0.txt", "labels.csv"]
+    others += ["._0.jpg", "images/._0.jpg"]  # metadata of macOS
     assert _match(tmp_path, [file, *others], [listed]) == Matches({listed: file}, {})
 
 

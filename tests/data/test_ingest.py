@@ -23,6 +23,7 @@ from person_attributes.data.ingest import (
     Ingested,
     allocate_on_disk,
     check_quarantine,
+    describe_absent_classes,
     describe_quarantine,
     ingest,
 )
@@ -185,6 +186,16 @@ def test_the_first_copy_is_kept_unless_labels_differ(data: Data) -> None:
     ]
 
 
+def test_the_first_copy_gets_the_labels_that_another_copy_has(data: Data) -> None:
+    expected = list(data.table.loc[0, ["gender", "age"]])
+    data.table.loc[1] = data.table.loc[0]
+    data.table.loc[0, "gender"] = ""
+    data.table.loc[1, "age"] = ""
+    ingested = data.ingest()
+    assert _kinds(ingested) == [(3, "repeated image")]
+    assert list(ingested.records.loc[0, ["gender", "age"]]) == expected
+
+
 def test_a_copy_of_a_row_with_a_fault_is_kept(data: Data) -> None:
     data.table.loc[1] = data.table.loc[0]
     data.table.loc[0, "age"] = "18"
@@ -237,6 +248,13 @@ def test_too_many_bad_rows_are_refused_with_a_summary(data: Data) -> None:
     assert kinds[-1].startswith("  In the head's section of params.yaml, list other spellings in ")
     share = {"max_quarantined_share": 0.17}
     check_quarantine(ingested, data.params.model_copy(update=share), "data/rejected.csv")
+
+
+def test_classes_without_a_record_are_named() -> None:
+    shares = {"colour": {"red": 1.0, "blue": 0.0, "green": 0.0}, "size": {"big": 0.5, "small": 0.5}}
+    assert describe_absent_classes(shares) == [
+        "no record is of the class 'blue' or 'green' of heads.colour"
+    ]
 
 
 def test_data_without_a_good_row_is_always_refused(data: Data) -> None:

@@ -130,6 +130,13 @@ def test_rows_without_a_match_are_groups_of_their_own() -> None:
     assert find_groups(records, GroupParams(column="place", pattern="a|")).nunique() == 3
 
 
+@pytest.mark.parametrize("pattern", [r"^IMAGES/(\d+)", ""])
+def test_a_column_or_pattern_that_groups_no_rows_is_refused(draw: Any, pattern: str) -> None:
+    group_by = GroupParams(column="image", pattern=pattern)
+    with pytest.raises(SplitError, match=r"no two of 400 rows are in the same group.*'0\.jpg'"):
+        draw(_records(400), "grouped", group_by=group_by)
+
+
 def test_moved_rows_are_appended_to_training() -> None:
     split = Split(train=(5, 1), validation=(2, 9, 4), test=(7, 8))
     moved = split.move([9, 5, 7])

@@ -112,6 +112,27 @@ def test_text_in_parquet_may_lack_its_annotation(folder: Path, params: Params) -
     assert table.columns == {"file": ["1.jpg", "2.jpg"], "label": ["röd", ""]}
 
 
+def test_images_in_parquet_are_not_read(folder: Path, params: Params) -> None:
+    images = [b"\xff\xd8\xff\0", b"text\0"]
+    frame = pd.DataFrame({"file": images, "label": [{"bytes": image} for image in images]})
+    table = _read(folder / "a.parquet", _to_bytes(frame, ".parquet"), params)
+    assert table.columns["file"] == ["(binary data)"] * 2
+    assert table.columns["label"] == ["(nested data)"] * 2
+
+
+def test_names_of_rows_in_a_file_of_r_are_not_read(folder: Path, params: Params) -> None:
+    text = '"file","label"\n"1","1.jpg","a"\n"2","2.jpg",""\n"3","3.jpg","b"\n'
+    table = _read(folder / "a.csv", text, params)
+    assert table.columns == {"file": ["1.jpg", "2.jpg", "3.jpg"], "label": ["a", "", "b"]}
+    assert not table.malformed
+
+
+def test_rows_may_end_with_a_delimiter(folder: Path, params: Params) -> None:
+    table = _read(folder / "a.csv", "file;label\n1.jpg;a;\n2.jpg;b; ;\n3.jpg;c;d\n", params)
+    assert table.columns == {"file": ["1.jpg", "2.jpg", "3.jpg"], "label": ["a", "b", "c"]}
+    assert table.malformed == {2: "3 values; the header has 2"}
+
+
 def test_a_row_is_never_shifted_by_an_extra_value(folder: Path, params: Params) -> None:
     table = _read(folder / "a.csv", "file,label\n1.jpg,a,b\n2.jpg,c\n3.jpg\n", params)
     assert table.columns["file"] == ["1.jpg", "2.jpg", "3.jpg"]
@@ -136,6 +157,14 @@ def test_names_of_columns_match_in_another_unicode_form(folder: Path, params: Pa
         assert table.columns == {asked: ["röd"]}
 
 
+def test_names_of_columns_match_with_other_whitespace(folder: Path, params: Params) -> None:
+    frame = FRAME.rename(columns={"label": "sleeve\nlength", "age": "age\u00a0 group"})
+    content = _to_bytes(frame, ".xlsx")
+    table = _read(folder / "a.xlsx", content, params, ["sleeve length", "age group"])
+    assert table.columns["sleeve length"] == ["None", "", "NA"]
+    assert table.columns["age group"] == ["3", "40", "5"]
+
+
 def test_a_missing_column_is_reported_with_the_names_in_the_file(
     folder: Path, params: Params
 ) -> None:
@@ -146,8 +175,33 @@ def test_a_missing_column_is_reported_with_the_names_in_the_file(
         "Received: '', lable, x. The column without a name is ''. Correct the header or "
         "params.yaml."
     )
-    with pytest.raises(AnnotationsError, match=r"x, label\. The column without a name is ''\."):
-        _read(folder / "a.txt", "2\nx label\n1.jpg 2 3\n", params)
+    with pytest.raises(AnnotationsError, match=r"'', x, label\. The column without a name is ''\."):
+        _read(folder / "a.txt", "2\nx label\n1.jpg 2 3\n2.jpg 2 3\n", params)
+
+
+@pytest.mark.parametrize(
+    ("above", "line"),
+    [("Shop 2024;\n", 2), ("Shop 2024;\nby Ada;\n", 3), ("#;\n;\n \n", 4)],
+)
+def test_lines_above_the_header_are_named(
+    folder: Path, params: Params, above: str, line: int
+) -> None:
+    with pytest.raises(AnnotationsError, match=f"Line {line} has these names: delete the lines"):
+        _read(folder / "a.csv", f"{above}file;label\n1.jpg;a\n", params)
+
+
+def test_a_missing_column_of_a_workbook_may_be_in_another_sheet(
+    folder: Path, params: Params
+) -> None:
+    content = _to_bytes(FRAME.rename(columns={"file": "about"}), ".xlsx")
+    with pytest.raises(AnnotationsError, match="Of a workbook, the first sheet is read"):
+        _read(folder / "a.xlsx", content, params)
+
+
+@pytest.mark.parametrize("column", ["file", "images/1.jpg"])
+def test_a_table_without_a_header_is_refused(folder: Path, params: Params, column: str) -> None:
+    with pytest.raises(AnnotationsError, match=r"^a\.csv:1: .* Add a header above this line\.$"):
+        _read(folder / "a.csv", "images/1.jpg,a\nimages/2.jpg,b\n", params, [column])
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

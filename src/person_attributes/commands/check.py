@@ -13,10 +13,11 @@ from person_attributes.workspace import Workspace
 
 
 def check(workspace: Workspace, params: Params) -> None:
-    """Checks that DVC can run here, that the data source exists, and the augmentation policies.
+    """Checks that DVC can run here, the augmentation policies, the data source and its columns.
 
-    The rest of `params.yaml` was checked when it was read.
+    The stage `ingest` checks the rows. The rest of `params.yaml` was checked when it was read.
     """
+    from person_attributes.data.annotations import check_columns
     from person_attributes.data.augment import check_policies
 
     if _uses_git(workspace.root):
@@ -29,7 +30,7 @@ def check(workspace: Workspace, params: Params) -> None:
     _require_starting_weights(workspace, params.model.starting_weights)
     source = workspace.root / params.data.source
     if source != workspace.sample:
-        open_source(source, params.data.limits)
+        check_columns(open_source(source, params.data.limits), params.data, params.heads)
         if _uses_git(workspace.root):
             _describe_copies(workspace, params.data.source)
 

@@ -77,7 +77,7 @@ def _items(node: Node | None) -> list[tuple[str, Node]]:
 
 
 def _texts(node: Node | None) -> Iterator[Node]:
-    """Yields a scalar, the entries of a list, or the keys and values of aliases.
+    """Yields a scalar unless it is null, the entries of a list, or the keys and values of aliases.
 
     A list may contain a mapping by mistake: YAML reads one in `[a: b]` and in `[?]`.
     """
@@ -86,7 +86,7 @@ def _texts(node: Node | None) -> Iterator[Node]:
     elif isinstance(node, MappingNode):
         entries = chain.from_iterable(node.value)
         yield from (entry for entry in entries if isinstance(entry, ScalarNode))
-    elif node is not None:
+    elif node is not None and node.tag != "tag:yaml.org,2002:null":
         yield node
 
 

@@ -56,9 +56,11 @@ def _parse(path: Path, parse: Callable[[str], Any]) -> Any:
         ) from None
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
+        problem = one_line(error.problem, 200)
+        quotes = "single quotes" if "escape character" in problem else "quotes"
         raise ParamsError(
-            f"{path}:{line}: not valid YAML: {one_line(error.problem, 200)}. Correct the line; put "
-            "text with special characters in quotes."
+            f"{path}:{line}: not valid YAML: {problem}. Correct the line; put text with special "
+            f"characters in {quotes}."
         ) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1

@@ -105,6 +105,10 @@ def _advise(fault: Any) -> str:
         return "Put it in quotes."
     if fault["type"] == "string_type" and value is None:
         return "Write a value; put text that begins with # in quotes."
+    if "aliases" in fault["loc"] and isinstance(value, list):
+        return "Write each spelling before its class, as in {m: male, M: male}."
+    if fault["type"] == "tuple_type" and value is None:
+        return "Write [] for none."
     if fault["type"] == "tuple_type" and isinstance(value, str):
         return "Put it in brackets, as in [a, b]."
     return "Change the value."

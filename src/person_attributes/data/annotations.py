@@ -10,7 +10,7 @@ from person_attributes.config import DataParams, HeadParams
 from person_attributes.data.archive import Source
 from person_attributes.data.class_names import describe_unknown, name_classes
 from person_attributes.data.image_names import fold_name, is_image_name
-from person_attributes.data.tables import read_table
+from person_attributes.data.tables import read_table, require_columns
 from person_attributes.errors import AnnotationsError, suggest
 from person_attributes.image_path import ImagePath
 
@@ -53,11 +53,7 @@ def read_annotations(
             the file or `data` in `params.yaml`.
     """
     file = _find_file(source, data)
-    image = (
-        ImagePath.parse(data.image_path)
-        if data.image_path
-        else ImagePath.of_column(data.image_column)
-    )
+    image = _find_image_path(data)
     names = {name: name for name in data.keep_columns}
     names |= {head: section.column for head, section in heads.items()}
     needed = [*image.columns, *names.values()]
@@ -70,6 +66,24 @@ def read_annotations(
         table[head] = name_classes(table[head], section)
     faults = pd.concat([malformed, _check_labels(table, heads)], ignore_index=True)
     return Annotations(table, faults)
+
+
+def check_columns(source: Source, data: DataParams, heads: Mapping[str, HeadParams]) -> None:
+    """Checks that the annotations file is a table with all columns, without reading its rows.
+
+    Raises:
+        AnnotationsError: See `read_annotations`.
+    """
+    file = _find_file(source, data)
+    columns = [section.column for section in heads.values()]
+    needed = [*_find_image_path(data).columns, *data.keep_columns, *columns]
+    require_columns(source, file, needed, data.limits, "params.yaml")
+
+
+def _find_image_path(data: DataParams) -> ImagePath:
+    if data.image_path:
+        return ImagePath.parse(data.image_path)
+    return ImagePath.of_column(data.image_column)
 
 
 def _find_file(source: Source, data: DataParams) -> str:
@@ -142,6 +156,24 @@ def _describe_failures(
             make_faults(table, "unknown class", dict(zip(wrong["index"], reasons, strict=True)))
         )
     return pd.concat(parts, ignore_index=True)
+
+
+def complete_copies(
+    table: pd.DataFrame, keys: pd.Series, heads: Mapping[str, HeadParams]
+) -> pd.DataFrame:
+    """Gives rows with the same image the labels that they lack and another one has.
+
+    Args:
+        table: `Annotations.table`.
+        keys: See `find_copies`.
+        heads: The label columns.
+    """
+    copies = keys[keys.duplicated(keep=False)]
+    if copies.empty:
+        return table
+    labels = table.loc[copies.index, list(heads)].replace("", None)
+    completed = labels.groupby(copies).transform("first").fillna("")
+    return table.assign(**{head: completed[head].combine_first(table[head]) for head in heads})
 
 
 def find_copies(

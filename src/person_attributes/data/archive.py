@@ -161,9 +161,10 @@ class ZipSource:
         try:
             self._archive = zipfile.ZipFile(path)
         except _BROKEN_ARCHIVE as error:
-            raise SourceError(
-                f"{path}: not a readable zip archive: {error}. Create the archive again."
-            ) from None
+            reason = f"{error}. Create the archive again."
+            if _is_lfs_pointer(path):
+                reason = "a pointer of Git LFS. Run git lfs pull."
+            raise SourceError(f"{path}: not a readable zip archive: {reason}") from None
         members = [info for info in self._archive.infolist() if not _is_ignored(info)]
         _check_members(path, members, limits)
         names = [PurePosixPath(_name(info)) for info in members]
@@ -223,6 +224,13 @@ def _is_ignored(info: zipfile.ZipInfo) -> bool:
     return is_folder or not parts or parts[0] == "__MACOSX" or parts[-1] == ".DS_Store"
 
 
+def _is_lfs_pointer(path: Path) -> bool:
+    pointer = b"version https://git-lfs"
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return file.read(len(pointer)) == pointer
+    return False
+
+
 def _check_members(path: Path, members: list[zipfile.ZipInfo], limits: LimitsParams) -> None:
     if len(members) > limits.members:
         raise SourceError(
@@ -276,11 +284,19 @@ def open_source(path: Path, limits: LimitsParams) -> Source:
         return FolderSource(path)
     if path.is_file() and path.suffix.lower() == ".zip":
         return ZipSource(path, limits)
-    received = "another type of file." if path.exists() else _describe_missing(path)
+    received = _describe_other(path) if path.exists() else _describe_missing(path)
     raise SourceError(
         f"{path}: expected a folder or a .zip file. Received: {received} "
         "Correct data.source in params.yaml."
     )
+
+
+def _describe_other(path: Path) -> str:
+    """Describes a file that is no `.zip`, by its ending."""
+    packed = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zst"}
+    if path.suffix.lower() in packed:
+        return f"an archive that ends in {path.suffix}. Unpack it."
+    return "another type of file."
 
 
 def _describe_missing(path: Path) -> str:

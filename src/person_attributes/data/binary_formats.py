@@ -216,9 +216,11 @@ def _shorten(error: Exception) -> str:
 def _to_text(value: Any) -> str:
     """Converts a value to text; a missing one is empty.
 
-    Some programs write text to Parquet without the annotation that it is text.
+    Some programs write text to Parquet without the annotation that it is text, others images.
     """
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        return value.decode() if _is_text(value) else "(binary data)"
+    if isinstance(value, dict):
+        return "(nested data)"
     is_missing = value is None or value != value
     return "" if is_missing else str(value)

@@ -1,5 +1,6 @@
 """Converts the cells of a label column to class names."""
 
+import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Set
@@ -9,11 +10,21 @@ import pandas as pd
 from person_attributes.config import HeadParams
 from person_attributes.errors import suggest
 
-_SEPARATORS = "|,;/+&"
+_SEPARATORS = "|,;/+&_-:\\ \n\t、・"
 """Characters between several labels in a cell."""
 
 _SURROUNDINGS = " '\"[](){}"
 """Characters around a label in a list."""
+
+_RANGE = re.compile(r"\d{1,2}-\d{1,2}")
+_DATE = re.compile(
+    r"\d{4}-\d\d-\d\d 00:00:00|\d{1,2}[-. ]+[^\W\d]{3,4}\.?|[^\W\d]{3,4}\.?[- ]\d{1,2}"
+    r"|\d{1,2}\u6708\d{1,2}\u65e5"
+)
+"""How Excel writes what it takes for a date, such as `2012-09-03 00:00:00`, `03-Sep`, `Sep-03`."""
+
+_MAX_LENGTH = 200
+"""Characters of a label in a message."""
 
 
 def name_classes(cells: pd.Series, head: HeadParams) -> pd.Series:
@@ -46,7 +57,8 @@ def _find_bin(label: str, head: HeadParams) -> str:
         number = float(label)
     except ValueError:
         return label
-    if not head.bins[0] <= number <= head.bins[-1]:
+    is_range = "_" in label  # Python reads 20_29 as 2029
+    if is_range or not head.bins[0] <= number <= head.bins[-1]:
         return label
     return head.classes[bisect_right(head.bins[:-1], number) - 1]
 
@@ -56,15 +68,19 @@ def describe_unknown(label: str, head: HeadParams) -> str:
     labels = _split_labels(label, {*head.classes, *head.aliases, *head.missing})
     if labels:
         return (
-            f"{len(labels)} labels in {head.column}: {label!r}. Expected one of "
+            f"{len(labels)} labels in {head.column}: {label[:_MAX_LENGTH]!r}. Expected one of "
             f"{', '.join(head.classes)}. Keep one, or give each label its own column and head"
         )
     if head.bins:
         expected = f"Expected a number from {head.bins[0]:g} to {head.bins[-1]:g}"
     else:
         expected = f"Expected one of {', '.join(head.classes)}"
+    if "," in label and label in ", ".join(head.classes):
+        expected += ". In params.yaml, put a class with a comma in quotes"
+    if _DATE.fullmatch(label) and any(map(_RANGE.fullmatch, head.classes)):
+        expected += ". Excel takes ranges such as 3-9 for dates: format the column as text"
     hint = suggest(label, [*head.classes, *head.aliases, *head.missing])
-    return f"unknown {head.column} {label!r}.{hint} {expected}"
+    return f"unknown {head.column} {label[:_MAX_LENGTH]!r}.{hint} {expected}"
 
 
 def _split_labels(cell: str, known: Set[str]) -> list[str]:

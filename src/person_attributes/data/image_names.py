@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import PurePosixPath
+from urllib.parse import unquote
 
 from person_attributes.data.archive import Source
 
@@ -18,6 +19,9 @@ _UNREADABLE_SUFFIXES = frozenset({".avif", ".gif", ".heic", ".heif", ".tif", ".t
 
 _MAX_LISTED = 3
 """Number of files in a message."""
+
+_MAX_LENGTH = 300
+"""Characters of a listed name in a message."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,17 @@ class Matches:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a name ends like that of an image."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    """Whether a name ends like that of an image. macOS writes its metadata to `._NAME`."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("._")
 
 
 def fold_name(name: str) -> str:
-    """Returns a name without the differences between systems: case, slashes and Unicode form."""
-    path = PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/"))
+    """Returns a name without the differences between systems.
+
+    They are the case of letters, slashes, the Unicode form, and characters encoded as in a URL.
+    """
+    path = PurePosixPath(unicodedata.normalize("NFC", unquote(name)).replace("\\", "/"))
     return unicodedata.normalize("NFC", str(path).casefold())
 
 
@@ -49,9 +57,9 @@ def match_names(
 ) -> Matches:
     """Finds images whose names differ from the listed ones in form only.
 
-    The case of letters, the direction of slashes and the Unicode form may differ. The listed name
-    may lack the ending or the first folders. An image is found if one file matches, and no other
-    listed name.
+    The case of letters, the direction of slashes, the Unicode form and codes such as `%20` may
+    differ. The listed name may lack the ending or the first folders. An image is found if one file
+    matches, and no other listed name.
 
     Args:
         absent: Listed names that the source does not contain.
@@ -154,7 +162,7 @@ def _count_common(one: str, other: str) -> int:
 
 def _describe(name: str, where: str, candidates: list[str], nearest: str) -> str:
     """Says where an image was searched, and which files it may be."""
-    reason = f"{where} contains no image {name!r}"
+    reason = f"{where} contains no image {name[:_MAX_LENGTH]!r}"
     if len(candidates) > 1:
         listed = ", ".join(map(repr, candidates[:_MAX_LISTED]))
         return f"{reason}. {len(candidates)} files match: {listed}"

@@ -10,7 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from person_attributes.config import DataParams, HeadParams
-from person_attributes.data.annotations import find_copies, make_faults, read_annotations
+from person_attributes.data.annotations import (
+    complete_copies,
+    find_copies,
+    make_faults,
+    read_annotations,
+)
 from person_attributes.data.appearance import THUMBNAIL_SIZE, Appearance, describe_image
 from person_attributes.data.archive import Source
 from person_attributes.data.decoding import map_images
@@ -86,6 +91,7 @@ def ingest(
     digests = good.map({name: appearance.digest for name, appearance in measured.items()})
     faults = pd.concat([faults, find_copies(table, digests, heads)], ignore_index=True)
     quarantine = _merge(faults)
+    table = complete_copies(table, digests, heads)
     records = table.drop(index=list(quarantine["row"])).drop(columns="line")
     kept = [measured[name] for name in records["image"]]
     appearances = _tabulate(kept).set_index(records.index)
@@ -165,6 +171,23 @@ def describe_quarantine(quarantine: pd.DataFrame) -> list[str]:
     if len(counts) > _EXAMPLES:
         lines.append(f"and {len(counts) - _EXAMPLES} other kinds")
     return lines
+
+
+def describe_absent_classes(shares: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Returns one line for each head with classes that no record has.
+
+    Args:
+        shares: `{head: {class: share}}`.
+    """
+    absent = {
+        head: [name for name, share in classes.items() if not share]
+        for head, classes in shares.items()
+    }
+    return [
+        f"no record is of the class {' or '.join(map(repr, names))} of heads.{head}"
+        for head, names in absent.items()
+        if names
+    ]
 
 
 def check_quarantine(ingested: Ingested, data: DataParams, listed_in: str) -> None:

@@ -179,7 +179,19 @@ def _find_units(
     if params.method == "stratified":
         return [[row] for row in records.index]
     groups = find_groups(records, params.group_by)
+    if groups.is_unique:
+        raise SplitError(
+            f"split: no two of {len(records)} rows are in the same group. Expected equal values, "
+            f"or equal matches of the pattern, in the column {params.group_by.column!r}. Received: "
+            f"{_find_column(records, params.group_by).iloc[0]!r} in the first row. Correct "
+            "split.group_by in params.yaml, or choose another split.method."
+        )
     return [list(rows) for rows in records.groupby(groups, sort=False).groups.values()]
+
+
+def _find_column(records: pd.DataFrame, group_by: GroupParams) -> pd.Series:
+    """Returns the column of the groups; records have the path of the image as `image`."""
+    return records["image" if group_by.column not in records else group_by.column]
 
 
 def find_groups(records: pd.DataFrame, group_by: GroupParams) -> pd.Series:
@@ -195,7 +207,6 @@ def find_groups(records: pd.DataFrame, group_by: GroupParams) -> pd.Series:
         A group name for each row. A row with an empty value or without a match is a group of its
         own.
     """
-    column = "image" if group_by.column not in records else group_by.column
     pattern = re.compile(group_by.pattern)
 
     def name(row: int, value: str) -> str:
@@ -205,7 +216,7 @@ def find_groups(records: pd.DataFrame, group_by: GroupParams) -> pd.Series:
         found = match and (match.groups() or [match.group()])
         return json.dumps(found) if found and value else f"row {row}"
 
-    values = zip(records.index.tolist(), records[column], strict=True)
+    values = zip(records.index.tolist(), _find_column(records, group_by), strict=True)
     return pd.Series([name(row, value) for row, value in values], index=records.index)
 
 

@@ -20,6 +20,7 @@ from person_attributes.data.binary_formats import (
     refuse_binary,
     refuse_text,
 )
+from person_attributes.data.image_names import is_image_name
 from person_attributes.errors import AnnotationsError, one_line, suggest
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ _BYTE_ORDER_MARKS = {
 
 _MAX_HEADER_LENGTH = 300
 """Characters of a header in a message."""
+
+_PEEKED_ROWS = 100
+"""Rows from which it is concluded what the header lacks."""
 
 _Rows = Iterator[tuple[int, Sequence[str]]]
 """The first line and the cells of each row; the header is the first row."""
@@ -72,7 +76,7 @@ def read_table(
         source: The folder or archive with the file.
         file: Its name in the source.
         columns: The columns to read. The empty string is the column whose name is empty; or the
-            first column, if the header has no name for it and one value less than the rows.
+            first column, if the header has no name for it and one value less than most rows.
         limits: The largest size of the file.
         named_in: Where the user names the columns, for messages.
 
@@ -84,16 +88,29 @@ def read_table(
     return _collect(rows, file, columns, named_in)
 
 
+def require_columns(
+    source: Source, file: str, columns: Iterable[str], limits: LimitsParams, named_in: str
+) -> None:
+    """Checks that a table has columns. The arguments and errors are those of `read_table`."""
+    columns = list(dict.fromkeys(columns))
+    rows = _read_rows(source, file, columns, limits)
+    line, header, below = _read_first_rows(rows, file, columns)
+    _find_columns(line, header, below, file, columns, named_in)
+
+
 def read_header(source: Source, file: str, limits: LimitsParams) -> list[str]:
     """Reads the names of all columns of a table, as `read_table` accepts them.
 
     Raises:
         AnnotationsError: If the file is too large or no table.
     """
-    _, header, (_, cells) = _read_first_rows(_read_rows(source, file, [""], limits), file, [""])
-    # A row that ends with a delimiter has no first column without a name.
-    is_first_unnamed = _is_first_unnamed(header, cells) and cells[-1].strip()
-    return ["", *header] if is_first_unnamed else header
+    _, header, _ = _read_first_rows(_read_rows(source, file, [""], limits), file, [""])
+    return header
+
+
+def describe_sheet(file: str) -> str:
+    """Says which sheet of a workbook is read; empty for other tables."""
+    return " Of a workbook, the first sheet is read." if file.lower().endswith(".xlsx") else ""
 
 
 def _read_rows(source: Source, file: str, columns: Sequence[str], limits: LimitsParams) -> _Rows:
@@ -116,18 +133,25 @@ def _read_rows(source: Source, file: str, columns: Sequence[str], limits: Limits
 
 def _read_first_rows(
     rows: _Rows, file: str, columns: Sequence[str]
-) -> tuple[int, list[str], tuple[int, Sequence[str]]]:
-    """Returns the line of the header, the names in it, and the first row below it."""
+) -> tuple[int, list[str], list[tuple[int, Sequence[str]]]]:
+    """Returns the line of the header, the names in it, and the first rows below it."""
     first = next(rows, None)
     if first and _is_preamble(first[1], columns):
         first = next(rows, None)
     if first is None:
         raise AnnotationsError(f"{file}: empty. Expected a header and rows. Add rows.")
     line, header = first[0], [_normalize(name) for name in first[1]]
-    first = next(rows, None)
-    if first is None:
+    if any(map(is_image_name, header)):
+        raise AnnotationsError(
+            f"{file}:{line}: expected a header with the names of the columns. Received: the name "
+            f"of an image, in {_shorten(header)}. Add a header above this line."
+        )
+    below = list(islice(rows, _PEEKED_ROWS))
+    if not below:
         raise AnnotationsError(f"{file}: no rows below the header. Add rows.")
-    return line, header, first
+    # A row that ends with a delimiter has no first column without a name.
+    unnamed = [cells for _, cells in below if _is_first_unnamed(header, cells) and cells[-1]]
+    return line, ["", *header] if 2 * len(unnamed) > max(len(below), 2) else header, below
 
 
 def _is_first_unnamed(header: Sequence[str], cells: Sequence[str]) -> bool:
@@ -137,26 +161,50 @@ def _is_first_unnamed(header: Sequence[str], cells: Sequence[str]) -> bool:
 
 def _collect(rows: _Rows, file: str, columns: Sequence[str], named_in: str) -> Table:
     """Collects the cells of some columns, and finds malformed rows."""
-    line, header, first = _read_first_rows(rows, file, columns)
-    is_first_unnamed = _is_first_unnamed(header, first[1])
-    if is_first_unnamed and "" in columns:
-        header.insert(0, "")
-    try:
-        indices = {column: _find_column(column, header, columns) for column in columns}
-    except AnnotationsError as error:
-        hint = " The column without a name is ''." if is_first_unnamed or "" in header else ""
-        raise AnnotationsError(
-            f"{file}:{line}: {error}{hint} Correct the header or {named_in}."
-        ) from None
+    line, header, below = _read_first_rows(rows, file, columns)
+    indices = _find_columns(line, header, below, file, columns, named_in)
     table = Table([], {column: [] for column in columns}, {})
-    for line, cells in chain([first], rows):
-        if len(cells) != len(header):
+    for line, cells in chain(below, rows):
+        if len(cells) < len(header) or any(map(str.strip, cells[len(header) :])):
             table.malformed[len(table.lines)] = f"{len(cells)} values; the header has {len(header)}"
             cells = [*cells, *repeat("", len(header))]
         table.lines.append(line)
         for column, index in indices.items():
             table.columns[column].append(sys.intern(_clean(cells[index])))
     return table
+
+
+def _find_columns(
+    line: int,
+    header: Sequence[str],
+    below: Sequence[tuple[int, Sequence[str]]],
+    file: str,
+    columns: Sequence[str],
+    named_in: str,
+) -> dict[str, int]:
+    """Returns the index of each column."""
+    try:
+        return {column: _find_column(column, header, columns) for column in columns}
+    except AnnotationsError as error:
+        hint = _explain_header(header, below, file, columns)
+        raise AnnotationsError(
+            f"{file}:{line}: {error}{hint} Correct the header or {named_in}."
+        ) from None
+
+
+def _explain_header(
+    header: Sequence[str],
+    below: Iterable[tuple[int, Sequence[str]]],
+    file: str,
+    columns: Iterable[str],
+) -> str:
+    """Says what may be wrong with a header that lacks columns."""
+    needed = set(map(_normalize, columns))
+    for line, cells in below:
+        if needed.issubset(map(_normalize, cells)):
+            return f" Line {line} has these names: delete the lines above it."
+    unnamed = " The column without a name is ''." if "" in header else ""
+    return unnamed + describe_sheet(file)
 
 
 def _is_preamble(cells: Sequence[str], columns: Sequence[str]) -> bool:
@@ -167,8 +215,11 @@ def _is_preamble(cells: Sequence[str], columns: Sequence[str]) -> bool:
 
 
 def _normalize(name: str) -> str:
-    """Normalizes the name of a column: macOS and other systems write accents differently."""
-    return unicodedata.normalize("NFC", name.strip())
+    """Normalizes the name of a column.
+
+    Systems write accents differently, and cells of spreadsheets contain line breaks.
+    """
+    return unicodedata.normalize("NFC", " ".join(name.split()))
 
 
 def _clean(cell: str) -> str:
@@ -185,13 +236,22 @@ def _find_column(column: str, header: Sequence[str], columns: Sequence[str]) -> 
     name = _normalize(column)
     if header.count(name) == 1:
         return header.index(name)
-    found, expected = (", ".join(name or "''" for name in names) for names in (header, columns))
-    received = f"Received: {one_line(found, _MAX_HEADER_LENGTH)}."
+    received = f"Received: {_shorten(header)}."
     if name in header:
         times = header.count(name)
         raise AnnotationsError(f"column {column!r} appears {times} times. {received}")
     hint = suggest(name, header)
+    expected = ", ".join(map(_show, columns))
     raise AnnotationsError(f"no column {column!r}.{hint} Expected columns: {expected}. {received}")
+
+
+def _shorten(header: Sequence[str]) -> str:
+    """Lists the names in a header, for a message."""
+    return one_line(", ".join(map(_show, header)), _MAX_HEADER_LENGTH)
+
+
+def _show(name: str) -> str:
+    return name or "''"
 
 
 def _read_text(content: bytes, file: str, columns: Sequence[str]) -> _Rows:

@@ -9,6 +9,7 @@ from person_attributes.data.ingest import (
     Ingested,
     allocate_on_disk,
     check_quarantine,
+    describe_absent_classes,
     describe_quarantine,
 )
 from person_attributes.data.ingest import ingest as ingest_source
@@ -76,5 +77,7 @@ def _report(workspace: Workspace, params: Params, ingested: Ingested, run: Run) 
         print(f"  {line}; see {workspace.relative(workspace.quarantine)}")
     for line in describe_renamed(ingested.renamed):
         print(f"  {line}; records contain the name of the file")
+    for line in describe_absent_classes(shares):
+        print(f"  {line}")
     for head, count in missing[missing > 0].items():
         print(f"  {count} records have no {head} label: they train only the other heads")

@@ -44,6 +44,9 @@ def split(workspace: Workspace, params: Params) -> None:
         run.log_file(workspace.near_duplicates)
         counts = ", ".join(f"{len(rows)} {part}" for part, rows in resolved.parts.items())
         print(f"split: {counts} rows, digest {resolved.digest}")
+        if params.split.method == "grouped":
+            groups = find_groups(records, params.split.group_by).nunique()
+            print(f"  {len(records)} rows are in {groups} groups")
         if len(leaks):
             print(
                 f"  {len(leaks)} pairs of near-duplicates, {apart} across parts, {moved} rows "

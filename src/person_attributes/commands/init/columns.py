@@ -115,6 +115,8 @@ def _find_obstacle(name: str, labels: Mapping[str, int]) -> str:
 def _has_several_labels(labels: Mapping[str, int]) -> bool:
     """Whether most cells with a separator are composed of labels that other cells have alone."""
     cells = [re.split(r"\s*[|;,]\s*", label) for label in labels]
+    if any(label[0] == "[" and label[-1] == "]" for label in labels):
+        return True
     composed = [parts for parts in cells if len(parts) > 1]
     known = [parts for parts in composed if all(part in labels for part in parts)]
     return 2 * len(known) > len(composed)
@@ -125,7 +127,7 @@ def _is_number(label: str) -> bool:
         float(label)
     except ValueError:
         return False
-    return True
+    return "_" not in label  # Python reads 20_29 as 2029
 
 
 def _natural_order(label: str) -> tuple[bool, float, list[tuple[int, str]]]:

@@ -74,11 +74,17 @@ def _print(proposal: Proposal) -> None:
         f"{len(location.found)} images in {location.tried} rows. Width x height: "
         f"{proposal.width} x {proposal.height} px"
     )
+    if location.others:
+        print(
+            f"The same rows name as many other images: {', '.join(location.others)}. Check "
+            "data.image_path, or delete the images that do not belong to the table."
+        )
     names = {head["column"]: name for name, head in proposal.heads.items()}
-    rows = [
+    rows = [("column", "head", "values")]
+    rows += [
         (column.name or "''", names.get(column.name, "-"), column.description)
         for column in proposal.columns
     ]
     widths = [max(len(row[index]) for row in rows) for index in (0, 1)]
-    for row in [("column", "head", "values"), *rows]:
+    for row in rows:
         print(f"  {row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}")

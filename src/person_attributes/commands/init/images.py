@@ -3,11 +3,11 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from person_attributes.data.archive import Source
-from person_attributes.data.image_names import IMAGE_SUFFIXES, match_names
+from person_attributes.data.image_names import is_image_name, match_names
 from person_attributes.image_path import ImagePath
 
 _TRIED_ROWS = 200
@@ -28,12 +28,14 @@ class Location:
         pattern: The path of an image, such as `images/{id}.jpg`; empty if the column contains it.
         found: The names in the source of the images that were found, each once.
         tried: Number of rows that were tried.
+        others: Patterns that find as many other images, as in folders with equal names of files.
     """
 
     column: str
     pattern: str
     found: list[str]
     tried: int
+    others: Sequence[str] = ()
 
 
 def locate_images(
@@ -56,30 +58,55 @@ def locate_images(
     step = max(1, rows // _TRIED_ROWS)
     sample = {name: cells[::step][:_TRIED_ROWS] for name, cells in columns.items()}
     tried = min(rows, _TRIED_ROWS)
-    best = None
-    for location in _try_locations(sample, tried, source, where):
-        if len(location.found) > (len(best.found) if best else _MIN_IMAGES * tried):
-            best = location
-        if len(location.found) == tried:
+    locations: list[Location] = []
+    for search in (_search_paths, _search_patterns, _search_other_forms):
+        locations += search(sample, tried, source, where)
+        best = max(locations, key=lambda location: len(location.found), default=None)
+        if best and len(best.found) == tried:
             break
-    return best
+    if best is None or len(best.found) <= _MIN_IMAGES * tried:
+        return None
+    return replace(best, others=_list_others(best, locations))
 
 
-def _try_locations(
+def _list_others(best: Location, locations: Iterable[Location]) -> list[str]:
+    """Lists the patterns that find as many images as the best one, but none of its images."""
+    found = set(best.found)
+    return [
+        location.pattern
+        for location in locations
+        if best.pattern and len(location.found) == len(found) and found.isdisjoint(location.found)
+    ]
+
+
+def _search_paths(
     sample: Mapping[str, Sequence[str]], tried: int, source: Source, where: str
 ) -> Iterator[Location]:
-    different = {name: set(cells) - {""} for name, cells in sample.items()}
-    candidates = [name for name in sample if len(different[name]) > _MIN_IMAGES * tried]
-    present = {column: _find(different[column], source) for column in candidates}
-    for column, names in present.items():
-        yield Location(column, "", names, tried)
-    for column, pattern in _guess_patterns(sample, candidates, source):
+    for column, cells in _list_candidates(sample, tried).items():
+        yield Location(column, "", _find(cells, source), tried)
+
+
+def _search_patterns(
+    sample: Mapping[str, Sequence[str]], tried: int, source: Source, where: str
+) -> Iterator[Location]:
+    for column, pattern in _guess_patterns(sample, list(_list_candidates(sample, tried)), source):
         paths = set(ImagePath.parse(pattern).compose(sample))
         yield Location(column, pattern, _find(paths, source), tried)
-    for column, names in present.items():
-        absent = different[column].difference(names)
-        found = match_names(absent, names, source, where).found
+
+
+def _search_other_forms(
+    sample: Mapping[str, Sequence[str]], tried: int, source: Source, where: str
+) -> Iterator[Location]:
+    for column, cells in _list_candidates(sample, tried).items():
+        names = _find(cells, source)
+        found = match_names(cells.difference(names), names, source, where).found
         yield Location(column, "", [*names, *found.values()], tried)
+
+
+def _list_candidates(sample: Mapping[str, Sequence[str]], tried: int) -> dict[str, set[str]]:
+    """Returns the different cells of the columns that may name the images."""
+    different = {name: set(cells) - {""} for name, cells in sample.items()}
+    return {name: cells for name, cells in different.items() if len(cells) > _MIN_IMAGES * tried}
 
 
 def _find(names: Iterable[str], source: Source) -> list[str]:
@@ -118,9 +145,8 @@ def _index_files(source: Source) -> dict[str, list[str]]:
     """Returns the images of a source by the words in their file names."""
     files: dict[str, list[str]] = defaultdict(list)
     for file in source.names():
-        path = PurePosixPath(file)
-        if path.suffix.lower() in IMAGE_SUFFIXES and "{" not in file:
-            for word in set(_split_words(path.stem)):
+        if is_image_name(file) and "{" not in file:
+            for word in set(_split_words(PurePosixPath(file).stem)):
                 files[word].append(file)
     return files
 

@@ -12,7 +12,7 @@ from person_attributes.commands.init.sizes import fit_image_size, measure_images
 from person_attributes.commands.init.source import open_data
 from person_attributes.config import SMALLEST_SIZES, LimitsParams, Params
 from person_attributes.data.archive import Source
-from person_attributes.data.tables import read_header, read_table
+from person_attributes.data.tables import describe_sheet, read_header, read_table
 from person_attributes.errors import AnnotationsError, SourceError, one_line
 
 _VALUES: Mapping[tuple[str, ...], Any] = {
@@ -111,13 +111,13 @@ def propose(data: str, annotations: str, limits: LimitsParams) -> Proposal:
         AnnotationsError: If there is no table, or none of its columns can be a head.
     """
     path, source, table = open_data(data, annotations, limits)
-    columns = _read_columns(source, table, limits)
+    columns, repeated = _read_columns(source, table, limits)
     location = locate_images(columns, source, str(path))
     if location is None:
         raise SourceError(
             f"{path}: contains no images of {table}. Expected a column with their paths relative "
-            f"to {path}, or parts of the paths. Received: {_list(columns)}. Name the folder "
-            "that contains the table and the images."
+            f"to {path}, or parts of the paths. Received: {_list(columns)}."
+            f"{describe_sheet(table)} Name the folder that contains the table and the images."
         )
     described = [
         Column(name, {}, "names the image")
@@ -125,18 +125,26 @@ def propose(data: str, annotations: str, limits: LimitsParams) -> Proposal:
         else describe_column(name, cells)
         for name, cells in columns.items()
     ]
+    described += [Column(name, {}, "appears twice; rename one") for name in repeated]
     if not any(column.head for column in described):
         raise AnnotationsError(
             f"{table}: no column can be a head. Expected one with few different values, the names "
-            f"of classes. Received: {_list(columns)}. Add such a column."
+            f"of classes. Received: {_list(columns)}.{describe_sheet(table)} Add such a column, or "
+            "delete what is above the header."
         )
     height, width = measure_images(source, location.found, limits)
     rows = len(columns[location.column])
     return Proposal(path, table, rows, location, described, height, width)
 
 
-def _read_columns(source: Source, table: str, limits: LimitsParams) -> dict[str, list[str]]:
-    """Reads all columns whose name is unique, without malformed rows."""
+def _read_columns(
+    source: Source, table: str, limits: LimitsParams
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Reads all columns whose name is unique, without malformed rows.
+
+    Returns:
+        The columns, and the names of the others.
+    """
     header = read_header(source, table, limits)
     names = [name for name in header if header.count(name) == 1]
     read = read_table(source, table, names, limits, "the table")
@@ -144,7 +152,8 @@ def _read_columns(source: Source, table: str, limits: LimitsParams) -> dict[str,
     if not good or not names:
         reason = next(iter(read.malformed.values()), "no name of a column is unique")
         raise AnnotationsError(f"{table}: {reason}. Correct the table.")
-    return {name: [cells[row] for row in good] for name, cells in read.columns.items()}
+    repeated = [name for name in dict.fromkeys(header) if name not in names]
+    return {name: [cells[row] for row in good] for name, cells in read.columns.items()}, repeated
 
 
 def _list(columns: Mapping[str, list[str]]) -> str:

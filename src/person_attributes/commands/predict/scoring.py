@@ -135,6 +135,8 @@ def _label(
         y_prob = classifier.score(classifier.resize(image), all_cores)
         return classifier.describe(y_prob, options)
 
+    if not name:
+        return ImageError("no image named: the cell is empty")
     return apply_to_image(answer, images.source, limits, images.find_file(name))
 
 
