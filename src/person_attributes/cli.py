@@ -263,7 +263,7 @@ def _advise(error: OSError, workspace: Workspace) -> str:
     """Returns advice on an error of the operating system; empty if there is none."""
     if error.errno == errno.ENOSPC:
         return "Free disk space and run the command again; earlier outputs are kept."
-    if error.errno in (errno.EISDIR, errno.ENOTDIR):
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
         return "Name another path."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "Change its permissions, or name another path."
