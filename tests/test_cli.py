@@ -1,4 +1,4 @@
-"""The output of a command suits the terminal or the pipe that it is printed to."""
+"""Commands run in the terminal, pipe and environment that they are started in."""
 
 import os
 import shutil
@@ -47,3 +47,10 @@ def test_a_closed_pipe_ends_a_command_without_a_message(project: Project) -> Non
             check=False,
         )
     assert (done.returncode, done.stderr) == (128 + 13, b"")
+
+
+def test_a_backend_that_is_not_installed_is_refused_in_one_line(project: Project) -> None:
+    process = project.start(*OURS, "lr-find", "p1", KERAS_BACKEND="theano")
+    output, _ = process.communicate()
+    assert (process.returncode, output.count("\n")) == (2, 1), output
+    assert "expected a backend that is installed" in output

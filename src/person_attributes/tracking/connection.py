@@ -167,7 +167,7 @@ def translate_mlflow_errors(*more: type[Exception], otherwise: str = "") -> Iter
     try:
         yield
     except translated as error:
-        message = _ACCOUNT.sub("***", str(error).partition("[SQL:")[0])
+        message = hide_account(str(error).partition("[SQL:")[0])
         reason = one_line(message, 300).rstrip(".")
         advice = advise(error) or otherwise
         if _REGISTRY_ADDRESS in os.environ:
@@ -182,7 +182,12 @@ def _name_store() -> str:
     with contextlib.suppress(ArgumentError):
         if store.startswith("sqlite"):
             return make_url(store).database or store
-    return _ACCOUNT.sub("***", store)
+    return hide_account(store)
+
+
+def hide_account(text: str) -> str:
+    """Replaces users and passwords in URLs."""
+    return _ACCOUNT.sub("***", text)
 
 
 @contextlib.contextmanager
