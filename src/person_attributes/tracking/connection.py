@@ -121,7 +121,8 @@ def choose_experiment(client: MlflowClient, workspace: Workspace) -> str:
     if not _find_experiment(client):
         try:
             address = mlflow.get_tracking_uri()
-            if get_uri_scheme(address) in DATABASE_ENGINES:
+            scheme = get_uri_scheme(address)  # type: ignore[no-untyped-call]
+            if scheme in DATABASE_ENGINES:
                 folder = workspace.tracking_database.resolve().parent
                 create_experiment(address, folder, _name_experiment())
             else:
@@ -130,7 +131,7 @@ def choose_experiment(client: MlflowClient, workspace: Workspace) -> str:
             # Another process may have created it in the meantime.
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-    experiment = client.get_experiment(_find_experiment(client))
+    experiment = client.get_experiment(str(_find_experiment(client)))
     if experiment.lifecycle_stage == LifecycleStage.DELETED:
         raise TrackingError(
             f"MLflow at {_name_store()}: the experiment {experiment.name!r} was deleted. Run "
