@@ -6,6 +6,7 @@ An error that the user can fix is printed in one line, with exit code 2.
 import argparse
 import errno
 import importlib
+import io
 import logging
 import os
 import signal
@@ -23,6 +24,9 @@ from person_attributes.errors import ParamsError, PersonAttributesError
 from person_attributes.runtime.keras_import import import_keras
 from person_attributes.server.settings import list_options
 from person_attributes.workspace import Workspace
+
+_SIGPIPE = 13
+"""`signal.SIGPIPE`, which Windows lacks."""
 
 
 @dataclass(frozen=True)
@@ -173,15 +177,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 on success, 2 for an error that the user can fix, or 128 plus the number of a signal.
     """
+    _replace_unprintable()
     options = vars(_make_parser().parse_args(arguments))
     _quieten_libraries()
     workspace = Workspace(Path.cwd())
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         _run(options.pop("command"), options, workspace)
+        print(end="", flush=True)
     except PersonAttributesError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # the reader of the output, such as head, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + _SIGPIPE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         advice = _advise(error, workspace)
@@ -267,7 +276,7 @@ def _advise(error: OSError, workspace: Workspace) -> str:
     """Returns advice on an error of the operating system; empty if there is none."""
     if error.errno == errno.ENOSPC:
         return "Free disk space and run the command again; earlier outputs are kept."
-    if error.errno in (errno.EISDIR, errno.ENOTDIR):
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
         return "Name another path."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "Change its permissions, or name another path."
@@ -276,6 +285,12 @@ def _advise(error: OSError, workspace: Workspace) -> str:
             return "Run dvc repro, which writes missing outputs."
         return "Correct the path, or create its folder."
     return ""
+
+
+def _replace_unprintable() -> None:
+    """Prints names that the encoding of the terminal lacks with escapes, instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -12,7 +12,7 @@ PersonAttributesError
 │   ├── UntrainableError   the parameters cannot be trained: the loss diverges or memory runs out
 │   ├── StoppedError       a signal ended a phase after a checkpoint
 │   └── SurpassedError     a sweep pruned a trial
-├── BusyError              another process runs the same stage
+├── BusyError              another process runs the same stage, or writes the same file
 ├── ComparisonError        two evaluations cannot be found or compared
 │   └── OtherRowsError     the evaluations used different rows
 ├── TrackingError          MLflow cannot be reached
@@ -121,7 +121,7 @@ class SurpassedError(TrainingError):
 
 
 class BusyError(PersonAttributesError):
-    """Another process runs the same stage in the same folder."""
+    """Another process runs the same stage in the same folder, or writes the same file."""
 
 
 class ComparisonError(PersonAttributesError):

@@ -15,7 +15,7 @@ import pytest
 from conftest import OURS, run_in_process
 from tiny_model import Registered
 
-from person_attributes.commands.predict.output import PartialOutput
+from person_attributes.commands.predict.output import PartialOutput, lock_output
 
 _OPTION_COLUMNS = {
     "path",
@@ -224,6 +224,14 @@ def test_a_killed_run_is_resumed(registered: Registered, whole: list[dict[str, s
     assert not part.exists()
 
 
+def test_an_output_that_another_process_writes_is_refused(registered: Registered) -> None:
+    output = registered.root / "busy.csv"
+    with lock_output(output):
+        printed = _predict(registered, "photos", output.name, code=2)
+    assert "busy.csv: another process writes this file." in printed
+    assert not list(registered.root.glob("busy.csv*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -233,12 +241,14 @@ def test_a_killed_run_is_resumed(registered: Registered, whole: list[dict[str, s
         (["whole.csv", "../workspace/whole.csv"], "whole.csv: is also the table of paths. Rename"),
         (["whole.csv", "out.csv"], "whole.csv:1: no column 'image'."),
         (["photos", "out.csv", "--model", "models:/other/1"], "models:/other/1: cannot be loaded"),
+        (["photos", "out.csv", "--model", "http://127.0.0.1:9/x"], "127.0.0.1:9/x: cannot be loa"),
+        (
+            ["photos", "out.csv", "--model", "a@champion"],
+            "No such artifact: 'a@champion'. Expected",
+        ),
         (["photos", "out.csv", "--heads", "shoe"], "predict: heads: expected some of gender, "),
         (["photos", "out.csv", "--top-k", "-1"], "predict: top_k: expected an integer of 0"),
-        (
-            ["photos", "no/such/out.csv"],
-            "no/such/out.csv.part: No such file or directory. Correct the path, or create",
-        ),
+        (["photos", "no/such/out.csv"], "no/such: no such folder. Create it, or name another"),
     ],
 )
 def test_bad_arguments_are_one_line(

@@ -6,7 +6,11 @@ import pytest
 
 from person_attributes.errors import TrackingError
 from person_attributes.registry.weights import fetch_weights
-from person_attributes.tracking.connection import connect, translate_mlflow_errors
+from person_attributes.tracking.connection import (
+    choose_experiment,
+    connect,
+    translate_mlflow_errors,
+)
 from person_attributes.tracking.runs import open_run
 from person_attributes.workspace import Workspace
 
@@ -52,6 +56,10 @@ def test_another_error_does_not_give_the_advice_to_start_a_server(workspace: Wor
             "http://u:secret@127.0.0.1:9",
             r"http://\*\*\*@127.*Start the server",
         ),
+        ("MLFLOW_TRACKING_URI", "http://u:x@secret@127.0.0.1:9", r"http://\*\*\*@127.*Start the"),
+        ("MLFLOW_TRACKING_URI", "sqlite:a.db", r"^MLflow at sqlite:a\.db: .*Correct MLFLOW_TRACK"),
+        ("MLFLOW_TRACKING_URI", "sqlite://a.db", r"^MLflow at sqlite://a\.db: Invalid SQLite URL"),
+        ("MLFLOW_EXPERIMENT_ID", "abc", r"ID 'abc'.* Correct or unset MLFLOW_EXPERIMENT_ID, and"),
     ],
 )
 def test_the_advice_fits_the_variable(
@@ -68,6 +76,30 @@ def test_the_advice_fits_the_variable(
         pass
     assert "\n" not in str(error.value)
     assert "secret" not in str(error.value)
+
+
+def test_an_unreachable_registry_gives_the_advice_to_correct_its_address(
+    workspace: Workspace, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://127.0.0.1:9")
+    client = connect(workspace)
+    refused = pytest.raises(TrackingError, match="TRACKING_URI and MLFLOW_REGISTRY_URI, and run")
+    with refused, translate_mlflow_errors():
+        client.search_registered_models()
+
+
+def test_a_deleted_experiment_is_reported_with_the_command_that_restores_it(
+    workspace: Workspace,
+) -> None:
+    client = connect(workspace)
+    experiment = choose_experiment(client, workspace)
+    client.delete_experiment(experiment)
+    with pytest.raises(
+        TrackingError,
+        match=rf"'person-attributes' was deleted\. Run mlflow experiments restore "
+        rf"--experiment-id {experiment}, or set MLFLOW_EXPERIMENT_NAME to another name",
+    ):
+        choose_experiment(client, workspace)
 
 
 def test_weights_on_an_unreachable_server_give_the_advice_to_start_it(

@@ -217,7 +217,7 @@ def test_artifacts_on_other_storage_are_not_moved(
     assert connect(workspace).get_experiment("0").artifact_location == f"{root}/0"
 
 
-@pytest.mark.parametrize("address", ["", "sqlite:///mlflow.db"])
+@pytest.mark.parametrize("address", ["", "sqlite:///mlflow.db", "sqlite:///mlflow.db\r"])
 def test_an_empty_or_relative_address_means_the_store_of_the_project(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
@@ -229,6 +229,22 @@ def test_an_empty_or_relative_address_means_the_store_of_the_project(
     connect(copy)
     assert mlflow.get_tracking_uri() == sqlite_address(workspace.tracking_database)
     assert not (copy.root / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("address", ["sqlite:///{name}", "sqlite:///{root}/{name}"])
+def test_another_database_keeps_the_runs_and_artifacts_of_an_experiment_in_a_copy(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    database = workspace.tracking_database.rename(workspace.root / "other.db")
+    root, name = workspace.root, database.name
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.format(root=root, name=name))
+    copy = Workspace(root / ".dvc/tmp/exps/copy")
+    copy.root.mkdir(parents=True)
+    monkeypatch.chdir(copy.root)
+    run = _track(copy, "text")
+    assert mlflow.get_tracking_uri() == sqlite_address(database)
+    assert str(run.info.artifact_uri).startswith(f"{root.as_uri()}/mlruns/")
+    assert not list(copy.root.iterdir())
 
 
 def test_a_linked_store_keeps_its_location(workspace: Workspace, tmp_path: Path) -> None:

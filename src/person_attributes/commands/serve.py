@@ -7,11 +7,10 @@ from typing import Any
 import mlflow
 
 from person_attributes.config import Params
-from person_attributes.registry.model import translate_load_errors
 from person_attributes.registry.promotion import require_champion
 from person_attributes.server import run
 from person_attributes.server.settings import ServerSettings
-from person_attributes.tracking.connection import connect
+from person_attributes.tracking.connection import connect, translate_load_errors
 from person_attributes.workspace import Workspace
 
 

@@ -10,6 +10,7 @@ from person_attributes.evaluation.scores import read_heads
 from person_attributes.pipeline.content import digest_content
 from person_attributes.registry.promotion import open_registry
 from person_attributes.reporting.report import format_table
+from person_attributes.tracking.connection import hide_account
 from person_attributes.workspace import Workspace
 
 
@@ -58,5 +59,5 @@ def _find_user_interface() -> str:
     """Returns the address of the tracking server, or the command that starts a local MLflow UI."""
     server = os.environ.get("MLFLOW_TRACKING_URI", "")
     if server.startswith("http"):
-        return server
+        return hide_account(server)
     return "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1"

@@ -32,7 +32,6 @@ from person_attributes.framing import BlackBars
 from person_attributes.image_path import ImagePath
 
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
-_Edge = Annotated[float, Field(allow_inf_nan=False)]
 
 
 def _check_label(label: str) -> str:
@@ -103,7 +102,7 @@ class HeadParams(Section):
     classes: Annotated[tuple[_Label, ...], FROM_LIST, Field(min_length=2), UNIQUE]
     missing: Annotated[tuple[_Label, ...], FROM_LIST, UNIQUE] = ()
     aliases: dict[_Label, _Label] = Field(default_factory=dict)
-    bins: Annotated[tuple[_Edge, ...], FROM_LIST] = ()
+    bins: Annotated[tuple[float, ...], FROM_LIST] = ()
 
     @field_validator("bins")
     @classmethod

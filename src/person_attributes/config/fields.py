@@ -54,9 +54,12 @@ Column = Annotated[str, Field(min_length=1)]
 
 
 class Section(BaseModel):
-    """A section of `params.yaml`: frozen, all fields required, unknown keys refused."""
+    """A section of `params.yaml`: frozen, all fields required, unknown keys refused.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    Numbers are finite.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def require_known(where: str, received: Any, known: Any) -> None:

@@ -38,8 +38,7 @@ SMALLEST_SIZES: Mapping[str, int] = {
 }
 """All backbones, each with the smallest height and width that it accepts, in pixels."""
 
-_Channels = Annotated[tuple[float, float, float], FROM_LIST]
-_Deviations = Annotated[tuple[Positive, Positive, Positive], FROM_LIST]
+_CHANNELS = Field(min_length=3, max_length=3)
 
 
 class NormalizationParams(Section):
@@ -51,8 +50,8 @@ class NormalizationParams(Section):
     """
 
     method: Literal["channels", "image", "fixed"]
-    mean: _Channels
-    standard_deviation: _Deviations
+    mean: Annotated[tuple[float, ...], FROM_LIST, _CHANNELS]
+    standard_deviation: Annotated[tuple[Positive, ...], FROM_LIST, _CHANNELS]
 
 
 class StartingWeightsParams(Section):
@@ -107,7 +106,7 @@ class ModelParams(Section):
     """
 
     backbone: str
-    blocks: Annotated[tuple[Count, Count, Count, Count], FROM_LIST]
+    blocks: Annotated[tuple[Count, ...], FROM_LIST, Field(min_length=4, max_length=4)]
     residual: ResidualParams
     normalization: NormalizationParams
     initializer: Literal[

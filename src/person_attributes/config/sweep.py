@@ -6,14 +6,12 @@ from pydantic import Field, model_validator
 
 from person_attributes.config.fields import FROM_LIST, Count, NotNegative, Section
 
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
-
 
 class _RangeSearchParams(Section):
     """Base of ranges, sampled uniformly on a linear or logarithmic scale."""
 
-    low: _Finite
-    high: _Finite
+    low: float
+    high: float
     scale: Literal["linear", "log"]
 
     @model_validator(mode="after")

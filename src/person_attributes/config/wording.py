@@ -1,5 +1,6 @@
 """Formats pydantic's validation errors on `params.yaml`, one line for each fault."""
 
+import re
 from datetime import date
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -44,6 +45,12 @@ _EXPECTED = {
     "tuple_type": "a list",
 }
 """What is expected, by pydantic's type of fault; other types have a readable message."""
+
+_UNQUOTED = ("bool_type", "float_type", "int_type")
+"""Pydantic's types of faults in values that are not text."""
+
+_QUOTED = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|true|false")
+"""Text that YAML reads as a number or a truth value if it is not in quotes."""
 
 _MAX_LENGTH = 200
 """Maximum number of characters of a received value."""
@@ -109,8 +116,10 @@ def _advise(fault: Any) -> str:
         return "Write each spelling before its class, as in {m: male, M: male}."
     if fault["type"] == "tuple_type" and value is None:
         return "Write [] for none."
-    if fault["type"] == "tuple_type" and isinstance(value, str):
+    if fault["type"] == "tuple_type" and isinstance(value, str | int | float):
         return "Put it in brackets, as in [a, b]."
+    if fault["type"] in _UNQUOTED and isinstance(value, str) and _QUOTED.fullmatch(value):
+        return "Write it without quotes."
     return "Change the value."
 
 

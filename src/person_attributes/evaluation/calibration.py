@@ -65,7 +65,7 @@ def cross_fit(
     rows = len(next(iter(y_true.values())))
     fold_of_row = np.random.default_rng(seed).permutation(np.arange(rows) % folds)
     scaled = {head: np.empty_like(answers) for head, answers in y_prob.items()}
-    for fold in range(folds):
+    for fold in range(min(folds, rows)):
         inside = fold_of_row == fold
         temperatures = fit_temperatures(
             {head: truth[~inside] for head, truth in y_true.items()},

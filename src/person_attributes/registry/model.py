@@ -2,12 +2,11 @@
 
 import atexit
 import base64
-import contextlib
 import io
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +16,6 @@ import mlflow
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Object, Property
@@ -25,13 +23,12 @@ from PIL import Image
 
 import person_attributes
 from person_attributes.config import Params
-from person_attributes.errors import RegistryError, one_line
 from person_attributes.evaluation.gate import Condition
 from person_attributes.framing import BlackBars
 from person_attributes.labels import LabelMap
 from person_attributes.serving import served_model
 from person_attributes.serving.requests import ANSWER, INPUT_COLUMN, Limits, RequestOptions
-from person_attributes.tracking.connection import is_unreachable, translate_mlflow_errors
+from person_attributes.tracking.connection import translate_load_errors
 
 _SERVING_PACKAGES = (
     "mlflow-skinny",
@@ -71,26 +68,6 @@ def load_model(uri: str) -> Any:
     # MLflow prepends the model's own code, which later imports would find in place of ours.
     sys.path[:] = path
     return model
-
-
-@contextlib.contextmanager
-def translate_load_errors(uri: str) -> Iterator[None]:
-    """Translates MLflow's errors in the block, which loads or downloads a model, into one line.
-
-    Raises:
-        RegistryError: If there is no such model. `person-attributes models` lists them.
-        TrackingError: If the store does not respond.
-    """
-    with translate_mlflow_errors():
-        try:
-            yield
-        except MlflowException as error:
-            if is_unreachable(error):
-                raise
-            raise RegistryError(
-                f"{uri}: cannot be loaded: {one_line(error.message, 200).rstrip('.')}. "
-                "Run person-attributes models to list the registered versions."
-            ) from None
 
 
 def check_served(

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import mlflow
-from mlflow.exceptions import MlflowException
 
-from person_attributes.errors import RegistryError, one_line
-from person_attributes.tracking.connection import is_unreachable, translate_mlflow_errors
+from person_attributes.errors import RegistryError
+from person_attributes.tracking.connection import translate_load_errors
 
 
 def fetch_weights(source: str, folder: Path) -> Path:
@@ -46,15 +45,8 @@ def fetch_member_weights(source: str, folder: Path) -> list[Path]:
     Raises:
         RegistryError: If there is no such model, or it has no such file. Name another one.
     """
-    with translate_mlflow_errors():
-        try:
-            downloaded = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
-        except MlflowException as error:
-            if is_unreachable(error):
-                raise
-            raise RegistryError(
-                f"{source}: {one_line(error.message, 200)} Name a model in the registry, or a file."
-            ) from None
+    with translate_load_errors(source):
+        downloaded = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
     files = [downloaded] if downloaded.is_file() else sorted(downloaded.rglob("*"))
     weights = [path for path in files if path.name.endswith((".weights.h5", ".keras"))]
     if not weights:

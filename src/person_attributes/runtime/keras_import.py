@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from person_attributes.errors import TrainingError, one_line
+
 _UNUSED = ("IPython", "matplotlib", "sklearn")
 """Optional imports of Keras, for wrappers and plots that this project does not use.
 
@@ -14,9 +16,24 @@ Without them the import takes 3 seconds of processor time instead of 5.
 
 
 def import_keras() -> None:
-    """Imports Keras without optional packages and without the log lines of TensorFlow."""
-    with _without_unused(), _without_stderr():
-        import keras  # noqa: F401
+    """Imports Keras without optional packages and without the log lines of TensorFlow.
+
+    Raises:
+        TrainingError: If its backend is unknown or not installed. Install it or name another one.
+    """
+    try:
+        with _without_unused(), _without_stderr():
+            import keras
+    except (ImportError, ValueError) as error:
+        raise TrainingError(
+            "KERAS_BACKEND or ~/.keras/keras.json: expected a backend that is installed, such as "
+            f"tensorflow. Received: {one_line(error, 200)}. Set KERAS_BACKEND=tensorflow, or "
+            "install the backend."
+        ) from None
+    # A file ~/.keras/keras.json for other projects must not change a result.
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
 
 
 @contextlib.contextmanager

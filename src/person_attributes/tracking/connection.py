@@ -7,17 +7,21 @@ from collections.abc import Iterator
 
 import mlflow
 from alembic.util.exc import CommandError
+from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
+from mlflow.utils.uri import get_uri_scheme
 from requests.exceptions import RequestException
 from sqlalchemy import make_url
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
-from person_attributes.errors import TrackingError, one_line
+from person_attributes.errors import RegistryError, TrackingError, one_line
 from person_attributes.tracking.client import RetryingClient
 from person_attributes.tracking.database import (
     EXPERIMENT,
     create_experiment,
+    find_file,
     is_address_of,
     prepare_store,
     sqlite_address,
@@ -47,6 +51,8 @@ _SQLITE_ADVICE = {
 }
 """Advice by a part of SQLite's message."""
 
+_REGISTRY_ADDRESS = "MLFLOW_REGISTRY_URI"
+
 _SERVER_ADVICE = "Start the server, or correct MLFLOW_TRACKING_URI"
 _ACCOUNT_ADVICE = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a valid account"
 
@@ -60,7 +66,7 @@ _ADVICE = {
 }
 """Advice by MLflow's error code."""
 
-_ACCOUNT = re.compile(r"(?<=://)[^/@\s]*(?=@)")
+_ACCOUNT = re.compile(r"(?<=://)[^/\s]*(?=@)")
 """The user and password in a URL."""
 
 
@@ -84,9 +90,11 @@ def connect(workspace: Workspace) -> MlflowClient:
     with translate_mlflow_errors(*errors, otherwise=otherwise):
         database = workspace.tracking_database.resolve()
         leave_default_store(database)
-        own = sqlite_address(database)
-        if is_address_of(os.environ.get(ADDRESS) or own, database):
-            mlflow.set_tracking_uri(own)
+        # A copy in which DVC runs an experiment is deleted: relative paths start at the project.
+        address = os.environ.get(ADDRESS) or sqlite_address(database)
+        if file := find_file(address, database.parent):
+            mlflow.set_tracking_uri(sqlite_address(file.resolve()))
+        if is_address_of(address, database):
             prepare_store(database)
         client = RetryingClient()
         experiment = _find_experiment(client)
@@ -102,24 +110,36 @@ def choose_experiment(client: MlflowClient, workspace: Workspace) -> str:
 
     Args:
         client: A client of the store.
-        workspace: The project; it contains the artifacts of its own store.
+        workspace: The project; it contains the artifacts of a store without a server.
 
     Returns:
         The id of the experiment.
+
+    Raises:
+        TrackingError: If the experiment was deleted: restore it or name another.
     """
     if not _find_experiment(client):
         try:
-            database = workspace.tracking_database.resolve()
-            if is_address_of(mlflow.get_tracking_uri(), database):
-                create_experiment(database, _name_experiment())
+            address = mlflow.get_tracking_uri()
+            scheme = get_uri_scheme(address)  # type: ignore[no-untyped-call]
+            if scheme in DATABASE_ENGINES:
+                folder = workspace.tracking_database.resolve().parent
+                create_experiment(address, folder, _name_experiment())
             else:
                 client.create_experiment(_name_experiment())
         except MlflowException as error:
             # Another process may have created it in the meantime.
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+    experiment = client.get_experiment(str(_find_experiment(client)))
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        raise TrackingError(
+            f"MLflow at {_name_store()}: the experiment {experiment.name!r} was deleted. Run "
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}, or set "
+            f"{EXPERIMENT_NAME} to another name."
+        )
     # MLflow assigns logged models to the active experiment.
-    return str(mlflow.set_experiment(experiment_id=_find_experiment(client)).experiment_id)
+    return str(mlflow.set_experiment(experiment_id=experiment.experiment_id).experiment_id)
 
 
 def _name_experiment() -> str:
@@ -148,14 +168,52 @@ def translate_mlflow_errors(*more: type[Exception], otherwise: str = "") -> Iter
     try:
         yield
     except translated as error:
-        store = mlflow.get_tracking_uri()
-        if store.startswith("sqlite"):
-            store = str(make_url(store).database)
-        reason = one_line(str(error).partition("[SQL:")[0], 300).rstrip(".")
+        message = hide_account(str(error).partition("[SQL:")[0])
+        reason = one_line(message, 300).rstrip(".")
         advice = advise(error) or otherwise
+        if _REGISTRY_ADDRESS in os.environ:
+            advice = advice.replace(ADDRESS, f"{ADDRESS} and {_REGISTRY_ADDRESS}")
         then = f" {advice}, and run the command again." if advice else ""
-        line = f"MLflow at {store}: {reason}.{then}"
-        raise TrackingError(_ACCOUNT.sub("***", line)) from None
+        raise TrackingError(f"MLflow at {_name_store()}: {reason}.{then}") from None
+
+
+def _name_store() -> str:
+    """Returns the SQLite file or the URL of the store, without an account."""
+    store = str(mlflow.get_tracking_uri())
+    with contextlib.suppress(ArgumentError):
+        if store.startswith("sqlite"):
+            return make_url(store).database or store
+    return hide_account(store)
+
+
+def hide_account(text: str) -> str:
+    """Replaces users and passwords in URLs."""
+    return _ACCOUNT.sub("***", text)
+
+
+@contextlib.contextmanager
+def translate_load_errors(uri: str) -> Iterator[None]:
+    """Translates errors in the block, which loads or downloads a model, into one line.
+
+    Raises:
+        RegistryError: If there is no such model, or its storage refuses access.
+            `person-attributes models` lists the models.
+        TrackingError: If the store does not respond.
+    """
+    with translate_mlflow_errors():
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:  # each kind of storage raises its own types
+            if is_unreachable(error):
+                raise
+            reason = one_line(error, 400).rpartition("##### ")[2][:200].rstrip(".")
+            raise RegistryError(
+                f"{uri}: cannot be loaded: {reason}. Expected models:/NAME/VERSION, "
+                "models:/NAME@ALIAS or the folder of a model. Run person-attributes models to list "
+                "the registered versions."
+            ) from None
 
 
 def is_unreachable(error: BaseException) -> bool:
@@ -174,6 +232,7 @@ def advise(error: BaseException) -> str:
         return _SERVER_ADVICE
     if isinstance(error, ModuleNotFoundError):
         return "Install the driver of this database, or correct MLFLOW_TRACKING_URI"
-    if f"id={os.environ.get(EXPERIMENT_ID)} " in str(error):
+    number = os.environ.get(EXPERIMENT_ID)
+    if f"id={number} " in str(error) or f"ID '{number}'" in str(error):
         return f"Correct or unset {EXPERIMENT_ID}"
     return _ADVICE.get(getattr(error, "error_code", ""), "")

@@ -39,8 +39,23 @@ def sqlite_address(path: Path) -> str:
 
 def is_address_of(address: str, path: Path) -> bool:
     """Returns whether a URL points to an SQLite file; a relative one starts at its folder."""
-    is_sqlite = address.startswith("sqlite")
-    return is_sqlite and (path.parent / (make_url(address).database or "")).resolve() == path
+    file = find_file(address, path.parent)
+    return file is not None and file.resolve() == path
+
+
+def find_file(address: str, folder: Path) -> Path | None:
+    """Returns the SQLite file of a URL; a relative one starts at a folder.
+
+    Returns:
+        None for another kind of store.
+
+    Raises:
+        ArgumentError: If it is not a URL.
+    """
+    if not address.startswith("sqlite"):
+        return None
+    name = (make_url(address).database or "").strip()
+    return folder / name if name not in ("", ":memory:") else None
 
 
 def prepare_store(database: Path) -> None:
@@ -76,20 +91,21 @@ def refuse_escapes(folder: Path) -> None:
         )
 
 
-def create_experiment(database: Path, name: str) -> None:
-    """Creates an experiment; its artifacts go beside the database, not into the working directory.
+def create_experiment(address: str, folder: Path, name: str) -> None:
+    """Creates an experiment; its artifacts go into a folder, not into the working directory.
 
     Args:
-        database: The SQLite file.
+        address: The URL of the database.
+        folder: The project.
         name: Name of the experiment.
     """
-    _open(database, database).create_experiment(name)  # type: ignore[no-untyped-call]
+    _open(address, folder).create_experiment(name)  # type: ignore[no-untyped-call]
 
 
-def _open(file: Path, database: Path) -> SqlAlchemyStore:
-    """Opens the store in `file`, which is the database or will be renamed to it."""
-    artifacts = (database.parent / "mlruns").as_uri()
-    return SqlAlchemyStore(sqlite_address(file), artifacts)  # type: ignore[no-untyped-call]
+def _open(address: str, folder: Path) -> SqlAlchemyStore:
+    """Opens a store whose artifacts are in a folder."""
+    artifacts = (folder / "mlruns").as_uri()
+    return SqlAlchemyStore(address, artifacts)  # type: ignore[no-untyped-call]
 
 
 def _has_content(database: Path) -> bool:
@@ -108,7 +124,7 @@ def _create(database: Path) -> None:
     with writing(database) as draft:
         for rest in database.parent.glob(f".writing-*-{database.name}-*"):
             rest.unlink()  # SQLite's side files of a killed process
-        _open(draft, database).engine.dispose()
+        _open(sqlite_address(draft), database.parent).engine.dispose()
 
 
 def _find_roots(connection: Connection) -> set[str]:

@@ -1,25 +1,50 @@
 """Writes the table of predictions: first to a partial file, then to the output itself."""
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import filelock
 import pandas as pd
 import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 
 from person_attributes.commands.predict.columns import ERROR, PATH, Column
+from person_attributes.errors import BusyError
 from person_attributes.files import writing
 
 _ROWS = 100_000
 """Rows that are counted at a time."""
+
+
+@contextlib.contextmanager
+def lock_output(output: Path) -> Iterator[None]:
+    """Locks an output: two processes would mix their rows.
+
+    Raises:
+        BusyError: If another process writes it. Wait for it, or name another one.
+    """
+    lock = filelock.FileLock(output.with_name(f"{output.name}.part.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise BusyError(
+            f"{output}: another process writes this file. Expected one process at a time. Wait for "
+            "it, or name another output."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 class PartialOutput:

@@ -10,7 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from person_attributes.commands.predict.columns import Column, format_row, list_columns
-from person_attributes.commands.predict.output import PartialOutput
+from person_attributes.commands.predict.output import PartialOutput, lock_output
 from person_attributes.commands.predict.sources import Images, identify_source, open_images
 from person_attributes.config import LimitsParams, Params
 from person_attributes.data.decoding import apply_to_image
@@ -58,6 +58,7 @@ def predict(
 
     Raises:
         SourceError: If no images are found, or the output cannot be written. Correct the path.
+        BusyError: If another process writes the output. Wait for it, or name another one.
         ParamsError: If a head is unknown, or `top_k` is negative.
         RegistryError: If there is no such model. `person-attributes models` lists them.
     """
@@ -70,7 +71,10 @@ def predict(
     columns = list_columns(classifier.label_map, options)
     names = opened.names
     identities = [identity, *(one.name for one in columns), *identify_source(images), *names]
-    with PartialOutput.open(output, identities, columns) as partial_output:
+    with (
+        lock_output(output),
+        PartialOutput.open(output, identities, columns) as partial_output,
+    ):
         if partial_output.rows:
             print(f"predict: resuming after {partial_output.rows} images")
         remaining = names[partial_output.rows :]
@@ -84,15 +88,17 @@ def predict(
 
 
 def _check_output(output: Path, images: str) -> None:
-    if output.resolve() == Path(images).resolve():
-        raise SourceError(f"{output}: is also the table of paths. Rename the output.")
     if output.suffix not in _TABLES:
         raise SourceError(
             f"{output}: expected a name that ends in {' or '.join(_TABLES)}. "
             f"Received: {output.suffix or 'no suffix'}. Rename the output."
         )
+    if output.resolve() == Path(images).resolve():
+        raise SourceError(f"{output}: is also the table of paths. Rename the output.")
     if output.is_dir():
         raise SourceError(f"{output}: expected a file. Received: a folder. Rename the output.")
+    if not output.parent.is_dir():
+        raise SourceError(f"{output.parent}: no such folder. Create it, or name another output.")
 
 
 def _load_classifier(model: str, workspace: Workspace) -> tuple[ServedClassifier, str]:

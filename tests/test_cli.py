@@ -1,0 +1,56 @@
+"""Commands run in the terminal, pipe and environment that they are started in."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import OURS, ROOT, SHIPPED, Project, change_params
+
+
+class _Copied(Project):
+    """A project without a package: the installed one runs."""
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {"PYTHONPATH": str(ROOT / "src")}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project whose check prints a note on a source outside of it."""
+    project = _Copied(tmp_path / "project")
+    project.root.mkdir()
+    shutil.copy(SHIPPED, project.params_file)
+    change_params(project.params_file, {"data.source": "../röd"})
+    (tmp_path / "röd").mkdir()
+    project.run("git", "init", "--quiet")
+    return project
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(project: Project) -> None:
+    process = project.start(*OURS, "check", PYTHONIOENCODING="ascii")
+    output, _ = process.communicate()
+    assert (process.returncode, "../r\\xf6d is tracked by neither" in output) == (0, True), output
+
+
+def test_a_closed_pipe_ends_a_command_without_a_message(project: Project) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer) as pipe:
+        done = subprocess.run(
+            [*OURS, "check"],
+            cwd=project.root,
+            env=project.environment(),
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (128 + 13, b"")
+
+
+def test_a_backend_that_is_not_installed_is_refused_in_one_line(project: Project) -> None:
+    process = project.start(*OURS, "lr-find", "p1", KERAS_BACKEND="theano")
+    output, _ = process.communicate()
+    assert (process.returncode, output.count("\n")) == (2, 1), output
+    assert "expected a backend that is installed" in output
