@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import OURS, ROOT, SHIPPED, Project, change_params
 
+from person_attributes.config import read_params
+
 
 class _Copied(Project):
     """A project without a package: the installed one runs."""
@@ -23,7 +25,12 @@ def project(tmp_path: Path) -> Project:
     project.root.mkdir()
     shutil.copy(SHIPPED, project.params_file)
     change_params(project.params_file, {"data.source": "../röd"})
+    params = read_params(project.params_file)
+    columns = [params.data.image_column, *(head.column for head in params.heads.values())]
     (tmp_path / "röd").mkdir()
+    (tmp_path / "röd" / params.data.annotations).write_text(
+        f"{','.join(columns)}\n{','.join('x' for _ in columns)}\n"
+    )
     project.run("git", "init", "--quiet")
     return project
 
