@@ -32,11 +32,29 @@ def _read(batches: ImageBatches, epoch: int) -> list[tuple[npt.NDArray[np.uint8]
     ]
 
 
-def test_every_row_is_served_once_per_epoch(images: npt.NDArray[np.uint8], params: Params) -> None:
+def test_every_row_is_served_in_each_epoch_in_batches_of_one_size(
+    images: npt.NDArray[np.uint8], params: Params
+) -> None:
     batches = _batches(images, params, "none")
-    orders = [[row for _, rows in _read(batches, epoch) for row in rows] for epoch in (0, 1)]
-    assert [sorted(order) for order in orders] == [list(range(11))] * 2
+    epochs = [[rows for _, rows in _read(batches, epoch)] for epoch in (0, 1)]
+    assert [len(rows) for rows in epochs[0]] == [4, 4, 4]
+    orders = [[row for rows in epoch for row in rows] for epoch in epochs]
+    assert [sorted(order[:11]) for order in orders] == [list(range(11))] * 2
+    assert orders[0][11:] == orders[0][:1]  # the last batch is completed from the first one
     assert orders[0] != orders[1]
+    assert batches.rows == 12
+
+
+def test_few_rows_are_one_batch_without_repetitions(images: npt.NDArray[np.uint8]) -> None:
+    targets = {"number": np.arange(11, dtype=np.float32)[:, None]}
+    batches = ImageBatches(images, targets, np.arange(3), 4, augmenter=None, seed=5)
+    assert [sorted(rows) for _, rows in _read(batches, epoch=0)] == [[0, 1, 2]]
+
+
+def test_rows_that_are_not_shuffled_are_served_once(images: npt.NDArray[np.uint8]) -> None:
+    targets = {"number": np.arange(11, dtype=np.float32)[:, None]}
+    batches = ImageBatches(images, targets, np.arange(11), 4, augmenter=None, seed=None)
+    assert [row for _, rows in _read(batches, epoch=0) for row in rows] == list(range(11))
 
 
 def test_images_stay_aligned_with_their_targets(

@@ -24,6 +24,9 @@ class ImageBatches(keras.utils.PyDataset):
     0 after a resume, and reads two batches before the first epoch. Call `fit` with `shuffle=False`
     and set `epoch` before each epoch.
 
+    If rows are shuffled, the last batch is completed with the first rows of the epoch. Otherwise, a
+    few rows would weigh as much as a whole batch, with noisy statistics in batch normalization.
+
     A target of all zeros is a missing label, with weight 0. The other rows of that head get a
     higher weight, so that the loss of the head is the mean over its labels.
 
@@ -31,7 +34,8 @@ class ImageBatches(keras.utils.PyDataset):
         images: (n, ...) images or features, aligned with the pack.
         targets: `{head: (n, classes)}`, aligned with `images`.
         positions: Positions of the rows to serve.
-        batch_size: Images per batch; the last batch may be smaller.
+        batch_size: Images per batch. Without shuffling, the last batch may be smaller; so is the
+            only one of fewer rows.
         first_batch: The first batch of the epoch; above 0 to resume within an epoch.
     """
 
@@ -84,12 +88,15 @@ class ImageBatches(keras.utils.PyDataset):
         self._epoch = epoch
         self._order = self.positions
         if self._seed is not None:
-            self._order = np.random.default_rng((self._seed, epoch)).permutation(self.positions)
+            order = np.random.default_rng((self._seed, epoch)).permutation(self.positions)
+            if len(order) > self.batch_size:
+                order = np.resize(order, self.batches * self.batch_size)
+            self._order = order
 
     @property
     def rows(self) -> int:
         """Number of images in a whole epoch."""
-        return len(self.positions)
+        return len(self._order)
 
     @property
     def batches(self) -> int:
