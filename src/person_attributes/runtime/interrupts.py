@@ -9,6 +9,9 @@ from types import FrameType
 
 from person_attributes.errors import StoppedError
 
+_GRACE_SECONDS = 30
+"""How long a worker process outlives SIGTERM while training continues."""
+
 
 class Signals:
     """Records Ctrl-C and SIGTERM; training checks for them between batches.
@@ -52,9 +55,12 @@ class Signals:
         if os.getpid() != self._process:
             # A worker process inherits this handler, and a terminal signals the whole process
             # group. The worker continues, since training waits for its batch. Its pool ends it by
-            # SIGTERM later.
+            # SIGTERM later, or after the last batch of an epoch: then the worker may be waiting
+            # for a lock that the pool holds, and the pool waits for the worker.
             if self._is_over.value:
                 os._exit(128 + number)
+            if number == signal.SIGTERM:
+                signal.alarm(_GRACE_SECONDS)
             return
         if self.received is not None:
             raise KeyboardInterrupt(number)
