@@ -43,8 +43,9 @@ def lock_output(output: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        # Before the release: afterwards, another process may have locked this file.
         Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 class PartialOutput:
