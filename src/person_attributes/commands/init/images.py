@@ -59,8 +59,8 @@ def locate_images(
     sample = {name: cells[::step][:_TRIED_ROWS] for name, cells in columns.items()}
     tried = min(rows, _TRIED_ROWS)
     locations: list[Location] = []
-    for search in (_search_paths, _search_patterns, _search_other_forms):
-        locations += search(sample, tried, source, where)
+    for found in _search(sample, tried, source, where):
+        locations += found
         best = max(locations, key=lambda location: len(location.found), default=None)
         if best and len(best.found) == tried:
             break
@@ -79,34 +79,30 @@ def _list_others(best: Location, locations: Iterable[Location]) -> list[str]:
     ]
 
 
-def _search_paths(
+def _search(
     sample: Mapping[str, Sequence[str]], tried: int, source: Source, where: str
-) -> Iterator[Location]:
-    for column, cells in _list_candidates(sample, tried).items():
-        yield Location(column, "", _find(cells, source), tried)
-
-
-def _search_patterns(
-    sample: Mapping[str, Sequence[str]], tried: int, source: Source, where: str
-) -> Iterator[Location]:
-    for column, pattern in _guess_patterns(sample, list(_list_candidates(sample, tried)), source):
-        paths = set(ImagePath.parse(pattern).compose(sample))
-        yield Location(column, pattern, _find(paths, source), tried)
-
-
-def _search_other_forms(
-    sample: Mapping[str, Sequence[str]], tried: int, source: Source, where: str
-) -> Iterator[Location]:
-    for column, cells in _list_candidates(sample, tried).items():
-        names = _find(cells, source)
-        found = match_names(cells.difference(names), names, source, where).found
-        yield Location(column, "", [*names, *found.values()], tried)
-
-
-def _list_candidates(sample: Mapping[str, Sequence[str]], tried: int) -> dict[str, set[str]]:
-    """Returns the different cells of the columns that may name the images."""
+) -> Iterator[list[Location]]:
+    """Yields the locations of each kind: paths in columns, patterns, and paths in other forms."""
     different = {name: set(cells) - {""} for name, cells in sample.items()}
-    return {name: cells for name, cells in different.items() if len(cells) > _MIN_IMAGES * tried}
+    candidates = [name for name in sample if len(different[name]) > _MIN_IMAGES * tried]
+    present = {column: _find(different[column], source) for column in candidates}
+    yield [Location(column, "", names, tried) for column, names in present.items()]
+    yield [
+        Location(column, pattern, _find(_compose(pattern, sample), source), tried)
+        for column, pattern in _guess_patterns(sample, candidates, source)
+    ]
+    others = {
+        column: match_names(different[column].difference(names), names, source, where).found
+        for column, names in present.items()
+    }
+    yield [
+        Location(column, "", [*names, *others[column].values()], tried)
+        for column, names in present.items()
+    ]
+
+
+def _compose(pattern: str, sample: Mapping[str, Sequence[str]]) -> set[str]:
+    return set(ImagePath.parse(pattern).compose(sample))
 
 
 def _find(names: Iterable[str], source: Source) -> list[str]:
