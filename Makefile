@@ -139,7 +139,7 @@ backends: env
 	VIRTUAL_ENV=.venv-backends $(BIN)/uv pip install --quiet --requirements requirements-backends.txt
 	for backend in jax torch; do \
 		KERAS_BACKEND=$$backend PYTHONPATH=src .venv-backends/bin/python -m pytest tests/training \
-			tests/runtime/test_devices.py tests/commands/test_lr_find.py \
+			tests/runtime/test_devices.py tests/commands/test_lr_find.py tests/experiments/test_distillation.py \
 			-p no:cacheprovider -W ignore::DeprecationWarning -W "ignore:os.fork" \
 			-W "ignore::pytest.PytestUnraisableExceptionWarning" \
 			-W "ignore:The .grad attribute of a Tensor" || exit; \

@@ -1,129 +1,156 @@
-"""Distills several networks into one: their answers replace a share of each label.
+"""Trains an ensemble of networks on one GPU and distills it into others.
 
-    python -m experiments.distillation PHASE SHARE OUTPUT.weights.h5 TEACHER.weights.h5...
+    KERAS_BACKEND=jax python -m experiments.distillation FOLDER
 
-Run it in a project whose data stages have run. The phase trains as in `train`, but on mixed labels
-(Hinton et al. 2015, at a temperature of 1). The teachers are networks of the phase that it starts
-from, such as those of other seeds. They answer the augmented images, resized to the image size of
-their phase. Stopped with Ctrl-C, the next call resumes.
+Run it in a project with `pretrained/params.yaml` as `params.yaml`, after `dvc repro encode split
+pack initialize`. It needs JAX with CUDA, such as `jax[cuda13]` for `requirements-backends.txt`.
+`distillation.yaml` lists the networks.
+The students learn a mix of the labels and the mean answer of the teachers (Hinton et al. 2015, at a
+temperature of 1), which see the same augmented images (Beyer et al. 2022, arXiv 2106.05237).
+
+FOLDER gets the best weights of each student, `histories.csv`, and `ensembles.csv` with the
+validation metrics of the teachers' and of the students' mean answers.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+import pandas as pd
+from tqdm import trange
 
-from person_attributes.config import Params, read_params
-from person_attributes.data.batches import Batch, ImageBatches
+from experiments.device_training import Answers, Best, Group, Member, Settings, Trainer, stack
+from person_attributes.config import Params, read_params, read_yaml
+from person_attributes.config.training import CosineParams, SgdParams
 from person_attributes.data.dataset import Dataset
-from person_attributes.data.images import Images
-from person_attributes.digests import combine, digest_path
+from person_attributes.data.split import TRAIN, VALIDATION
+from person_attributes.errors import PersonAttributesError, TrainingError
 from person_attributes.files import writing
-from person_attributes.modeling.ensemble import average_networks
 from person_attributes.pipeline.networks import build_network
-from person_attributes.pipeline.phases import identify_phase, prepare_phase
-from person_attributes.runtime.checkpoint import Checkpoint
-from person_attributes.training.phase import train_phase
+from person_attributes.training.precision import configure_runtime
 from person_attributes.workspace import Workspace
 
-
-class SoftBatches(ImageBatches):
-    """Batches whose labels are mixed with the answers of a teacher on the same images."""
-
-    def __init__(self, batches: ImageBatches, teacher: keras.Model, share: float) -> None:
-        """Wraps the batches of a phase.
-
-        Args:
-            batches: The batches with hard labels. One thread prepares them, because processes
-                could not share the teacher.
-            teacher: A network from images of its own size to probabilities.
-            share: Share of each label that is replaced, in 0 to 1.
-        """
-        self.__dict__.update(vars(batches))
-        self.workers, self.use_multiprocessing = 1, False
-        self._teacher = teacher
-        self._share = share
-
-    @property
-    def is_augmented(self) -> bool:
-        """True: features of a frozen backbone are not cached, because the teacher needs images."""
-        return True
-
-    def __getitem__(self, index: int) -> Batch:
-        images, labels, weights = super().__getitem__(index)
-        answers = self._teacher.predict_on_batch(_resize(images, self._teacher.input.shape[1:3]))
-        soft = {
-            head: ((1 - self._share) * label + self._share * answers[head]).astype(np.float32)
-            for head, label in labels.items()
-        }
-        return images, soft, weights
+_PLAN = Path(__file__).with_suffix(".yaml")
 
 
-def _resize(images: Images, size: tuple[int, int]) -> Images:
-    if images.shape[1:3] == size:
-        return images
-    resized = ops.image.resize(ops.cast(images, "float32"), size, antialias=True)
-    rounded: Images = ops.convert_to_numpy(ops.round(resized)).astype(np.uint8)
-    return rounded
+def distill(workspace: Workspace, params: Params, plan: Mapping[str, Any], output: Path) -> None:
+    """Trains the teachers, then the students, and writes the students' best weights.
+
+    Raises:
+        TrainingError: If Keras has another backend than JAX, a label is missing, or the first phase
+            has another optimizer or schedule: correct params.yaml or KERAS_BACKEND.
+    """
+    configure_runtime(params.training)
+    trainer = make_trainer(workspace, params)
+
+    def make_group(
+        section: Mapping[str, Any], names: Sequence[str], policy: str, teachers: Any = None
+    ) -> Group:
+        members = {}
+        for name in names:
+            settings = {k: v for k, v in section["networks"][name].items() if k != "policy"}
+            member = Member(name, **settings)
+            keras.utils.set_random_seed(member.seed)
+            image_size = trainer.settings.phase.image_size
+            members[member] = build_network(workspace, params, image_size)
+        return Group(trainer, members, plan["policies"][policy], teachers)
+
+    section = plan["teachers"]
+    groups = [
+        make_group(section, [name], network["policy"])
+        for name, network in section["networks"].items()
+    ]
+    train(groups, section["epochs"], plan["validate_every"], "teachers")
+    teachers = _list_best(groups)
+    section = plan["students"]
+    weights = stack([best.weights for best in teachers])
+    students = make_group(section, list(section["networks"]), section["policy"], weights)
+    train([students], section["epochs"], plan["validate_every"], "students")
+    output.mkdir(parents=True, exist_ok=True)
+    for member, best in zip(students.members, _list_best([students]), strict=True):
+        with writing(output / f"{member.name}.weights.h5") as path:
+            trainer.assign(best.weights).save_weights(path)
+    _write_metrics(trainer, {"teachers": groups, "students": [students]}, output)
 
 
-def distill(
-    workspace: Workspace,
-    params: Params,
-    phase: str,
-    share: float,
-    teachers: Sequence[Path],
-    output: Path,
-) -> None:
-    """Trains a phase on mixed labels and writes its best weights."""
-    dataset = Dataset(workspace, params.phases[phase].image_size)
-    classifier, batches, validation = prepare_phase(dataset, params, phase)
-    train = SoftBatches(batches, load_teacher(workspace, params, phase, teachers), share)
-    content = {
-        "phase": identify_phase(workspace, params, phase),
-        "share": share,
-        "teachers": [digest_path(path) for path in teachers],
-    }
-    minutes = params.runtime.checkpoint_minutes
-    checkpoint = Checkpoint(workspace.checkpoints, f"distilled_{phase}", combine(content), minutes)
-    with checkpoint.lock():
-        trained = train_phase(
-            classifier, train, validation, params.recipe(phase), checkpoint, listeners=[]
+def make_trainer(workspace: Workspace, params: Params) -> Trainer:
+    """Loads the data of a project, and the settings of its first phase."""
+    name, phase = next(iter(params.phases.items()))
+    recipe = params.recipe(name)
+    optimizer, schedule = recipe.optimizer, recipe.schedule
+    if keras.backend.backend() != "jax":
+        raise TrainingError(
+            f"KERAS_BACKEND: expected jax. Received: {keras.backend.backend()}. Set it to jax."
         )
-        with writing(output) as path:
-            classifier.save_weights(path)
-    best = trained.history[trained.best_epoch]
-    print(
-        f"{phase}: kept epoch {trained.best_epoch + 1} of {len(trained.history)}, validation loss "
-        f"{best['val_loss']:.3f}, mean accuracy {best['val_mean_accuracy']:.3f}"
+    if not isinstance(optimizer, SgdParams) or not isinstance(schedule, CosineParams):
+        raise TrainingError(
+            f"phases.{name}: expected the optimizer sgd and the schedule cosine. Received: "
+            f"{optimizer.kind} and {schedule.kind}. Copy pretrained/params.yaml."
+        )
+    dataset = Dataset(workspace, phase.image_size)
+    train, validation = (dataset.part(part).positions for part in (TRAIN, VALIDATION))
+    used = np.concatenate([train, validation])
+    for head, target in dataset.targets.items():
+        if not target[used].any(axis=1).all():
+            raise TrainingError(f"{head}: expected a label in every row. Remove the other rows.")
+    return Trainer(
+        build_network(workspace, params, phase.image_size),
+        dataset.images[used],
+        {head: target[used] for head, target in dataset.targets.items()},
+        np.arange(len(train)),
+        len(train) + np.arange(len(validation)),
+        Settings(phase, optimizer, schedule),
     )
 
 
-def load_teacher(
-    workspace: Workspace, params: Params, phase: str, weights: Sequence[Path]
-) -> keras.Model:
-    """Loads the networks whose mean answers a phase learns."""
-    image_size = params.phases[params.phases[phase].starts_from].image_size
-    networks = [build_network(workspace, params, image_size) for _ in weights]
-    for network, path in zip(networks, weights, strict=True):
-        network.load_weights(path)
-    return average_networks(networks)
+def train(groups: Sequence[Group], epochs: int, validate_every: int, label: str) -> None:
+    """Trains groups side by side: an epoch of each, then the next one."""
+    with trange(epochs, desc=label, unit="epoch", disable=None) as bar:
+        for epoch in bar:
+            for group in groups:
+                validates = (epoch + 1) % validate_every == 0 or epoch + 1 == epochs
+                group.run_epoch(epoch, epochs, validates=validates)
+            if best := _list_best(groups):
+                bar.set_postfix(lowest=f"{min(one.metrics['loss'] for one in best):.3f}")
+
+
+def _list_best(groups: Sequence[Group]) -> list[Best]:
+    return [best for group in groups for best in group.best if best]
+
+
+def _write_metrics(trainer: Trainer, groups: Mapping[str, Sequence[Group]], output: Path) -> None:
+    rows = [
+        {"network": member.name, **metrics}
+        for part in groups.values()
+        for group in part
+        for member, history in zip(group.members, group.history, strict=True)
+        for metrics in history
+    ]
+    ensembles = []
+    for name, part in groups.items():
+        answers = [best.answers for best in _list_best(part)]
+        mean: Answers = {
+            head: np.mean([answer[head] for answer in answers], axis=0) for head in answers[0]
+        }
+        ensembles.append({"ensemble": name, "networks": len(answers), **trainer.score(mean)})
+    for table, file in ((rows, "histories.csv"), (ensembles, "ensembles.csv")):
+        with writing(output / file) as path:
+            pd.DataFrame(table).to_csv(path, index=False, lineterminator="\n")
 
 
 def main() -> None:
-    """Distills the given networks in the project of the working directory."""
+    """Trains the networks of `distillation.yaml` in the project of the working directory."""
     parser = argparse.ArgumentParser("python -m experiments.distillation")
-    parser.add_argument("phase")
-    parser.add_argument("share", type=float)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("teachers", type=Path, nargs="+")
+    parser.add_argument("output", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     workspace = Workspace(Path.cwd())
-    params = read_params(workspace.params)
-    distill(workspace, params, options.phase, options.share, options.teachers, options.output)
+    try:
+        distill(workspace, read_params(workspace.params), read_yaml(_PLAN), options.output)
+    except PersonAttributesError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
