@@ -3,8 +3,8 @@
     KERAS_BACKEND=jax python -m experiments.distillation FOLDER
 
 Run it in a project with `pretrained/params.yaml` as `params.yaml`, after `dvc repro encode split
-pack initialize`. It needs JAX with CUDA, such as `jax[cuda13]` for `requirements-backends.txt`.
-`distillation.yaml` lists the networks.
+pack initialize`. It needs JAX: `jax[cuda13]` on a GPU. `distillation.yaml` lists the networks.
+
 The students learn a mix of the labels and the mean answer of the teachers (Hinton et al. 2015, at a
 temperature of 1), which see the same augmented images (Beyer et al. 2022, arXiv 2106.05237).
 
