@@ -10,6 +10,9 @@ temperature of 1), which see the same augmented images (Beyer et al. 2022, arXiv
 
 FOLDER gets the best weights of each student, `histories.csv`, and `ensembles.csv` with the
 validation metrics of the teachers' and of the students' mean answers.
+
+To evaluate, register and serve a student, set `model.starting_weights.source` to its file, and
+train a phase that keeps it: one epoch, `trainable: heads`, no augmentation, a rate of 1.0e-6.
 """
 
 import argparse
