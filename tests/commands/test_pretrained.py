@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 from tiny_model import Registered
 
-from person_attributes.config import read_params
+from person_attributes.config import read_params, read_yaml
 from person_attributes.data.augment import check_policies
 from person_attributes.evaluation.predictions import Predictions
 from person_attributes.labels import LabelMap
@@ -59,6 +59,20 @@ def _refuse(project: Registered, *arguments: str) -> str:
     output = _run(project, *arguments, code=2)
     assert output.count("\n") == 1, output
     return output
+
+
+def test_the_published_network_is_a_student_of_the_plan() -> None:
+    plan = read_yaml(ROOT / "experiments" / "distillation.yaml")["students"]
+    network = Pretrained.read(FOLDER)
+    recipe = network.params.recipe("p1")
+    student = network.provenance["training"]["student"]
+    assert plan["networks"][student["name"]] == {
+        "seed": network.params.seed,
+        "weight_decay": recipe.optimizer.model_dump()["weight_decay"],
+        "share": student["share"],
+    }
+    assert student["epochs"] == plan["epochs"] == recipe.phase.epochs
+    assert recipe.phase.augmentation == plan["policy"]
 
 
 def test_the_served_model_answers_images(project: Registered, people: Path) -> None:
