@@ -113,9 +113,9 @@ def _refuse_invalid_variables() -> None:
         TrackingError: If a variable has such a value: correct or unset it.
     """
     for variable in vars(environment_variables).values():
-        if isinstance(variable, environment_variables._EnvironmentVariable) and variable.is_set():
+        if isinstance(variable, environment_variables._EnvironmentVariable):
             try:
-                variable.get()
+                variable.get()  # type: ignore[no-untyped-call]
             except ValueError as error:
                 reason = one_line(error, 200)
                 raise TrackingError(f"{reason}. Correct or unset {variable.name}.") from None
