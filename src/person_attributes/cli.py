@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any
 
 from person_attributes.config import Params, read_params
-from person_attributes.errors import ParamsError, PersonAttributesError
+from person_attributes.errors import ParamsError, PersonAttributesError, TrackingError
 from person_attributes.runtime.keras_import import import_keras
 from person_attributes.server.settings import list_options
 from person_attributes.workspace import Workspace
@@ -179,10 +179,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _replace_unprintable()
     options = vars(_make_parser().parse_args(arguments))
-    _quieten_libraries()
     workspace = Workspace(Path.cwd())
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        _quieten_libraries()
         _run(options.pop("command"), options, workspace)
         print(end="", flush=True)
     except PersonAttributesError as error:
@@ -303,7 +303,12 @@ def _quieten_libraries() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+    level = os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+    if level not in logging.getLevelNamesMapping():
+        raise TrackingError(
+            "MLFLOW_LOGGING_LEVEL: expected a level such as DEBUG or CRITICAL. Received: "
+            f"{level!r}. Correct or unset it."
+        )
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # Report an unreachable server after seconds, not minutes. Training does not wait for it.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")

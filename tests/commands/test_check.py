@@ -128,6 +128,25 @@ def test_a_folder_whose_name_mlflow_decodes_is_refused(tmp_path: Path, params: P
         check(Workspace(root), params)
 
 
+def test_a_folder_in_place_of_the_store_is_refused(project: Project, params: Params) -> None:
+    (project.root / "mlflow.db").mkdir()
+    with pytest.raises(TrackingError, match=r"Received: a folder\. Remove or rename it"):
+        _check(project, params, "photos")
+
+
+def test_without_git_nothing_is_said_about_its_files(
+    project: Project,
+    params: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (project.root.parent / "python").symlink_to(sys.executable)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("PATH", str(project.root.parent))
+    _check(project, params, "data/photos")
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize("header", ["name,colour", "file,color", "0.jpg,red", "file,colour,colour"])
 def test_a_table_without_the_columns_is_refused(
     project: Project, params: Params, header: str

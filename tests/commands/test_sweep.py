@@ -193,6 +193,18 @@ def test_untrainable_values_end_only_their_trial(project: Project) -> None:
     assert "sweep wild: 1 trials complete, 1 pruned" in done
 
 
+def test_values_that_are_invalid_together_end_only_their_trial(project: Project) -> None:
+    search = {
+        f"lr_finder.{key}": {"kind": "choice", "choices": [value]}
+        for key, value in (("lowest", 0.5), ("highest", 0.1))
+    }
+    changes = {"sweep.name": "together", "sweep.search": search, "sweep.trials": 1}
+    change_params(project.params_file, changes)
+    done = project.cli("sweep").stdout
+    assert "lowest must be below highest" in done
+    assert done.splitlines()[-2:] == ["trial 0: pruned", "sweep together: no trial is complete yet"]
+
+
 def test_a_sweep_without_data_creates_no_study(project: Project) -> None:
     change_params(project.params_file, {"sweep.name": "early"})
     remove(project.root / "data" / "encoded")

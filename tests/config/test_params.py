@@ -254,6 +254,13 @@ def test_every_key_is_required() -> None:
             r"sweep\.search\.seed\.low: expected a finite number",
         ),
         ({"report.colour": "blue"}, r"report\.colour: .*'blue'"),
+        (
+            {"evaluation.bootstrap_samples": 39},
+            r"confidence 0\.95 needs 40 samples .*: 39",
+        ),
+        ({"evaluation.confidence": 0.9999}, r"needs 20000 samples .* or lower confidence"),
+        ({"sweep.name": "optuna.db"}, r"sweep\.name: .* that of the database.*; rename the sweep"),
+        ({"sweep.name": "first "}, r"sweep\.name: .* at the end\. Received: 'first '"),
     ],
 )
 def test_an_invalid_value_is_reported_in_one_line(

@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 from tiny_model import Registered
 
 from person_attributes.config import read_params
+from person_attributes.files import remove
 from person_attributes.tracking.database import sqlite_address
 from person_attributes.workspace import Workspace
 
@@ -206,6 +207,16 @@ def test_evaluations_can_be_named_in_different_ways(changed: Project) -> None:
     assert "phases.p5.learning_rate: 0.001 -> 0.02" in tables[0]
     assert re.search(r"mean accuracy [+-]0\.\d{4} \(.* on the same 9 validation rows\.", tables[0])
     assert set(tables) == {tables[0]}
+
+
+def test_revisions_of_a_project_in_a_folder_of_a_repository_are_found(
+    finished: Project, tmp_path: Path
+) -> None:
+    project = finished.copy(tmp_path / "repository" / "project")
+    remove(project.root / ".git")
+    project.run("git", "init", "--quiet", "..")
+    project.commit("Add the project")
+    assert "no parameter differs" in project.cli("compare", "HEAD", "workspace").stdout
 
 
 def test_an_impossible_comparison_is_one_line(finished: Project) -> None:

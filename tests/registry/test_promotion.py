@@ -9,6 +9,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from person_attributes.commands.models import format_versions
+from person_attributes.commands.promote import promote
 from person_attributes.config import Params
 from person_attributes.errors import RegistryError
 from person_attributes.evaluation.gate import Condition
@@ -27,9 +28,15 @@ def client(tmp_path: Path, empty_store: Path) -> MlflowClient:
     shutil.copy(empty_store, tmp_path)
     client = MlflowClient(sqlite_address(tmp_path / "mlflow.db"))
     client.create_registered_model(NAME)
-    for _ in range(3):
-        client.create_model_version(NAME, (tmp_path / "model").as_uri())
+    for number in ("1", "2", "3"):
+        _model_file(tmp_path, number).parent.mkdir()
+        _model_file(tmp_path, number).touch()
+        client.create_model_version(NAME, _model_file(tmp_path, number).parent.as_uri())
     return client
+
+
+def _model_file(folder: Path, number: str) -> Path:
+    return folder / f"model-{number}" / "MLmodel"
 
 
 @pytest.fixture
@@ -72,12 +79,10 @@ def test_a_champion_whose_decision_was_interrupted_is_not_compared_with_itself(
 
 
 def test_a_champion_without_files_is_not_servable(registry: Registry, tmp_path: Path) -> None:
-    model = tmp_path / "model" / "MLmodel"
-    model.parent.mkdir()
-    model.touch()
     registry.settle("1", [HOLDS], [])
     assert registry.require_champion().version == registry.find("1").version
-    model.unlink()
+    for number in ("1", "2", "3"):
+        _model_file(tmp_path, number).unlink()
     assert registry.find_servable_champion() is None
     with pytest.raises(RegistryError, match=r"files are missing in the store\. Run dvc repro"):
         registry.require_champion()
@@ -103,6 +108,33 @@ def test_a_second_rollback_goes_back_further(registry: Registry) -> None:
     assert [registry.roll_back().version for _ in range(2)] == ["2", "1"]
     with pytest.raises(RegistryError, match="no earlier champion"):
         registry.roll_back()
+
+
+def test_a_rollback_skips_versions_whose_files_are_missing(
+    registry: Registry, tmp_path: Path
+) -> None:
+    for number in ("1", "2", "3"):
+        registry.set_alias(number, "better")
+    _model_file(tmp_path, "2").unlink()
+    assert registry.roll_back().version == _champion(registry) == "1"
+
+
+def test_a_version_whose_files_are_missing_is_not_promoted(
+    shell: None, registry: Registry, tmp_path: Path, params: Params
+) -> None:
+    _model_file(tmp_path, "2").unlink()
+    with pytest.raises(RegistryError, match=r"2: its files are missing in the store.* another"):
+        promote(Workspace(tmp_path), params, "2", because="the best")
+    assert _champion(registry) == ""
+
+
+def test_a_reason_is_one_line(
+    shell: None, registry: Registry, tmp_path: Path, params: Params
+) -> None:
+    promote(Workspace(tmp_path), params, "02", because="the best\nof all")
+    assert format_versions(registry, NAME, "champion").count("by hand: the best of all") == 1
+    with pytest.raises(RegistryError, match=r"did not finish\. Give a reason with --because"):
+        promote(Workspace(tmp_path), params, "1", because=" ")
 
 
 def test_a_long_card_leaves_room_for_the_verdict(registry: Registry, client: MlflowClient) -> None:

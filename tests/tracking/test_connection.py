@@ -102,6 +102,35 @@ def test_a_deleted_experiment_is_reported_with_the_command_that_restores_it(
         choose_experiment(client, workspace)
 
 
+def test_a_deleted_experiment_that_is_named_by_its_id_is_another_id(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The id takes precedence over a name."""
+    client = connect(workspace)
+    experiment = client.create_experiment("old")
+    client.delete_experiment(experiment)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
+    with pytest.raises(TrackingError, match=r"'old' was deleted.* or correct or unset MLFLOW_EXP"):
+        choose_experiment(client, workspace)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "abc"),
+        ("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "many"),
+        ("MLFLOW_TRACKING_INSECURE_TLS", "maybe"),
+    ],
+)
+def test_a_variable_that_mlflow_cannot_read_is_named(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(TrackingError, match=f"{value}.* Correct or unset {name}\\.$") as error:
+        connect(workspace)
+    assert "\n" not in str(error.value)
+
+
 def test_weights_on_an_unreachable_server_give_the_advice_to_start_it(
     tmp_path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,6 +149,23 @@ def test_a_path_that_mlflow_decodes_wrongly_is_refused(tmp_path: Path, shell: No
     assert list(root.iterdir()) == []
 
 
+def test_a_folder_in_place_of_the_store_is_refused(tmp_path: Path, shell: None) -> None:
+    """Container engines create a folder for a file to mount that does not exist."""
+    (tmp_path / "mlflow.db").mkdir()
+    with pytest.raises(TrackingError, match=r"expected the file .* Received: a folder\. Remove or"):
+        connect(Workspace(tmp_path))
+
+
+def test_a_path_that_is_too_long_for_sqlite_is_refused(tmp_path: Path, shell: None) -> None:
+    deep = tmp_path.joinpath(*["x" * 100] * 4)
+    deep.mkdir(parents=True)
+    longest = deep.with_name("x" * (440 - len(f"{deep.parent}//mlflow.db")))
+    longest.mkdir()
+    with pytest.raises(TrackingError, match=r"at most 440 bytes.* Received: \d+ bytes\. Move the"):
+        connect(Workspace(deep))
+    connect(Workspace(longest))
+
+
 def _start(root: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-c", CONNECT],

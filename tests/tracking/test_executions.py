@@ -62,6 +62,20 @@ def test_a_complete_execution_or_one_with_other_parameters_is_not_resumed(
     assert again.info.run_id != complete.info.run_id
 
 
+@pytest.mark.parametrize("left_over", ["0" * 32, "not an id", "deleted"])
+def test_the_id_of_a_run_that_is_not_in_the_store_is_ignored(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, left_over: str
+) -> None:
+    """Shells keep variables of earlier work."""
+    client = connect(workspace)
+    if left_over == "deleted":
+        left_over = str(client.create_run(choose_experiment(client, workspace)).info.run_id)
+        client.delete_run(left_over)
+    monkeypatch.setenv("MLFLOW_RUN_ID", left_over)
+    execution = _run_stage(workspace, "split")
+    assert (execution.info.status, execution.info.run_id != left_over) == ("FINISHED", True)
+
+
 def test_an_execution_of_a_running_process_is_not_resumed(workspace: Workspace) -> None:
     client = connect(workspace)
     first = _run_stage(workspace, "split")

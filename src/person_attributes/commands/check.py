@@ -9,6 +9,7 @@ from pathlib import Path
 from person_attributes.config import INITIAL, Params, StartingWeightsParams
 from person_attributes.data.archive import open_source
 from person_attributes.errors import ParamsError, ProjectError, one_line
+from person_attributes.git import describe_fault
 from person_attributes.workspace import Workspace
 
 
@@ -31,7 +32,7 @@ def check(workspace: Workspace, params: Params) -> None:
     source = workspace.root / params.data.source
     if source != workspace.sample:
         check_columns(open_source(source, params.data.limits), params.data, params.heads)
-        if _uses_git(workspace.root):
+        if _uses_git(workspace.root) and not describe_fault(workspace.root):
             _describe_copies(workspace, params.data.source)
 
 
@@ -80,11 +81,12 @@ def _require_python(root: Path) -> None:
 
 def _require_place_of_store(workspace: Workspace) -> None:
     """Refuses a project in a folder that its MLflow store does not support."""
-    folder = workspace.home.resolve()
-    if "%" in str(folder) and not os.environ.get("MLFLOW_TRACKING_URI"):
-        from person_attributes.tracking.database import refuse_escapes  # imports MLflow
+    database = workspace.tracking_database.resolve()
+    is_usual = "%" not in str(database) and len(str(database)) < 100 and not database.is_dir()
+    if not is_usual and not os.environ.get("MLFLOW_TRACKING_URI"):
+        from person_attributes.tracking.database import refuse_path  # imports MLflow
 
-        refuse_escapes(folder)
+        refuse_path(database)
 
 
 def _refuse_own_files(workspace: Workspace, params: Params) -> None:

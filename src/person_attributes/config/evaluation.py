@@ -1,8 +1,9 @@
 """Sections for the evaluation and for the style of plots."""
 
-from typing import Annotated
+import math
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from person_attributes.config.fields import (
     FROM_LIST,
@@ -35,6 +36,17 @@ class EvaluationParams(Section):
     most_confident_errors_per_head: Annotated[int, Field(ge=0)]
     least_confident_correct_per_head: Annotated[int, Field(ge=0)]
     label_issues_per_head: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _samples_reach_both_ends(self) -> Self:
+        fewest = math.ceil(round(2 / (1 - self.confidence), 6))
+        if self.bootstrap_samples < fewest:
+            raise ValueError(
+                f"bootstrap_samples: an interval with confidence {self.confidence:g} needs "
+                f"{fewest} samples or more. Received: {self.bootstrap_samples}; raise "
+                "bootstrap_samples, or lower confidence"
+            )
+        return self
 
 
 class ReportParams(Section):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from person_attributes.config.fields import FROM_LIST, Count, NotNegative, Section
 
@@ -70,6 +70,16 @@ class SweepParams(Section):
     trials: Count
     minutes: NotNegative
     search: dict[str, SearchParams]
+
+    @field_validator("name")
+    @classmethod
+    def _is_name_of_folder(cls, name: str) -> str:
+        if name.startswith("optuna.db") or name.endswith((".", " ")):
+            raise ValueError(
+                f"the name is also that of a folder. Expected another name than that of the "
+                f"database, without a dot or blank at the end. Received: {name!r}; rename the sweep"
+            )
+        return name
 
     @model_validator(mode="after")
     def _grid_has_choices(self) -> Self:

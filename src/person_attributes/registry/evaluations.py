@@ -15,8 +15,9 @@ from mlflow.tracking import MlflowClient
 from person_attributes.config import read_yaml
 from person_attributes.errors import ComparisonError
 from person_attributes.evaluation.predictions import Predictions
+from person_attributes.git import describe_fault, find_commit, find_prefix
 from person_attributes.tracking.connection import NOT_THERE, connect, is_unreachable
-from person_attributes.tracking.executions import STAGE, find_commit, find_stage, flatten
+from person_attributes.tracking.executions import STAGE, find_stage, flatten
 from person_attributes.workspace import Workspace
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -120,21 +121,25 @@ def _download(client: MlflowClient, name: str, run: Run) -> Evaluated:
 
 
 def _find_revision(workspace: Workspace, reference: str) -> Evaluated:
-    commit = find_commit(workspace, reference)
+    commit = find_commit(workspace.root, reference)
     if not commit:
+        fault = describe_fault(workspace.root)
+        reason = f"no such run or model, and git revisions cannot be read: {fault}"
         raise ComparisonError(
-            f"{reference}: no such run, model or git revision. Expected the id of a run, "
-            "models:/NAME@ALIAS, a git branch, tag or commit, or workspace."
+            f"{reference}: {reason if fault else 'no such run, model or git revision'}. Expected "
+            "the id of a run, models:/NAME@ALIAS, a git branch, tag or commit, or workspace."
         )
     with tempfile.TemporaryDirectory() as folder:
         from dvc.api import DVCFileSystem  # imports slowly, and few commands read a revision
 
-        files = DVCFileSystem(str(workspace.root), rev=commit)
+        # Its root is that of the repository, and the project may be in a folder of it.
+        files = DVCFileSystem(str(workspace.root), rev=commit, subrepos=True)
+        prefix = find_prefix(workspace.root)
         found = []
         for path in (workspace.predictions, workspace.params):
             target = Path(folder) / path.name
             try:
-                files.get_file(workspace.relative(path), str(target))
+                files.get_file(f"{prefix}{workspace.relative(path)}", str(target))
             except Exception:  # DVC, its storage and git raise many types
                 raise ComparisonError(
                     f"{reference}: {workspace.relative(path)} of that revision is neither in git "

@@ -152,6 +152,18 @@ class Registry:
         uri = self._client.get_model_version_download_uri(self._name, str(version.version))
         return bool(mlflow.artifacts.list_artifacts(artifact_uri=uri))
 
+    def require_files(self, version: ModelVersion) -> None:
+        """Checks that a version can be served before it gets the alias.
+
+        Raises:
+            RegistryError: If its files are not in the store. Restore them, or name another version.
+        """
+        if not self.has_files(version):
+            raise RegistryError(
+                f"{self._name} {version.version}: its files are missing in the store, so it cannot "
+                "be served. Restore them from a backup, or name another version."
+            )
+
     def is_settled(self, version: ModelVersion) -> bool:
         """Returns whether the gate has decided on a version: a kill may have prevented it."""
         return bool(version.tags.get(_SETTLED) == "true")
@@ -278,7 +290,7 @@ class Registry:
         return sorted(found, key=lambda period: period.since)
 
     def roll_back(self) -> Registered:
-        """Sets the alias to the previous champion.
+        """Sets the alias to the previous champion whose files are in the store.
 
         Raises:
             RegistryError: If there was none. Promote a version instead.
@@ -286,12 +298,12 @@ class Registry:
         champion = self.find_champion()
         number = str(champion.version) if champion else ""
         earlier = self._earlier_champions()
-        while earlier and earlier[-1] == number:
+        while earlier and (earlier[-1] == number or not self.has_files(self.find(earlier[-1]))):
             earlier.pop()
         if not earlier:
             raise RegistryError(
-                f"{self._name}: no earlier champion to roll back to. Promote a version by its "
-                "number."
+                f"{self._name}: no earlier champion to roll back to whose files are in the store. "
+                "Promote a version by its number."
             )
         reason = f"{_ROLLED_BACK} version {number or 'none'}"
         self.set_alias(earlier[-1], reason)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import mlflow
 from alembic.util.exc import CommandError
+from mlflow import environment_variables
 from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
@@ -82,8 +83,10 @@ def connect(workspace: Workspace) -> MlflowClient:
         A client of the store.
 
     Raises:
-        TrackingError: If the store cannot be reached or created. The message contains advice.
+        TrackingError: If the store cannot be reached or created, or a variable of MLflow has an
+            invalid value. The message contains advice.
     """
+    _refuse_invalid_variables()
     # Opening a store can raise errors of its database.
     errors = (SQLAlchemyError, CommandError, ModuleNotFoundError)
     otherwise = f"Correct {ADDRESS}" if ADDRESS in os.environ else ""
@@ -101,6 +104,21 @@ def connect(workspace: Workspace) -> MlflowClient:
         if experiment:
             end_abandoned_runs(client, experiment)
     return client
+
+
+def _refuse_invalid_variables() -> None:
+    """Refuses values that MLflow cannot read: it would read many of them only during training.
+
+    Raises:
+        TrackingError: If a variable has such a value: correct or unset it.
+    """
+    for variable in vars(environment_variables).values():
+        if isinstance(variable, environment_variables._EnvironmentVariable):
+            try:
+                variable.get()  # type: ignore[no-untyped-call]
+            except ValueError as error:
+                reason = one_line(error, 200)
+                raise TrackingError(f"{reason}. Correct or unset {variable.name}.") from None
 
 
 def choose_experiment(client: MlflowClient, workspace: Workspace) -> str:
@@ -133,10 +151,13 @@ def choose_experiment(client: MlflowClient, workspace: Workspace) -> str:
                 raise
     experiment = client.get_experiment(str(_find_experiment(client)))
     if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        otherwise = f"set {EXPERIMENT_NAME} to another name"
+        if experiment.name != _name_experiment():  # the id takes precedence over the name
+            otherwise = f"correct or unset {EXPERIMENT_ID}"
         raise TrackingError(
             f"MLflow at {_name_store()}: the experiment {experiment.name!r} was deleted. Run "
-            f"mlflow experiments restore --experiment-id {experiment.experiment_id}, or set "
-            f"{EXPERIMENT_NAME} to another name."
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}, or "
+            f"{otherwise}."
         )
     # MLflow assigns logged models to the active experiment.
     return str(mlflow.set_experiment(experiment_id=experiment.experiment_id).experiment_id)

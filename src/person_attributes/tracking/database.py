@@ -1,5 +1,6 @@
 """The embedded store: an SQLite file in the project, created atomically, which can be moved."""
 
+import os
 import sys
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -27,6 +28,10 @@ _LOCATIONS = (
     ("model_versions", "storage_location"),
 )
 """Tables and columns that contain locations of artifacts."""
+
+
+_LONGEST_PATH = 440
+"""Bytes: SQLite accepts 500, and its temporary files have longer names."""
 
 
 def sqlite_address(path: Path) -> str:
@@ -65,9 +70,9 @@ def prepare_store(database: Path) -> None:
         database: The SQLite file, with links resolved.
 
     Raises:
-        TrackingError: If MLflow does not support the name of the folder: rename it.
+        TrackingError: If MLflow or SQLite does not support the path: rename the folder.
     """
-    refuse_escapes(database.parent)
+    refuse_path(database)
     if _is_ready(database):
         return
     with filelock.FileLock(database.with_name(f"{database.name}.lock")):
@@ -77,12 +82,25 @@ def prepare_store(database: Path) -> None:
             _follow_move(database)
 
 
-def refuse_escapes(folder: Path) -> None:
-    """Refuses a folder in which MLflow would not find the artifacts of its store.
+def refuse_path(database: Path) -> None:
+    """Refuses a path at which SQLite cannot create the store, or MLflow would not find artifacts.
 
     Raises:
-        TrackingError: If MLflow decodes a % in the path: rename the folder.
+        TrackingError: If the path is a folder, is too long, or has a % that MLflow decodes: rename
+            the folder.
     """
+    folder = database.parent
+    if database.is_dir():
+        raise TrackingError(
+            f"{database}: expected the file of the MLflow store. Received: a folder. Remove or "
+            "rename it."
+        )
+    if (length := len(os.fsencode(database))) > _LONGEST_PATH:
+        raise TrackingError(
+            f"{folder}: expected a path with which that of {database.name} has at most "
+            f"{_LONGEST_PATH} bytes, for SQLite. Received: {length} bytes. Move the project, or "
+            "set MLFLOW_TRACKING_URI to a server."
+        )
     if unquote(str(folder)) != str(folder):
         raise TrackingError(
             f"{folder}: MLflow decodes the % in this path as the escape of another character, and "

@@ -9,13 +9,12 @@ outputs, which are found by digest.
 import contextlib
 import os
 import re
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Param, Run, RunStatus
+from mlflow.entities import LifecycleStage, Param, Run, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import (
@@ -27,6 +26,8 @@ from mlflow.utils.mlflow_tags import (
 
 from person_attributes.digests import combine, read_lock, recorded_outputs
 from person_attributes.errors import StoppedError, SurpassedError
+from person_attributes.git import find_commit
+from person_attributes.tracking.connection import NOT_THERE
 from person_attributes.tracking.experiments import CHANGES, EXECUTION, KIND, describe_changes
 from person_attributes.tracking.filters import quote_value
 from person_attributes.tracking.processes import (
@@ -140,12 +141,14 @@ def complete_execution(client: MlflowClient, run_id: str) -> None:
 
 
 def _find_run(client: MlflowClient, run_id: str) -> Run | None:
+    """Finds a run; None if it was deleted, if it is in another store, or if this is not an id."""
     try:
-        return client.get_run(run_id) if run_id else None
+        run = client.get_run(run_id) if run_id else None
     except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # it may be in another store
+        if error.error_code in NOT_THERE:
             return None
         raise
+    return run if run and run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
 
 
 def _link_project_run(client: MlflowClient, project_run: str, experiment: str, run_id: str) -> None:
@@ -234,20 +237,8 @@ def end_status(error: BaseException) -> str:
 
 def git_tags(workspace: Workspace) -> dict[str, str]:
     """Returns a tag with the commit, if the project is a git repository."""
-    commit = find_commit(workspace, "HEAD")
+    commit = find_commit(workspace.root, "HEAD")
     return {MLFLOW_GIT_COMMIT: commit} if commit else {}
-
-
-def find_commit(workspace: Workspace, revision: str) -> str:
-    """Returns the id of a git revision; empty if there is none, or if git is not installed."""
-    command = ["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"]
-    try:
-        git = subprocess.run(
-            command, cwd=workspace.root, capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:
-        return ""
-    return git.stdout.strip()
 
 
 def log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:

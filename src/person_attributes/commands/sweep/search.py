@@ -90,10 +90,14 @@ def _run_suggested(
     """Runs one trial with values that Optuna suggests; returns its metric."""
     section = params.sweep
     changes = {key: _suggest(trial, key, search) for key, search in section.search.items()}
-    changed = params.change(changes)
     folder = trial.user_attrs.get(_FOLDER, f"{trial.number:04d}")
     trial.set_user_attr(_FOLDER, folder)
     print(f"trial {trial.number}: {_format(changes)}", flush=True)
+    try:
+        changed = params.change(changes)
+    except ParamsError as error:  # each value is valid, but not together with the others
+        print(f"trial {trial.number}: {error}", flush=True)
+        raise optuna.TrialPruned from None
     name = f"{section.name} {folder}"
     stopped_run = trial.user_attrs.get(_RUN)
     trial_workspace = workspace.trial(section.name, folder)
