@@ -233,6 +233,13 @@ def test_every_epoch_reports_every_head(small: Params, tmp_path: Path) -> None:
         assert metrics[f"{part}loss"] == pytest.approx(sum(losses), rel=1e-3)
 
 
+def test_a_phase_without_a_step_of_the_optimizer_is_refused(small: Params, tmp_path: Path) -> None:
+    """Three batches in each of two epochs."""
+    accumulating = small.change({"optimizers.sgd.accumulate": 7})
+    with pytest.raises(TrainingError, match=r"sgd.accumulate: expected at most .* 6. Received: 7"):
+        _train(accumulating, tmp_path, optimizer="sgd", epochs=2)
+
+
 def test_a_loss_that_is_not_finite_ends_the_phase(small: Params, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"epoch \d: (val_)?loss is (nan|inf).*learning_rate"):
         _train(small, tmp_path / "a", learning_rate=1e38, epochs=5)

@@ -75,10 +75,12 @@ def train_phase(
     Raises:
         StoppedError: On Ctrl-C or SIGTERM: run the phase again to resume from the checkpoint.
         UntrainableError: If the loss is not finite: lower the phase's learning rate. If memory runs
-            out: lower the setting that the message names.
+            out, or the optimizer accumulates more batches than the phase has: lower the setting
+            that the message names.
         TrainingError: If the disk is full: free some space. If Keras pairs heads wrongly: install
             the locked version.
     """
+    _require_steps(checkpoint.phase, train, recipe)
     progress = checkpoint.read()
     is_cached = has_constant_features(recipe, train)
     network = make_network(classifier, train, recipe)
@@ -95,6 +97,17 @@ def train_phase(
     assert progress.best_epoch is not None, "a complete phase has trained an epoch"
     network.set_weights(progress.arrays["best"])
     return TrainedPhase(progress.history, progress.best_epoch)
+
+
+def _require_steps(name: str, train: ImageBatches, recipe: Recipe) -> None:
+    """Refuses an optimizer that accumulates the gradients of more batches than there are."""
+    batches, accumulate = train.batches * recipe.phase.epochs, recipe.optimizer.accumulate
+    if batches < accumulate:
+        raise UntrainableError(
+            f"{name}: optimizers.{recipe.phase.optimizer}.accumulate: expected at most the number "
+            f"of batches of the phase, {batches}. Received: {accumulate}, so the weights would not "
+            "change. Lower it, or train more epochs."
+        )
 
 
 def has_constant_features(recipe: Recipe, train: ImageBatches) -> bool:
