@@ -310,6 +310,11 @@ def _remove_labels(folder: Path) -> None:
     _write(folder / "labels.csv", ("file",), [(f"images/{row}.png",) for row in range(ROWS)])
 
 
+def _name_several_labels(folder: Path) -> None:
+    rows = [(f"images/{row}.png", "red|blue") for row in range(ROWS)]
+    _write(folder / "labels.csv", ("file", "colour"), [*rows, ("", "red"), ("", "blue")])
+
+
 def _remove_rows(folder: Path) -> None:
     _write(folder / "labels.csv", ("file", "colour"), [])
 
@@ -330,6 +335,7 @@ def _remove_all(folder: Path) -> None:
         (_remove_images, "shop: contains no images of labels.csv"),
         (_break_images, "can be decoded"),
         (_remove_labels, "labels.csv: no column can be a head"),
+        (_name_several_labels, "colour (several labels in a cell; a head has one)"),
         (_remove_rows, "labels.csv: no rows below the header"),
         (_shift_rows, "labels.csv: 4 values; the header has 2"),
         (_remove_all, "shop: expected a folder, a .zip or a table"),
