@@ -15,6 +15,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import openpyxl
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -96,12 +97,13 @@ def test_the_header_may_lack_the_name_of_the_first_column(
     assert text.splitlines()[table.lines[-1] - 1].strip(' "').startswith("3.jpg")
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("first", ["sep=,", "sep=;", "sep=\t", '"sep=;"'])
 def test_tables_of_spreadsheets_may_name_the_delimiter_and_have_blank_rows(
-    folder: Path, params: Params, delimiter: str
+    folder: Path, params: Params, first: str
 ) -> None:
+    delimiter = first.strip('"')[-1]
     text = "file,label\n1.jpg,a\n , \n2.jpg,\n,\n".replace(",", delimiter)
-    table = _read(folder / "a.csv", f"sep={delimiter}\n{text}", params)
+    table = _read(folder / "a.csv", f"{first}\n{text}", params)
     assert table.columns == {"file": ["1.jpg", "2.jpg"], "label": ["a", ""]}
     assert table.lines == [3, 5]
 
@@ -181,13 +183,51 @@ def test_a_missing_column_is_reported_with_the_names_in_the_file(
 
 @pytest.mark.parametrize(
     ("above", "line"),
-    [("Shop 2024;\n", 2), ("Shop 2024;\nby Ada;\n", 3), ("#;\n;\n \n", 4)],
+    [
+        ("Shop 2024;\n", 2),
+        ("Shop 2024;\nby Ada;\n", 3),
+        ("#;\n;\n \n", 4),
+        ("Shop 2024\n", 2),
+        ("# Shop, 2024\n\n", 3),
+    ],
 )
 def test_lines_above_the_header_are_named(
     folder: Path, params: Params, above: str, line: int
 ) -> None:
     with pytest.raises(AnnotationsError, match=f"Line {line} has these names: delete the lines"):
         _read(folder / "a.csv", f"{above}file;label\n1.jpg;a\n", params)
+
+
+def test_a_merged_cell_has_its_value_in_all_of_its_rows(folder: Path, params: Params) -> None:
+    workbook = openpyxl.Workbook()
+    sheet = workbook.worksheets[0]
+    for row in (("file", "label", ""), ("1", "red", "a"), ("2", "", "b"), ("3", "blue", "")):
+        sheet.append(row)
+    for cells in ("B1:C1", "B2:B3", "E1:F9", "A7:B9"):
+        sheet.merge_cells(cells)
+    workbook.save(folder / "a.xlsx")
+    table = _read(folder / "a.xlsx", (folder / "a.xlsx").read_bytes(), params)
+    assert table.columns == {"file": ["1", "2", "3"], "label": ["red", "red", "blue"]}
+
+
+def test_values_may_be_longer_than_the_limit_of_the_csv_module(
+    folder: Path, params: Params
+) -> None:
+    mask = "1 2 " * 50_000
+    table = _read(folder / "a.csv", f"file,label,mask\n1,red,{mask}\n", params)
+    assert table.columns == {"file": ["1"], "label": ["red"]}
+
+
+@pytest.mark.parametrize("delimiter", [", ", ";  ", "\t "])
+def test_quotes_may_follow_a_blank(folder: Path, params: Params, delimiter: str) -> None:
+    content = f'"file"{delimiter}"label"\n"1"{delimiter}"red, dark; plain"\n'
+    table = _read(folder / "a.csv", content, params)
+    assert table.columns == {"file": ["1"], "label": ["red, dark; plain"]}
+
+
+def test_a_repeated_byte_order_mark_is_no_part_of_a_name(folder: Path, params: Params) -> None:
+    content = b"\xef\xbb\xbf\xef\xbb\xbffile,label\n1,red\n"
+    assert _read(folder / "a.csv", content, params).columns["file"] == ["1"]
 
 
 def test_a_missing_column_of_a_workbook_may_be_in_another_sheet(
