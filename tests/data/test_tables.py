@@ -114,6 +114,23 @@ def test_text_in_parquet_may_lack_its_annotation(folder: Path, params: Params) -
     assert table.columns == {"file": ["1.jpg", "2.jpg"], "label": ["röd", ""]}
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (pa.timestamp("ms"), "12110-05-25 16:53:20.000"),
+        (pa.timestamp("ms", "UTC"), "12110-05-25 16:53:20.000Z"),
+    ],
+    ids=str,
+)
+def test_dates_in_parquet_that_python_does_not_support_are_text(
+    folder: Path, params: Params, kind: pa.DataType, text: str
+) -> None:
+    dates = pa.array([320 * 10**12]).cast(kind)
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"file": ["1"], "label": dates}), buffer)
+    assert _read(folder / "a.parquet", buffer.getvalue(), params).columns["label"] == [text]
+
+
 def test_images_in_parquet_are_not_read(folder: Path, params: Params) -> None:
     images = [b"\xff\xd8\xff\0", b"text\0"]
     frame = pd.DataFrame({"file": images, "label": [{"bytes": image} for image in images]})

@@ -12,6 +12,7 @@ from person_attributes.errors import AnnotationsError, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow
 
 _MAX_REASON_LENGTH = 200
 """Characters of a library's reason in a message."""
@@ -178,7 +179,7 @@ def read_parquet(
             for name, known in zip(stored, names, strict=True)
             if is_needed(known) and stored.count(name) == 1
         ]
-        cells = {name: parquet.read([name])[name].to_pylist() for name in needed}
+        cells = {name: _list_cells(parquet.read([name])[name]) for name in needed}
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         raise refuse_format(content, file) or AnnotationsError(
             f"{file}: not a readable Parquet file: {_shorten(error)}. Create the file again."
@@ -187,6 +188,14 @@ def read_parquet(
     rows = zip(*(map(_to_text, cells.get(name, unread)) for name in stored), strict=True)
     yield 1, names
     yield from enumerate(rows, 2)
+
+
+def _list_cells(column: "pyarrow.ChunkedArray") -> list[Any]:
+    """Returns the values of a column; dates that Python does not support as text."""
+    try:
+        return column.to_pylist()
+    except (OverflowError, ValueError):
+        return column.cast("string").to_pylist()
 
 
 def read_excel(content: bytes, file: str) -> Iterator[tuple[int, Sequence[str]]]:
