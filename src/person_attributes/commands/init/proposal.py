@@ -115,6 +115,9 @@ def propose(data: str, annotations: str, limits: LimitsParams) -> Proposal:
     location = locate_images(columns, source, str(path))
     if location is None:
         first_cells = {name: cells[0] for name, cells in columns.items()}
+        for cell in first_cells.values():
+            if link := source.describe_link(cell):
+                raise SourceError(f"{path}: {cell} is {link}.")
         raise SourceError(
             f"{path}: contains no images of {table}. Expected a column with their paths relative "
             f"to {path}, or parts of the paths. Received: {_list(first_cells)}."
