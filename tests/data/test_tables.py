@@ -15,7 +15,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import openpyxl
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -216,13 +215,11 @@ def test_lines_above_the_header_are_named(
 
 
 def test_a_merged_cell_has_its_value_in_all_of_its_rows(folder: Path, params: Params) -> None:
-    workbook = openpyxl.Workbook()
-    sheet = workbook.worksheets[0]
-    for row in (("file", "label", ""), ("1", "red", "a"), ("2", "", "b"), ("3", "blue", "")):
-        sheet.append(row)
-    for cells in ("B1:C1", "B2:B3", "E1:F9", "A7:B9"):
-        sheet.merge_cells(cells)
-    workbook.save(folder / "a.xlsx")
+    rows = [("file", "label", ""), ("1", "red", "a"), ("2", "", "b"), ("3", "blue", "")]
+    with pd.ExcelWriter(folder / "a.xlsx", engine="openpyxl") as writer:
+        pd.DataFrame(rows).to_excel(writer, index=False, header=False)
+        for cells in ("B1:C1", "B2:B3", "E1:F9", "A7:B9"):
+            writer.sheets["Sheet1"].merge_cells(cells)
     table = _read(folder / "a.xlsx", (folder / "a.xlsx").read_bytes(), params)
     assert table.columns == {"file": ["1", "2", "3"], "label": ["red", "red", "blue"]}
 
@@ -247,10 +244,13 @@ def test_a_repeated_byte_order_mark_is_no_part_of_a_name(folder: Path, params: P
     assert _read(folder / "a.csv", content, params).columns["file"] == ["1"]
 
 
-def test_a_missing_column_of_a_workbook_may_be_in_another_sheet(
-    folder: Path, params: Params
+@pytest.mark.parametrize(
+    "first", [FRAME.rename(columns={"file": "about"}), FRAME.head(0), pd.DataFrame()]
+)
+def test_a_table_of_a_workbook_may_be_in_another_sheet(
+    folder: Path, params: Params, first: pd.DataFrame
 ) -> None:
-    content = _to_bytes(FRAME.rename(columns={"file": "about"}), ".xlsx")
+    content = _to_bytes(first, ".xlsx")
     with pytest.raises(AnnotationsError, match="Of a workbook, the first sheet is read"):
         _read(folder / "a.xlsx", content, params)
 

@@ -193,9 +193,10 @@ def read_parquet(
 def _list_cells(column: "pyarrow.ChunkedArray") -> list[Any]:
     """Returns the values of a column; dates that Python does not support as text."""
     try:
-        return column.to_pylist()
+        cells: list[Any] = column.to_pylist()
     except (OverflowError, ValueError):
-        return column.cast("string").to_pylist()
+        cells = column.cast("string").to_pylist()
+    return cells
 
 
 def read_excel(content: bytes, file: str) -> Iterator[tuple[int, Sequence[str]]]:
@@ -214,7 +215,7 @@ def read_excel(content: bytes, file: str) -> Iterator[tuple[int, Sequence[str]]]
             # Merged cells are only known if the whole workbook is loaded, which needs more memory.
             options = {"read_only": not _has_merged_cells(content)}
             with pd.ExcelFile(io.BytesIO(content), "openpyxl", engine_kwargs=options) as workbook:
-                sheet = workbook.parse(header=None, dtype=object, na_filter=False)
+                sheet = pd.read_excel(workbook, header=None, dtype=object, na_filter=False)
                 _fill_merged_cells(sheet, workbook.book.worksheets[0])
     except Exception as error:  # openpyxl has no base class for its errors
         raise refuse_format(content, file) or AnnotationsError(

@@ -141,7 +141,9 @@ def _read_first_rows(
     if first and _is_preamble(first[1], columns):
         first = next(rows, None)
     if first is None:
-        raise AnnotationsError(f"{file}: empty. Expected a header and rows. Add rows.")
+        raise AnnotationsError(
+            f"{file}: empty. Expected a header and rows.{describe_sheet(file)} Add rows."
+        )
     line, header = first[0], [_normalize(name) for name in first[1]]
     if any(map(is_image_name, header)):
         raise AnnotationsError(
@@ -150,7 +152,7 @@ def _read_first_rows(
         )
     below = list(islice(rows, _PEEKED_ROWS))
     if not below:
-        raise AnnotationsError(f"{file}: no rows below the header. Add rows.")
+        raise AnnotationsError(f"{file}: no rows below the header.{describe_sheet(file)} Add rows.")
     # A row that ends with a delimiter has no first column without a name.
     unnamed = [cells for _, cells in below if _is_first_unnamed(header, cells) and cells[-1]]
     return line, ["", *header] if 2 * len(unnamed) > max(len(below), 2) else header, below
