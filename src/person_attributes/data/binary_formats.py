@@ -229,7 +229,7 @@ def read_excel(content: bytes, file: str) -> Iterator[tuple[int, Sequence[str]]]
 
 def _has_merged_cells(content: bytes) -> bool:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/sheet")]
+        sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
         return any(b"<mergeCell " in archive.read(name) for name in sheets)
 
 
