@@ -151,6 +151,14 @@ def test_other_images_that_the_rows_name_are_listed(project: Project) -> None:
     assert f"name as many other images: {others.pop()}. Check" in done.stdout
 
 
+def test_tables_in_hidden_folders_are_ignored(project: Project) -> None:
+    _draw_shop(project.root / "shop")
+    copies = project.root / "shop/.ipynb_checkpoints"
+    copies.mkdir()
+    shutil.copy(project.root / "shop/labels.csv", copies / "labels-checkpoint.csv")
+    assert _init(project, "shop").data.annotations == "labels.csv"
+
+
 def test_metadata_of_macos_are_no_images(project: Project) -> None:
     _draw(project.root / "shop", [f"img/{number}.png" for number in range(ROWS)])
     for number in range(ROWS):
@@ -306,8 +314,23 @@ def _break_images(folder: Path) -> None:
         path.write_bytes(b"text")
 
 
+def _link_images(folder: Path) -> None:
+    (folder / "images").rename(folder.parent / "photos")
+    (folder / "images").symlink_to(folder.parent / "photos")
+
+
+def _link_table(folder: Path) -> None:
+    (folder / "labels.csv").rename(folder.parent / "labels.csv")
+    (folder / "labels.csv").symlink_to(folder.parent / "labels.csv")
+
+
 def _remove_labels(folder: Path) -> None:
     _write(folder / "labels.csv", ("file",), [(f"images/{row}.png",) for row in range(ROWS)])
+
+
+def _name_several_labels(folder: Path) -> None:
+    rows = [(f"images/{row}.png", "red|blue") for row in range(ROWS)]
+    _write(folder / "labels.csv", ("file", "colour"), [*rows, ("", "red"), ("", "blue")])
 
 
 def _remove_rows(folder: Path) -> None:
@@ -329,7 +352,10 @@ def _remove_all(folder: Path) -> None:
         (_add_table, "Name it with --annotations: labels.csv, more.csv"),
         (_remove_images, "shop: contains no images of labels.csv"),
         (_break_images, "can be decoded"),
+        (_link_images, "shop: images/0.png is a link that leads out of the source"),
+        (_link_table, "shop: labels.csv is a link that leads out of the source"),
         (_remove_labels, "labels.csv: no column can be a head"),
+        (_name_several_labels, "colour (several labels in a cell; a head has one)"),
         (_remove_rows, "labels.csv: no rows below the header"),
         (_shift_rows, "labels.csv: 4 values; the header has 2"),
         (_remove_all, "shop: expected a folder, a .zip or a table"),

@@ -146,7 +146,7 @@ def test_the_delimiter_is_the_one_that_separates_the_needed_columns(
         (TEXT.encode("utf-16-le"), r"a\.csv:1: contains a null character"),
         (TEXT + "no\0te,3.jpg,None,15-25", r"a\.csv:4: contains a null character"),
         (TEXT + 'third,3.jpg,None,"15-25\n', r"a\.csv:4: not a CSV file: unexpected end of data"),
-        ("x" * 200_000, r"a\.csv:1: not a CSV file: field larger"),
+        ("x" * 200_000 + "\nx\n", r"a\.csv:1: no column 'path'"),
     ],
     ids=[
         "misspelled",

@@ -38,6 +38,25 @@ def test_a_single_top_folder_is_optional(tmp_path: Path, limits: LimitsParams, t
     assert (source.size("images/1.jpg"), source.read("images/1.jpg")) == (2, b"bc")
 
 
+def test_names_may_have_the_top_folder_of_an_archive(tmp_path: Path, limits: LimitsParams) -> None:
+    members = {"shop/labels.csv": b"a", "shop/images/1.jpg": b"bc", "shop/shop/1.jpg": b"def"}
+    source = open_source(_zip(tmp_path / "a.zip", members), limits)
+    assert source.names() == ["labels.csv", "images/1.jpg", "shop/1.jpg"]
+    assert "shop/labels.csv" in source
+    assert source.read("shop/images/1.jpg") == b"bc"
+    assert source.size("shop/1.jpg") == 3
+    assert "other/images/1.jpg" not in source
+
+
+def test_names_that_no_table_can_contain_are_not_listed(
+    tmp_path: Path, limits: LimitsParams
+) -> None:
+    for name in (b"caf\xe9", "café".encode()):
+        (tmp_path / os.fsdecode(name)).mkdir()
+        (tmp_path / os.fsdecode(name) / "1.jpg").touch()
+    assert open_source(tmp_path, limits).names() == ["café/1.jpg"]
+
+
 def test_a_source_can_be_pickled(tmp_path: Path, limits: LimitsParams) -> None:
     (tmp_path / "b").write_bytes(b"folder")
     archive = _zip(tmp_path / "a.zip", {"b": b"zip"})

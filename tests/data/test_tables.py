@@ -96,12 +96,13 @@ def test_the_header_may_lack_the_name_of_the_first_column(
     assert text.splitlines()[table.lines[-1] - 1].strip(' "').startswith("3.jpg")
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("first", ["sep=,", "sep=;", "sep=\t", '"sep=;"'])
 def test_tables_of_spreadsheets_may_name_the_delimiter_and_have_blank_rows(
-    folder: Path, params: Params, delimiter: str
+    folder: Path, params: Params, first: str
 ) -> None:
+    delimiter = first.strip('"')[-1]
     text = "file,label\n1.jpg,a\n , \n2.jpg,\n,\n".replace(",", delimiter)
-    table = _read(folder / "a.csv", f"sep={delimiter}\n{text}", params)
+    table = _read(folder / "a.csv", f"{first}\n{text}", params)
     assert table.columns == {"file": ["1.jpg", "2.jpg"], "label": ["a", ""]}
     assert table.lines == [3, 5]
 
@@ -110,6 +111,23 @@ def test_text_in_parquet_may_lack_its_annotation(folder: Path, params: Params) -
     frame = pd.DataFrame({"file": [b"1.jpg", b"2.jpg"], "label": ["röd".encode(), None]})
     table = _read(folder / "a.parquet", _to_bytes(frame, ".parquet"), params)
     assert table.columns == {"file": ["1.jpg", "2.jpg"], "label": ["röd", ""]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (pa.timestamp("ms"), "12110-05-25 16:53:20.000"),
+        (pa.timestamp("ms", "UTC"), "12110-05-25 16:53:20.000Z"),
+    ],
+    ids=str,
+)
+def test_dates_in_parquet_that_python_does_not_support_are_text(
+    folder: Path, params: Params, kind: pa.DataType, text: str
+) -> None:
+    dates = pa.array([320 * 10**12]).cast(kind)
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"file": ["1"], "label": dates}), buffer)
+    assert _read(folder / "a.parquet", buffer.getvalue(), params).columns["label"] == [text]
 
 
 def test_images_in_parquet_are_not_read(folder: Path, params: Params) -> None:
@@ -181,7 +199,13 @@ def test_a_missing_column_is_reported_with_the_names_in_the_file(
 
 @pytest.mark.parametrize(
     ("above", "line"),
-    [("Shop 2024;\n", 2), ("Shop 2024;\nby Ada;\n", 3), ("#;\n;\n \n", 4)],
+    [
+        ("Shop 2024;\n", 2),
+        ("Shop 2024;\nby Ada;\n", 3),
+        ("#;\n;\n \n", 4),
+        ("Shop 2024\n", 2),
+        ("# Shop, 2024\n\n", 3),
+    ],
 )
 def test_lines_above_the_header_are_named(
     folder: Path, params: Params, above: str, line: int
@@ -190,10 +214,43 @@ def test_lines_above_the_header_are_named(
         _read(folder / "a.csv", f"{above}file;label\n1.jpg;a\n", params)
 
 
-def test_a_missing_column_of_a_workbook_may_be_in_another_sheet(
+def test_a_merged_cell_has_its_value_in_all_of_its_rows(folder: Path, params: Params) -> None:
+    rows = [("file", "label", ""), ("1", "red", "a"), ("2", "", "b"), ("3", "blue", "")]
+    with pd.ExcelWriter(folder / "a.xlsx", engine="openpyxl") as writer:
+        pd.DataFrame(rows).to_excel(writer, index=False, header=False)
+        for cells in ("B1:C1", "B2:B3", "E1:F9", "A7:B9"):
+            writer.sheets["Sheet1"].merge_cells(cells)
+    table = _read(folder / "a.xlsx", (folder / "a.xlsx").read_bytes(), params)
+    assert table.columns == {"file": ["1", "2", "3"], "label": ["red", "red", "blue"]}
+
+
+def test_values_may_be_longer_than_the_limit_of_the_csv_module(
     folder: Path, params: Params
 ) -> None:
-    content = _to_bytes(FRAME.rename(columns={"file": "about"}), ".xlsx")
+    mask = "1 2 " * 50_000
+    table = _read(folder / "a.csv", f"file,label,mask\n1,red,{mask}\n", params)
+    assert table.columns == {"file": ["1"], "label": ["red"]}
+
+
+@pytest.mark.parametrize("delimiter", [", ", ";  ", "\t "])
+def test_quotes_may_follow_a_blank(folder: Path, params: Params, delimiter: str) -> None:
+    content = f'"file"{delimiter}"label"\n"1"{delimiter}"red, dark; plain"\n'
+    table = _read(folder / "a.csv", content, params)
+    assert table.columns == {"file": ["1"], "label": ["red, dark; plain"]}
+
+
+def test_a_repeated_byte_order_mark_is_no_part_of_a_name(folder: Path, params: Params) -> None:
+    content = b"\xef\xbb\xbf\xef\xbb\xbffile,label\n1,red\n"
+    assert _read(folder / "a.csv", content, params).columns["file"] == ["1"]
+
+
+@pytest.mark.parametrize(
+    "first", [FRAME.rename(columns={"file": "about"}), FRAME.head(0), pd.DataFrame()]
+)
+def test_a_table_of_a_workbook_may_be_in_another_sheet(
+    folder: Path, params: Params, first: pd.DataFrame
+) -> None:
+    content = _to_bytes(first, ".xlsx")
     with pytest.raises(AnnotationsError, match="Of a workbook, the first sheet is read"):
         _read(folder / "a.xlsx", content, params)
 

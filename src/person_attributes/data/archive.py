@@ -37,6 +37,9 @@ _ENCRYPTED = 0x1
 _UTF8 = 0x800
 """Bit of a member's flags: its name is UTF-8, and not code page 437."""
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
+"""How Python reads the names of files that are not UTF-8; no table can contain such a name."""
+
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
@@ -89,7 +92,7 @@ class FolderSource:
         for folder, _, files in os.walk(self._root):
             prefix = Path(folder).relative_to(self._root)
             names += [(prefix / file).as_posix() for file in files]
-        return names
+        return [name for name in names if not _SURROGATES.search(name)]
 
     def describe_link(self, name: str) -> str:
         try:
@@ -146,6 +149,8 @@ def _find_dvc_cache(folder: Path) -> Path | None:
 class ZipSource:
     """The members of a zip archive; a single top folder is removed from their names.
 
+    A name with that folder is accepted, too.
+
     Members are decompressed in memory, one at a time. Nothing is written to the disk.
     """
 
@@ -170,6 +175,7 @@ class ZipSource:
         names = [PurePosixPath(_name(info)) for info in members]
         has_top = len(names) > 1 and len({name.parts[0] for name in names}) == 1
         start = 1 if has_top and all(len(name.parts) > 1 for name in names) else 0
+        self._top = f"{names[0].parts[0]}/" if start else ""
         self._members = {
             "/".join(name.parts[start:]): info for name, info in zip(names, members, strict=True)
         }
@@ -181,22 +187,27 @@ class ZipSource:
         return ZipSource, (self._path, self._limits)
 
     def __contains__(self, name: object) -> bool:
-        return _normalize(str(name)) in self._members
+        return self._find(str(name)) in self._members
 
     def describe_link(self, name: str) -> str:
         return ""  # an archive with links is refused
 
     def size(self, name: str) -> int:
-        return self._members[_normalize(name)].file_size
+        return self._members[self._find(name)].file_size
 
     def read(self, name: str) -> bytes:
-        info = self._members[_normalize(name)]
+        info = self._members[self._find(name)]
         try:
             with self._archive.open(info) as file:
                 # Bounded, because a malicious archive may declare too small a size.
                 return file.read(info.file_size + 1)
         except _BROKEN_ARCHIVE as error:
             raise SourceError(f"{name}: cannot be decompressed: {error}") from None
+
+    def _find(self, name: str) -> str:
+        """Returns the name of a member, which may be given with the top folder."""
+        name = _normalize(name)
+        return name if name in self._members else name.removeprefix(self._top)
 
 
 def _normalize(name: str) -> str:

@@ -3,11 +3,16 @@
 import io
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from person_attributes.errors import AnnotationsError, one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow
 
 _MAX_REASON_LENGTH = 200
 """Characters of a library's reason in a message."""
@@ -174,7 +179,7 @@ def read_parquet(
             for name, known in zip(stored, names, strict=True)
             if is_needed(known) and stored.count(name) == 1
         ]
-        cells = {name: parquet.read([name])[name].to_pylist() for name in needed}
+        cells = {name: _list_cells(parquet.read([name])[name]) for name in needed}
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         raise refuse_format(content, file) or AnnotationsError(
             f"{file}: not a readable Parquet file: {_shorten(error)}. Create the file again."
@@ -185,8 +190,19 @@ def read_parquet(
     yield from enumerate(rows, 2)
 
 
+def _list_cells(column: "pyarrow.ChunkedArray") -> list[Any]:
+    """Returns the values of a column; dates that Python does not support as text."""
+    try:
+        cells: list[Any] = column.to_pylist()
+    except (OverflowError, ValueError):
+        cells = column.cast("string").to_pylist()
+    return cells
+
+
 def read_excel(content: bytes, file: str) -> Iterator[tuple[int, Sequence[str]]]:
     """Yields the number and the cells of each row that is not empty, in the first sheet.
+
+    A merged cell has its value in each of its rows, as a spreadsheet shows it.
 
     Raises:
         AnnotationsError: If the file is not an Excel workbook. Save it again.
@@ -196,9 +212,11 @@ def read_excel(content: bytes, file: str) -> Iterator[tuple[int, Sequence[str]]]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl warns about styles that it cannot read
-            sheet = pd.read_excel(
-                io.BytesIO(content), engine="openpyxl", header=None, dtype=object, na_filter=False
-            )
+            # Merged cells are only known if the whole workbook is loaded, which needs more memory.
+            options = {"read_only": not _has_merged_cells(content)}
+            with pd.ExcelFile(io.BytesIO(content), "openpyxl", engine_kwargs=options) as workbook:
+                sheet = pd.read_excel(workbook, header=None, dtype=object, na_filter=False)
+                _fill_merged_cells(sheet, workbook.book.worksheets[0])
     except Exception as error:  # openpyxl has no base class for its errors
         raise refuse_format(content, file) or AnnotationsError(
             f"{file}: not a readable Excel workbook: {_shorten(error)}. Save it again as .xlsx."
@@ -207,6 +225,20 @@ def read_excel(content: bytes, file: str) -> Iterator[tuple[int, Sequence[str]]]
         cells = [_to_text(value) for value in row]
         if any(cells):
             yield number, cells
+
+
+def _has_merged_cells(content: bytes) -> bool:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
+        return any(b"<mergeCell " in archive.read(name) for name in sheets)
+
+
+def _fill_merged_cells(sheet: "pd.DataFrame", worksheet: Any) -> None:
+    """Copies the value of each merged cell into the rows below its first one."""
+    for cells in getattr(worksheet, "merged_cells", ()):
+        rows, column = slice(cells.min_row - 1, cells.max_row), cells.min_col - 1
+        if cells.min_row <= len(sheet) and column < len(sheet.columns):
+            sheet.iloc[rows, column] = sheet.iloc[rows.start, column]
 
 
 def _shorten(error: Exception) -> str:

@@ -43,6 +43,8 @@ _MAX_HEADER_LENGTH = 300
 _PEEKED_ROWS = 100
 """Rows from which it is concluded what the header lacks."""
 
+csv.field_size_limit(2**31 - 1)  # data.limits limits the size of the file
+
 _Rows = Iterator[tuple[int, Sequence[str]]]
 """The first line and the cells of each row; the header is the first row."""
 
@@ -139,7 +141,9 @@ def _read_first_rows(
     if first and _is_preamble(first[1], columns):
         first = next(rows, None)
     if first is None:
-        raise AnnotationsError(f"{file}: empty. Expected a header and rows. Add rows.")
+        raise AnnotationsError(
+            f"{file}: empty. Expected a header and rows.{describe_sheet(file)} Add rows."
+        )
     line, header = first[0], [_normalize(name) for name in first[1]]
     if any(map(is_image_name, header)):
         raise AnnotationsError(
@@ -148,7 +152,7 @@ def _read_first_rows(
         )
     below = list(islice(rows, _PEEKED_ROWS))
     if not below:
-        raise AnnotationsError(f"{file}: no rows below the header. Add rows.")
+        raise AnnotationsError(f"{file}: no rows below the header.{describe_sheet(file)} Add rows.")
     # A row that ends with a delimiter has no first column without a name.
     unnamed = [cells for _, cells in below if _is_first_unnamed(header, cells) and cells[-1]]
     return line, ["", *header] if 2 * len(unnamed) > max(len(below), 2) else header, below
@@ -209,7 +213,7 @@ def _explain_header(
 
 def _is_preamble(cells: Sequence[str], columns: Sequence[str]) -> bool:
     """Whether a line above the header is the number of rows, or `sep=;` as in files for Excel."""
-    first = cells[0].strip()
+    first = cells[0].strip(' "')
     is_count = len(cells) == 1 and first.isdecimal() and first not in columns
     return is_count or (first.startswith("sep=") and not any(cells[1:]))
 
@@ -263,7 +267,8 @@ def _read_text(content: bytes, file: str, columns: Sequence[str]) -> _Rows:
     lines: Iterator[str] = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline="")
     if delimiter == " ":
         lines = map(_collapse_blanks, lines)
-    return _read_csv(csv.reader(lines, delimiter=delimiter, strict=True), file)
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    return _read_csv(reader, file)
 
 
 def _decode(content: bytes, file: str) -> str:
@@ -283,24 +288,28 @@ def _decode(content: bytes, file: str) -> str:
             f"{file}:{line}: contains a null character. Expected UTF-8 text, or UTF-16 "
             "with a byte order mark. Save the file as UTF-8."
         )
-    return text
+    return text.lstrip("\ufeff")  # some programs write a second byte order mark
 
 
 def _find_delimiter(text: str, columns: Sequence[str]) -> str:
     """Returns the delimiter that gives most of the needed columns.
 
-    If none does, it returns one that gives the header and the next line as many values; a blank
-    only if no other does. Of these, it returns the one that gives most.
+    If the first line has none of them, the lines below it decide, so that a message can name the
+    line of the header. If no line has them, it returns a delimiter that gives the header and the
+    next line as many values; a blank only if no other does. Of these, it returns the one that gives
+    most.
     """
-    lines = [match[0] for match in islice(re.finditer(r"[^\r\n]+", text), 3)]
+    lines = [match[0] for match in islice(re.finditer(r"[^\r\n]+", text), _PEEKED_ROWS)]
     start = 1 if lines and _is_preamble(lines[:1], columns) else 0
     header, row = [*lines[start:], "", ""][:2]
     needed = {_normalize(column) for column in columns}
-    names = {delimiter: _split_line(header, delimiter) for delimiter in _DELIMITERS}
-    best = max(names, key=lambda delimiter: len(needed.intersection(names[delimiter])))
-    if needed.isdisjoint(names[best]):
-        return max(_DELIMITERS, key=lambda delimiter: _rate_delimiter(delimiter, header, row))
-    return best
+    for line in lines[start:]:
+        names = {delimiter: _split_line(line, delimiter) for delimiter in _DELIMITERS}
+        best = max(names, key=lambda delimiter: len(needed.intersection(names[delimiter])))
+        if not needed.isdisjoint(names[best]):
+            return best
+        needed.discard("")  # an empty cell of a row is no name
+    return max(_DELIMITERS, key=lambda delimiter: _rate_delimiter(delimiter, header, row))
 
 
 def _rate_delimiter(delimiter: str, header: str, row: str) -> tuple[bool, bool, int]:
@@ -311,8 +320,9 @@ def _rate_delimiter(delimiter: str, header: str, row: str) -> tuple[bool, bool, 
 
 def _split_line(line: str, delimiter: str) -> list[str]:
     line = _collapse_blanks(line) if delimiter == " " else line
+    reader = csv.reader([line], delimiter=delimiter, skipinitialspace=True)
     try:
-        return [_normalize(name) for name in next(csv.reader([line], delimiter=delimiter), [])]
+        return [_normalize(name) for name in next(reader, [])]
     except csv.Error:  # reported by `_read_csv`
         return []
 

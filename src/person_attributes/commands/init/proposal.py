@@ -114,9 +114,13 @@ def propose(data: str, annotations: str, limits: LimitsParams) -> Proposal:
     columns, repeated = _read_columns(source, table, limits)
     location = locate_images(columns, source, str(path))
     if location is None:
+        first_cells = {name: cells[0] for name, cells in columns.items()}
+        for cell in first_cells.values():
+            if link := source.describe_link(cell):
+                raise SourceError(f"{path}: {cell} is {link}.")
         raise SourceError(
             f"{path}: contains no images of {table}. Expected a column with their paths relative "
-            f"to {path}, or parts of the paths. Received: {_list(columns)}."
+            f"to {path}, or parts of the paths. Received: {_list(first_cells)}."
             f"{describe_sheet(table)} Name the folder that contains the table and the images."
         )
     described = [
@@ -127,10 +131,11 @@ def propose(data: str, annotations: str, limits: LimitsParams) -> Proposal:
     ]
     described += [Column(name, {}, "appears twice; rename one") for name in repeated]
     if not any(column.head for column in described):
+        descriptions = {column.name: column.description for column in described}
         raise AnnotationsError(
             f"{table}: no column can be a head. Expected one with few different values, the names "
-            f"of classes. Received: {_list(columns)}.{describe_sheet(table)} Add such a column, or "
-            "delete what is above the header."
+            f"of classes. Received: {_list(descriptions)}.{describe_sheet(table)} Add such a "
+            "column, or delete what is above the header."
         )
     height, width = measure_images(source, location.found, limits)
     rows = len(columns[location.column])
@@ -151,15 +156,17 @@ def _read_columns(
     good = [row for row in range(len(read.lines)) if row not in read.malformed]
     if not good or not names:
         reason = next(iter(read.malformed.values()), "no name of a column is unique")
-        raise AnnotationsError(f"{table}: {reason}. Correct the table.")
+        raise AnnotationsError(
+            f"{table}: {reason}. Correct the table, or delete what is above its header."
+        )
     repeated = [name for name in dict.fromkeys(header) if name not in names]
     return {name: [cells[row] for row in good] for name, cells in read.columns.items()}, repeated
 
 
-def _list(columns: Mapping[str, list[str]]) -> str:
-    """Lists columns with their first cell, for a message."""
-    cells = [f"{name or repr(name)} ({cells[0]})" for name, cells in columns.items()]
-    return one_line(", ".join(cells), _MAX_LISTED)
+def _list(columns: Mapping[str, str]) -> str:
+    """Lists columns with a remark about each, for a message."""
+    remarks = [f"{name or repr(name)} ({remark})" for name, remark in columns.items()]
+    return one_line(", ".join(remarks), _MAX_LISTED)
 
 
 def _relative_to(root: Path, path: Path) -> str:

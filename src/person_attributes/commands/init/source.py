@@ -35,9 +35,12 @@ def open_data(data: str, annotations: str, limits: LimitsParams) -> tuple[Path, 
             "Correct the path."
         )
     source = open_source(path, limits)
-    if annotations and annotations not in source:
-        raise AnnotationsError(f"{path}: contains no file {annotations!r}. Correct --annotations.")
-    return path, source, annotations or _find_table(path, source)
+    table = annotations or _find_table(path, source)
+    if link := source.describe_link(table):
+        raise AnnotationsError(f"{path}: {table} is {link}.")
+    if table not in source:
+        raise AnnotationsError(f"{path}: contains no file {table!r}. Correct --annotations.")
+    return path, source, table
 
 
 def _find_table(path: Path, source: Source) -> str:
@@ -45,7 +48,8 @@ def _find_table(path: Path, source: Source) -> str:
     tables = sorted(
         file
         for file in files
-        if file.suffix.lower() in TABLE_SUFFIXES and not file.name.startswith((".", "~"))
+        if file.suffix.lower() in TABLE_SUFFIXES
+        and not any(part.startswith((".", "~")) for part in file.parts)
     )
     # A text file next to another table is usually a description.
     tables = [file for file in tables if file.suffix.lower() != ".txt"] or tables
