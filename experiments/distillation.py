@@ -17,6 +17,7 @@ train a phase that keeps it: one epoch, `trainable: heads`, no augmentation, a r
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,53 @@ from person_attributes.workspace import Workspace
 _PLAN = Path(__file__).with_suffix(".yaml")
 
 
+@dataclass(frozen=True)
+class Distillation:
+    """The training of teachers and students.
+
+    Attributes:
+        workspace: The project; its data stages have run.
+        params: The network, and the settings that all networks share.
+        plan: The content of `distillation.yaml`.
+        trainer: Trains the networks.
+    """
+
+    workspace: Workspace
+    params: Params
+    plan: Mapping[str, Any]
+    trainer: Trainer
+
+    def train_teachers(self) -> list[Group]:
+        """Trains each teacher on batches of its own."""
+        section = self.plan["teachers"]
+        groups = [
+            self._make_group({name: settings}, settings["policy"])
+            for name, settings in section["networks"].items()
+        ]
+        self._train(groups, section["epochs"], "teachers")
+        return groups
+
+    def train_students(self, teachers: Sequence[Group]) -> Group:
+        """Trains the students on the same batches, with the best weights of the teachers."""
+        section = self.plan["students"]
+        weights = stack([best.weights for best in _list_best(teachers)])
+        group = self._make_group(section["networks"], section["policy"], weights)
+        self._train([group], section["epochs"], "students")
+        return group
+
+    def _make_group(self, networks: Mapping[str, Any], policy: str, teachers: Any = None) -> Group:
+        members = {}
+        for name, settings in networks.items():
+            member = Member(name, **{k: v for k, v in settings.items() if k != "policy"})
+            keras.utils.set_random_seed(member.seed)
+            image_size = self.trainer.settings.phase.image_size
+            members[member] = build_network(self.workspace, self.params, image_size)
+        return Group(self.trainer, members, self.plan["policies"][policy], teachers)
+
+    def _train(self, groups: Sequence[Group], epochs: int, label: str) -> None:
+        train(groups, epochs, self.plan["validate_every"], label)
+
+
 def distill(workspace: Workspace, params: Params, plan: Mapping[str, Any], output: Path) -> None:
     """Trains the teachers, then the students, and writes the students' best weights.
 
@@ -48,35 +96,14 @@ def distill(workspace: Workspace, params: Params, plan: Mapping[str, Any], outpu
     """
     configure_runtime(params.training)
     trainer = make_trainer(workspace, params)
-
-    def make_group(
-        section: Mapping[str, Any], names: Sequence[str], policy: str, teachers: Any = None
-    ) -> Group:
-        members = {}
-        for name in names:
-            settings = {k: v for k, v in section["networks"][name].items() if k != "policy"}
-            member = Member(name, **settings)
-            keras.utils.set_random_seed(member.seed)
-            image_size = trainer.settings.phase.image_size
-            members[member] = build_network(workspace, params, image_size)
-        return Group(trainer, members, plan["policies"][policy], teachers)
-
-    section = plan["teachers"]
-    groups = [
-        make_group(section, [name], network["policy"])
-        for name, network in section["networks"].items()
-    ]
-    train(groups, section["epochs"], plan["validate_every"], "teachers")
-    teachers = _list_best(groups)
-    section = plan["students"]
-    weights = stack([best.weights for best in teachers])
-    students = make_group(section, list(section["networks"]), section["policy"], weights)
-    train([students], section["epochs"], plan["validate_every"], "students")
+    distillation = Distillation(workspace, params, plan, trainer)
+    teachers = distillation.train_teachers()
+    students = distillation.train_students(teachers)
     output.mkdir(parents=True, exist_ok=True)
     for member, best in zip(students.members, _list_best([students]), strict=True):
         with writing(output / f"{member.name}.weights.h5") as path:
             trainer.assign(best.weights).save_weights(path)
-    _write_metrics(trainer, {"teachers": groups, "students": [students]}, output)
+    _write_metrics(trainer, {"teachers": teachers, "students": [students]}, output)
 
 
 def make_trainer(workspace: Workspace, params: Params) -> Trainer:
