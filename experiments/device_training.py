@@ -18,7 +18,7 @@ import numpy.typing as npt
 from experiments.device_augmentation import Policy, augment
 from person_attributes.config.training import CosineParams, PhaseParams, SgdParams
 from person_attributes.data.images import Images
-from person_attributes.evaluation.metrics import SMALLEST_PROBABILITY
+from person_attributes.evaluation.metrics import SMALLEST_PROBABILITY, cross_entropy, sum_up
 
 Answers = dict[str, npt.NDArray[np.float32]]
 
@@ -268,15 +268,13 @@ class Trainer:
         return {head: np.asarray(answer) for head, answer in answers.items()}
 
     def score(self, answers: Answers) -> dict[str, float]:
-        """Scores answers for the validation rows: `loss`, `accuracy` and the loss of each head."""
+        """Scores answers for the validation rows: those of `sum_up`, and the loss of each head."""
         labels = {head: target[self.validation] for head, target in self.targets.items()}
         losses = {
-            f"{head}_loss": float(_cross_entropy(labels[head], answers[head])) for head in labels
+            f"{head}_loss": float(cross_entropy(label, answers[head]))
+            for head, label in labels.items()
         }
-        hits = [
-            (answers[head].argmax(1) == label.argmax(1)).mean() for head, label in labels.items()
-        ]
-        return {"loss": sum(losses.values()), "accuracy": float(np.mean(hits)), **losses}
+        return {**sum_up(labels, answers), **losses}
 
     def assign(self, weights: tuple[list[Any], list[Any]]) -> keras.Model:
         """Returns the classifier with the given weights."""
