@@ -7,6 +7,7 @@ average of the weights, one cosine, and learned loss weights.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import numpy.typing as npt
+from jax.tree_util import register_dataclass
 
 from experiments.device_augmentation import Policy, augment
 from person_attributes.config.training import CosineParams, PhaseParams, SgdParams
@@ -60,6 +62,20 @@ class Best:
     weights: tuple[list[Any], list[Any]]
 
 
+@partial(register_dataclass, data_fields=["weights"], meta_fields=["classifier"])
+@dataclass(frozen=True)
+class Teachers:
+    """Networks whose mean answer others learn.
+
+    Attributes:
+        classifier: The graph of all teachers. Its images may have another size.
+        weights: Their weights, `(trained, fixed)`, stacked.
+    """
+
+    classifier: keras.Model
+    weights: Any
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings that all networks share."""
@@ -100,6 +116,11 @@ class Trainer:
         self._answer = jax.jit(self._average_flips)
 
     @property
+    def image_size(self) -> str:
+        """Height and width of the images, as in `params.yaml`."""
+        return f"{self.images.shape[1]}x{self.images.shape[2]}"
+
+    @property
     def steps(self) -> int:
         """Batches per epoch; only whole ones, the rest of a shuffled epoch is left out."""
         return len(self.train) // self.settings.phase.batch_size
@@ -117,7 +138,7 @@ class Trainer:
     def run_epoch(
         self,
         states: State,
-        teachers: Any,
+        teachers: Teachers | None,
         order: npt.NDArray[np.intp],
         key: Any,
         progress: tuple[int, int],
@@ -128,7 +149,7 @@ class Trainer:
 
         Args:
             states: The states of all members, stacked; their memory is reused.
-            teachers: Stacked weights of the teachers, `(trained, fixed)`; None: labels alone.
+            teachers: The teachers; None: labels alone.
             order: Shuffled positions of the training rows.
             key: The key of the augmentation.
             progress: The epoch, from 0, and the number of epochs.
@@ -155,7 +176,7 @@ class Trainer:
         self,
         states: State,
         data: tuple[Any, dict[str, Any]],
-        teachers: Any,
+        teachers: Teachers | None,
         batches: Any,
         key: Any,
         progress: tuple[Any, Any],
@@ -168,7 +189,7 @@ class Trainer:
             rows, key, number = inputs
             images = augment(key, data[0][rows], policy)
             labels = {head: target[rows] for head, target in data[1].items()}
-            answers = labels if teachers is None else self._ask(teachers, images)
+            answers = labels if teachers is None else _ask(teachers, images)
             rate = self._compute_rate(number, total)
             updated: tuple[State, Any] = jax.lax.map(
                 lambda pair: self._update(pair[0], pair[1], images, labels, answers, rate, number),
@@ -180,14 +201,6 @@ class Trainer:
         inputs = batches, jax.random.split(key, len(batches)), numbers
         states, losses = jax.lax.scan(step, states, inputs)
         return states, losses.mean(0)
-
-    def _ask(self, teachers: Any, images: Any) -> dict[str, Any]:
-        """Returns the mean answer of the teachers."""
-        answers = jax.lax.map(
-            lambda weights: self.classifier.stateless_call(*weights, images, training=False)[0],
-            teachers,
-        )
-        return {head: answer.astype(jnp.float32).mean(0) for head, answer in answers.items()}
 
     def _compute_rate(self, number: Any, total: Any) -> Any:
         schedule = self.settings.schedule
@@ -285,6 +298,19 @@ class Trainer:
         return self.classifier
 
 
+def _ask(teachers: Teachers, images: Any) -> dict[str, Any]:
+    """Returns the mean answer of the teachers for images, resized to their size."""
+    classifier = teachers.classifier
+    shape = (len(images), *classifier.input_shape[1:])
+    if images.shape != shape:
+        resized = jax.image.resize(images.astype(jnp.float32), shape, "linear", antialias=True)
+        images = jnp.clip(jnp.round(resized), 0, 255).astype(jnp.uint8)
+    answers = jax.lax.map(
+        lambda each: classifier.stateless_call(*each, images, training=False)[0], teachers.weights
+    )
+    return {head: answer.astype(jnp.float32).mean(0) for head, answer in answers.items()}
+
+
 def _cross_entropy(label: Any, y_prob: Any) -> Any:
     clipped = jnp.clip(jnp.asarray(y_prob, jnp.float32), SMALLEST_PROBABILITY, 1.0)
     return -(label * jnp.log(clipped)).sum(1).mean()
@@ -319,7 +345,7 @@ class Group:
         trainer: Trainer,
         members: Mapping[Member, keras.Model],
         policy: Policy,
-        teachers: Any = None,
+        teachers: Teachers | None = None,
     ) -> None:
         self.members = list(members)
         self.history: list[list[dict[str, float]]] = [[] for _ in members]

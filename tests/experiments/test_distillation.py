@@ -1,23 +1,26 @@
 """Training and distillation of several networks on one device."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
+from conftest import Project, change_params
 from tiny_phase import CLASSES, ROWS, build_tiny, make_recipe
 
-from person_attributes.config import Params, read_yaml
+from person_attributes.config import Params, read_params, read_yaml
+from person_attributes.workspace import Workspace
 
 if keras.backend.backend() != "jax":
     pytest.skip("it trains on JAX, in make backends", allow_module_level=True)
 
 import jax
 from experiments.device_augmentation import augment
-from experiments.device_training import Group, Member, Settings, Trainer, stack
-from experiments.distillation import train
+from experiments.device_training import Group, Member, Settings, Teachers, Trainer, stack
+from experiments.distillation import distill, train
 
 from person_attributes.config.training import CosineParams, SgdParams
 
@@ -93,7 +96,7 @@ def _train(
         state = trainer.start(build_tiny(params))
         noise = np.random.default_rng(teacher)
         weights = [weight + noise.normal(0, 0.3, weight.shape) for weight in state.trained]
-        teachers = stack([(weights, state.fixed)] * 2)
+        teachers = Teachers(trainer.classifier, stack([(weights, state.fixed)] * 2))
     members = {
         Member(f"s{number}", seed=number, weight_decay=0.01, share=share): build_tiny(params)
         for number, share in enumerate(shares)
@@ -134,3 +137,42 @@ def test_the_weights_of_the_epoch_with_the_lowest_loss_are_kept(params: Params) 
         views = [classifier.predict(view, verbose=0) for view in (images, images[:, :, ::-1])]
         mean = {head: (views[0][head] + views[1][head]) / 2 for head in CLASSES}
         assert trainer.score(mean)["loss"] == pytest.approx(best.metrics["loss"], rel=1e-3)
+
+
+def test_a_generation_on_larger_images_is_taught_by_the_one_before(
+    make_project: Callable[[str], Project], tmp_path: Path
+) -> None:
+    project = make_project("distilled")
+    residual = {"model.residual.widths": [8, 16], "model.residual.blocks": [1, 1]}
+    phase = {"phases.p1.optimizer": "sgd", "phases.p1.schedule": "cosine"}
+    change_params(project.params_file, {"model.backbone": "residual", **residual, **phase})
+    for stage in ("sample", "ingest", "encode", "split", "pack 32", "pack 40", "initialize"):
+        project.cli(*stage.split())
+
+    def describe(size: int, taught_by: list[str], **networks: float) -> dict[str, Any]:
+        members = {
+            name: {"seed": 1, "weight_decay": 0.01, "share": share}
+            for name, share in networks.items()
+        }
+        groups = [{"policy": "none", "networks": members}]
+        return {"image_size": size, "epochs": 1, "taught_by": taught_by, "groups": groups}
+
+    plan = {
+        "validate_every": 1,
+        "policies": {"none": NOTHING},
+        "generations": {
+            "teachers": describe(32, [], t0=0.0, t1=0.0),
+            "students": describe(40, ["t1"], s0=0.5),
+        },
+    }
+    distill(Workspace(project.root), read_params(project.params_file), plan, tmp_path)
+    files = {path.name for path in tmp_path.glob("*.weights.h5")}
+    assert files == {"t0.weights.h5", "t1.weights.h5", "s0.weights.h5"}
+    histories = pd.read_csv(tmp_path / "histories.csv")
+    assert list(histories["network"]) == ["t0", "t1", "s0"]
+    assert np.isfinite(histories[["loss", "training_loss"]]).all(axis=None)
+    ensembles = pd.read_csv(tmp_path / "ensembles.csv")
+    assert dict(zip(ensembles["generation"], ensembles["networks"], strict=True)) == {
+        "teachers": 2,
+        "students": 1,
+    }
