@@ -151,6 +151,25 @@ def test_other_images_that_the_rows_name_are_listed(project: Project) -> None:
     assert f"name as many other images: {others.pop()}. Check" in done.stdout
 
 
+def test_the_name_of_a_table_may_differ_in_form(project: Project) -> None:
+    _draw_shop(project.root / "shop")
+    (project.root / "shop/labels.csv").rename(project.root / "shop/Labels.csv")
+    assert _init(project, "shop", "--annotations", "labels.csv").data.annotations == "Labels.csv"
+    project.params_file.unlink()
+    done = project.cli("init", "shop", "--annotations", "label.csv", code=2)
+    assert "contains no file 'label.csv'. Did you mean 'Labels.csv'? Correct" in done.stderr
+
+
+def test_few_of_many_tables_are_listed(project: Project) -> None:
+    _draw_shop(project.root / "shop")
+    (project.root / "shop/labels.csv").unlink()
+    for number in range(30):
+        (project.root / f"shop/{number:02}.txt").write_text("0 0.5 0.5 1 1\n")
+    done = project.cli("init", "shop", code=2)
+    assert "contains 30 tables." in done.stderr
+    assert done.stderr.endswith(", 08.txt, 09.txt and 20 others\n")
+
+
 def test_tables_in_hidden_folders_are_ignored(project: Project) -> None:
     _draw_shop(project.root / "shop")
     copies = project.root / "shop/.ipynb_checkpoints"

@@ -312,6 +312,23 @@ def test_a_file_that_is_no_zip_is_refused(
         open_source(tmp_path / name, limits)
 
 
+@pytest.mark.parametrize(
+    ("path", "received"),
+    [
+        ("~/shop", "a path with ~. Write the whole path."),
+        ("https://example.org/shop.zip", "a URL. Download the data."),
+        ("s3://shop", "a URL. Download the data."),
+        ("C:\\Users\\shop", "a path of Windows. Write the path on this machine."),
+    ],
+)
+def test_a_path_that_is_not_of_this_machine_is_named(
+    tmp_path: Path, limits: LimitsParams, path: str, received: str
+) -> None:
+    with pytest.raises(SourceError) as raised:
+        open_source(tmp_path / path, limits)
+    assert f"Received: {received} Correct data.source" in str(raised.value)
+
+
 def test_a_missing_source_is_reported_with_a_similar_name(
     tmp_path: Path, limits: LimitsParams
 ) -> None:

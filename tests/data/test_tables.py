@@ -15,7 +15,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import openpyxl
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -278,28 +277,19 @@ def test_characters_without_width_around_names_and_cells_are_removed(
     assert not table.malformed
 
 
-def _save(rows: Sequence[Sequence[str]]) -> bytes:
-    workbook, buffer = openpyxl.Workbook(), io.BytesIO()
-    for row in rows:
-        workbook.active.append(row)
-    workbook.save(buffer)
-    return buffer.getvalue()
-
-
 def test_a_formula_that_no_program_computed_is_not_a_missing_label(
     folder: Path, params: Params
 ) -> None:
-    rows = [["file", "label", "note"], ["1.jpg", "a", "=1+1"], ["2.jpg", "=B2", ""]]
-    content = _save(rows)
+    frame = pd.DataFrame([["1.jpg", "a", "=1+1"], ["2.jpg", "=B2", ""]])
+    content = _to_bytes(frame.set_axis(["file", "label", "note"], axis=1), ".xlsx")
     with pytest.raises(AnnotationsError, match=r"a\.xlsx:3: column 'label' has a formula without"):
         _read(folder / "a.xlsx", content, params)
     assert _read(folder / "a.xlsx", content, params, ["file"]).columns["file"] == ["1.jpg", "2.jpg"]
 
 
 def test_rows_of_a_workbook_with_blanks_only_are_ignored(folder: Path, params: Params) -> None:
-    table = _read(
-        folder / "a.xlsx", _save([["file", "label"], ["1.jpg", "a"], [" ", "\u00a0"]]), params
-    )
+    frame = pd.DataFrame({"file": ["1.jpg", " "], "label": ["a", "\u00a0"]})
+    table = _read(folder / "a.xlsx", _to_bytes(frame, ".xlsx"), params)
     assert table.lines == [2]
 
 

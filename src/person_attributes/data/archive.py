@@ -56,6 +56,13 @@ _PACKED = frozenset({".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zst"
 _PART = re.compile(r"\.(\d{3}|[rz]\d\d)$", re.IGNORECASE)
 """Endings of the parts of an archive."""
 
+_ELSEWHERE = (
+    (re.compile(r"[A-Za-z][\w+.-]+:"), "a URL. Download the data."),
+    (re.compile(r"[A-Za-z]:(\\.*)?"), "a path of Windows. Write the path on this machine."),
+    (re.compile("~"), "a path with ~. Write the whole path."),
+)
+"""Parts of paths that do not name a file on this machine, with advice."""
+
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
@@ -369,7 +376,10 @@ def describe_other(path: Path) -> str:
 
 
 def _describe_missing(path: Path) -> str:
-    """Describes a path that does not exist, with a similar name in its folder."""
+    """Describes a path that does not exist, with advice or a similar name in its folder."""
+    for pattern, received in _ELSEWHERE:
+        if any(map(pattern.fullmatch, path.parts)):
+            return received
     names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
     composed = {unicodedata.normalize("NFC", name) for name in names}
     if unicodedata.normalize("NFC", path.name) in composed:

@@ -162,10 +162,12 @@ def _fill_merged_cells(sheet: "pd.DataFrame", worksheet: Any) -> None:
 
 def _mark_formulas(sheet: "pd.DataFrame", content: bytes) -> None:
     """Marks cells with a formula that no program computed: they have no value."""
-    from openpyxl import load_workbook
+    import pandas as pd
 
     if uncomputed := _find_in_sheets(_UNCOMPUTED, content):
-        rows = load_workbook(io.BytesIO(content), read_only=True).worksheets[0].iter_rows()
+        options = {"data_only": False}
+        with pd.ExcelFile(io.BytesIO(content), "openpyxl", engine_kwargs=options) as workbook:
+            rows = list(workbook.book.worksheets[0].iter_rows())
         for cell in itertools.chain.from_iterable(rows):
             if cell.data_type == "f" and cell.coordinate in uncomputed:
                 sheet.iloc[cell.row - 1, cell.column - 1] = FORMULA

@@ -3,13 +3,17 @@
 from pathlib import Path, PurePosixPath
 
 from person_attributes.config import LimitsParams
+from person_attributes.data.annotations import find_table
 from person_attributes.data.archive import Source, describe_other, open_source
 from person_attributes.data.image_names import is_image_name, is_unreadable_name
 from person_attributes.data.tables import TABLE_SUFFIXES
-from person_attributes.errors import AnnotationsError, SourceError
+from person_attributes.errors import AnnotationsError, SourceError, suggest
 
 _MAX_LISTED = 3
-"""Number of files in a message."""
+"""Number of files in a message that are no tables."""
+
+_MAX_TABLES = 10
+"""Number of tables in a message."""
 
 _SUFFIXES = ", ".join(sorted(TABLE_SUFFIXES))
 
@@ -41,9 +45,10 @@ def open_data(data: str, annotations: str, limits: LimitsParams) -> tuple[Path, 
     table = annotations or _find_table(path, source)
     if link := source.describe_link(table):
         raise AnnotationsError(f"{path}: {table} is {link}.")
-    if table not in source:
-        raise AnnotationsError(f"{path}: contains no file {table!r}. Correct --annotations.")
-    return path, source, table
+    if not (file := find_table(source, table)):
+        hint = suggest(table, source.names())
+        raise AnnotationsError(f"{path}: contains no file {table!r}.{hint} Correct --annotations.")
+    return path, source, file
 
 
 def _find_table(path: Path, source: Source) -> str:
@@ -60,9 +65,11 @@ def _find_table(path: Path, source: Source) -> str:
             "files or folders are the labels."
         )
     if len(tables) > 1:
+        count = len(tables) - _MAX_TABLES
+        rest = f" and {count:,} others" if count > 0 else ""
         raise AnnotationsError(
             f"{path}: contains {len(tables)} tables. Expected one with a row for each image. "
-            f"Name it with --annotations: {', '.join(map(str, tables))}"
+            f"Name it with --annotations: {', '.join(map(str, tables[:_MAX_TABLES]))}{rest}"
         )
     return str(tables[0])
 
