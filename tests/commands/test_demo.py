@@ -397,7 +397,7 @@ def test_bad_requests_are_refused(running: Demo, people: Path) -> None:
     assert running.request("POST", "/corrections?head=mood&class=Sad", content)[0] == 422
     status, text = running.request("POST", "/corrections?head=emotion&class=Sad", b"broken")
     assert status == 422
-    assert text == "Not kept: not a JPEG, PNG, WebP or BMP image."
+    assert text == "Not kept: not a JPEG, PNG, WebP or BMP image, but text."
 
 
 def test_an_error_is_one_line_in_the_terminal(

@@ -151,6 +151,25 @@ def test_other_images_that_the_rows_name_are_listed(project: Project) -> None:
     assert f"name as many other images: {others.pop()}. Check" in done.stdout
 
 
+def test_the_name_of_a_table_may_differ_in_form(project: Project) -> None:
+    _draw_shop(project.root / "shop")
+    (project.root / "shop/labels.csv").rename(project.root / "shop/Labels.csv")
+    assert _init(project, "shop", "--annotations", "labels.csv").data.annotations == "Labels.csv"
+    project.params_file.unlink()
+    done = project.cli("init", "shop", "--annotations", "label.csv", code=2)
+    assert "contains no file 'label.csv'. Did you mean 'Labels.csv'? Correct" in done.stderr
+
+
+def test_few_of_many_tables_are_listed(project: Project) -> None:
+    _draw_shop(project.root / "shop")
+    (project.root / "shop/labels.csv").unlink()
+    for number in range(30):
+        (project.root / f"shop/{number:02}.txt").write_text("0 0.5 0.5 1 1\n")
+    done = project.cli("init", "shop", code=2)
+    assert "contains 30 tables." in done.stderr
+    assert done.stderr.endswith(", 08.txt, 09.txt and 20 others\n")
+
+
 def test_tables_in_hidden_folders_are_ignored(project: Project) -> None:
     _draw_shop(project.root / "shop")
     copies = project.root / "shop/.ipynb_checkpoints"
@@ -221,6 +240,20 @@ def test_malformed_rows_are_ignored(project: Project) -> None:
 def test_columns_with_few_values_become_heads(cells: list[str], expected: dict[str, Any]) -> None:
     column = describe_column("name", cells * 5)
     assert column.head == {"column": "name"} | expected
+
+
+@pytest.mark.parametrize(
+    ("cells", "pair"),
+    [
+        (["Red", "blue", "red"], "'Red' and 'red'"),
+        (["East Asian", "East\u00a0Asian"], r"'East Asian' and 'East\xa0Asian'"),
+        (["0", "1", "1.0"], "'1' and '1.0'"),
+    ],
+)
+def test_labels_that_differ_in_form_only_are_named(cells: list[str], pair: str) -> None:
+    column = describe_column("name", cells * 5)
+    assert f"; {pair} may be one class: see aliases" in column.description
+    assert sorted(column.head["classes"]) == sorted(cells)
 
 
 @pytest.mark.parametrize(
@@ -328,6 +361,27 @@ def _remove_labels(folder: Path) -> None:
     _write(folder / "labels.csv", ("file",), [(f"images/{row}.png",) for row in range(ROWS)])
 
 
+def _repeat_a_label(folder: Path) -> None:
+    rows = [(f"images/{row}.png", "red") for row in range(ROWS)]
+    _write(folder / "labels.csv", ("file", "colour"), rows)
+
+
+def _rename_images(folder: Path) -> None:
+    for path in (folder / "images").iterdir():
+        path.rename(path.with_name(f"x{path.stem}y.png"))
+
+
+def _convert_images(folder: Path) -> None:
+    for path in (folder / "images").iterdir():
+        path.rename(path.with_suffix(".tif"))
+
+
+def _keep_images_and_xml(folder: Path) -> None:
+    (folder / "labels.csv").rename(folder / "labels.xml")
+    (folder / "notes").touch()
+    (folder / "images/0.gif").touch()
+
+
 def _name_several_labels(folder: Path) -> None:
     rows = [(f"images/{row}.png", "red|blue") for row in range(ROWS)]
     _write(folder / "labels.csv", ("file", "colour"), [*rows, ("", "red"), ("", "blue")])
@@ -354,7 +408,11 @@ def _remove_all(folder: Path) -> None:
         (_break_images, "can be decoded"),
         (_link_images, "shop: images/0.png is a link that leads out of the source"),
         (_link_table, "shop: labels.csv is a link that leads out of the source"),
-        (_remove_labels, "labels.csv: no column can be a head"),
+        (_remove_labels, "labels.csv: expected a column for the images and one for labels"),
+        (_repeat_a_label, "labels.csv: no column can be a head"),
+        (_rename_images, "It contains 12 images, such as 'images/x0y.png'. Correct the paths"),
+        (_convert_images, "images in other formats, such as 'images/0.tif'. Convert them"),
+        (_keep_images_and_xml, "Received: labels.xml, notes. Create it"),
         (_name_several_labels, "colour (several labels in a cell; a head has one)"),
         (_remove_rows, "labels.csv: no rows below the header"),
         (_shift_rows, "labels.csv: 4 values; the header has 2"),

@@ -211,6 +211,7 @@ def test_every_key_is_required() -> None:
         ({"model.normalization.mean": []}, r"mean: expected at least 3 entries\. Received: \[\]"),
         ({"heads.age.missing": ["NA", "NA"]}, r"heads\.age\.missing: 'NA' is listed twice"),
         ({"heads.age.missing": [""]}, r"heads\.age\.missing\.0: '' is empty or has blanks"),
+        ({"heads.age.missing": ["a\u200b"]}, r"heads\.age\.missing\.0: 'a\\u200b' is empty or has"),
         ({"heads.age.missing": ["55+"]}, r"heads\.age: missing: '55\+' is also a class; remove"),
         (
             {"heads.age.missing": ["old"], "heads.age.aliases": {"old": "55+"}},

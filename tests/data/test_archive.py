@@ -1,9 +1,11 @@
 """Sources: accepted and refused archives and folders."""
 
+import io
 import os
 import pickle
 import stat
 import struct
+import tarfile
 import unicodedata
 import zipfile
 from collections.abc import Mapping
@@ -93,7 +95,7 @@ def test_links_and_encrypted_members_are_refused(tmp_path: Path, limits: LimitsP
     for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         content[content.index(signature) + flags] |= 1
     (tmp_path / "locked.zip").write_bytes(content)
-    with pytest.raises(SourceError, match=r"'locked\.jpg' is encrypted"):
+    with pytest.raises(SourceError, match=r"'locked\.jpg' is encrypted\. .* without a password"):
         open_source(tmp_path / "locked.zip", limits)
 
 
@@ -139,6 +141,35 @@ def test_names_without_the_flag_for_utf8_are_read(
     source = open_source(tmp_path / "a.zip", limits)
     assert source.names() == [name, "labels.csv"]
     assert source.read(name) == b"image"
+
+
+@pytest.mark.parametrize(
+    ("code_page", "name"),
+    [
+        ("cp932", "写真/表.jpg"),  # its last byte is a backslash
+        ("gbk", "照片/红色.jpg"),
+        ("big5", "照片/紅色.jpg"),
+        ("cp949", "사진/빨강.jpg"),
+        ("cp1252", "Fotos/größe.jpg"),
+        ("cp1251", "фото/красный.jpg"),
+        ("cp866", "фото/красный.jpg"),
+    ],
+)
+@pytest.mark.parametrize("has_top", [False, True])
+def test_names_in_an_old_code_page_are_found(
+    tmp_path: Path, limits: LimitsParams, code_page: str, name: str, has_top: bool
+) -> None:
+    top = f"{name.partition('/')[0]}/" if has_top else ""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for member in (f"{top}{name}", f"{top}labels.csv"):
+            written = member.encode(code_page).decode("utf-8", "surrogateescape")
+            archive.writestr(_UnflaggedInfo(written), member.encode())
+    source = open_source(tmp_path / "a.zip", limits)
+    assert unicodedata.normalize("NFD", name) in source
+    assert source.read(name) == f"{top}{name}".encode()
+    assert source.size(name) == len(f"{top}{name}".encode())
+    assert f"other {name}" not in source
+    assert f"other {name}" not in source.names()
 
 
 def test_an_archive_that_exceeds_a_limit_is_refused(tmp_path: Path, limits: LimitsParams) -> None:
@@ -219,9 +250,48 @@ def test_a_missing_or_broken_source_is_reported(tmp_path: Path, limits: LimitsPa
     (tmp_path / "broken.zip").write_bytes(b"PK no")
     with pytest.raises(SourceError, match=r"not a readable zip archive: .* Create the archive"):
         open_source(tmp_path / "broken.zip", limits)
-    (tmp_path / "broken.zip").write_text("version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(SourceError, match=r"a pointer of Git LFS\. Run git lfs pull\.$"):
-        open_source(tmp_path / "broken.zip", limits)
+
+
+def _tar(mode: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
+        archive.addfile(tarfile.TarInfo("labels.csv"))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "received"),
+    [
+        (_tar("w"), "a tar archive. Unpack it, and name its folder."),
+        (_tar("w:gz"), "a gzip archive. Unpack it, and name its folder."),
+        (_tar("w:xz"), "an xz archive. Unpack it, and name its folder."),
+        (b"7z\xbc\xaf\x27\x1c\0\4", "a 7-Zip archive. Unpack it, and name its folder."),
+        (b"Rar!\x1a\7\1\0", "a RAR archive. Unpack it, and name its folder."),
+        (b"\n<!DOCTYPE html>\n<title>Sign in", "an HTML or XML document. Copy or download"),
+        (b'{"error": 403}', "JSON. Copy or download the archive again"),
+        (b"", "an empty file. Copy or download the archive again"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "a pointer of Git LFS. Run git lfs pull.",
+        ),
+        (b"/annex/objects/MD5E-s3--4d.zip\n", "a pointer of git-annex. Run git annex get."),
+    ],
+)
+def test_another_format_that_is_named_zip_is_told(
+    tmp_path: Path, limits: LimitsParams, content: bytes, received: str
+) -> None:
+    (tmp_path / "shop.zip").write_bytes(content)
+    with pytest.raises(SourceError) as raised:
+        open_source(tmp_path / "shop.zip", limits)
+    assert f"shop.zip: expected a zip archive. Received: {received}" in str(raised.value)
+
+
+def test_a_part_of_an_archive_is_told(tmp_path: Path, limits: LimitsParams) -> None:
+    content = _zip(tmp_path / "a.zip", {"1.jpg": os.urandom(500), "2.jpg": b"x"}).read_bytes()
+    for part, fault in ((content[:400], "the end"), (content[400:], "the beginning")):
+        (tmp_path / "a.zip").write_bytes(part)
+        with pytest.raises(SourceError, match=rf"a\.zip: {fault} of the archive is missing\."):
+            open_source(tmp_path / "a.zip", limits)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +299,8 @@ def test_a_missing_or_broken_source_is_reported(tmp_path: Path, limits: LimitsPa
     [
         ("shop.tar.gz", r"an archive that ends in \.gz\. Unpack it"),
         ("shop.7Z", r"an archive that ends in \.7Z\. Unpack it"),
+        ("shop.zip.001", r"a part of an archive that was split\. Join its parts, or unpack them"),
+        ("shop.z01", r"a part of an archive that was split\. Join its parts, or unpack them"),
         ("labels.csv", "another type of file"),
     ],
 )
@@ -238,6 +310,23 @@ def test_a_file_that_is_no_zip_is_refused(
     (tmp_path / name).touch()
     with pytest.raises(SourceError, match=rf"Received: {received}\. Correct data\.source"):
         open_source(tmp_path / name, limits)
+
+
+@pytest.mark.parametrize(
+    ("path", "received"),
+    [
+        ("~/shop", "a path with ~. Write the whole path."),
+        ("https://example.org/shop.zip", "a URL. Download the data."),
+        ("s3://shop", "a URL. Download the data."),
+        ("C:\\Users\\shop", "a path of Windows. Write the path on this machine."),
+    ],
+)
+def test_a_path_that_is_not_of_this_machine_is_named(
+    tmp_path: Path, limits: LimitsParams, path: str, received: str
+) -> None:
+    with pytest.raises(SourceError) as raised:
+        open_source(tmp_path / path, limits)
+    assert f"Received: {received} Correct data.source" in str(raised.value)
 
 
 def test_a_missing_source_is_reported_with_a_similar_name(

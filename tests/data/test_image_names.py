@@ -34,6 +34,14 @@ def _match(folder: Path, files: Sequence[str], listed: Sequence[str]) -> Matches
         ("0", "images/0.jfif"),
         ("my%20images/r%C3%B6d%230.jpg", "my images/röd#0.jpg"),
         ("my images/0.jpg", "my%20images/0.jpg"),
+        ("images/\uff110.jpg", "images/10.jpg"),
+        ("images/3 PM\u200b.jpg", "images/3\u202fPM.jpg"),  # as macOS names a screenshot
+        (r"C:\Users\me\shop\images\0.jpg", "images/0.jpg"),
+        (r"\\server\shop\images\0.jpg", "images/0.jpg"),
+        ("/kaggle/input/shop/images/0.jpg", "images/0.jpg"),
+        ("file:///home/me/images/0.jpg", "images/0.jpg"),
+        ("https://example.org/a%20b/images/0.jpg?width=9&b=/1", "images/0.jpg"),
+        ("../shop/images/0", "images/0.jpg"),
         (unicodedata.normalize("NFC", "röd/å.jpg"), unicodedata.normalize("NFD", "röd/å.jpg")),
         (unicodedata.normalize("NFD", "röd/å.jpg"), unicodedata.normalize("NFC", "röd/å.jpg")),
     ],
@@ -53,6 +61,18 @@ def test_files_of_the_same_name_are_told_apart_by_their_folders(tmp_path: Path) 
     listed = [f"{person}/face.jpg" for person in range(20)]
     found = {name: f"data/part/{name}" for name in listed}
     assert _match(tmp_path, list(found.values()), listed) == Matches(found, {})
+
+
+def test_folders_of_another_machine_are_the_same_for_all_rows(tmp_path: Path) -> None:
+    listed = ["/data/train/0.jpg", "/data/val/0.jpg", "/data/val/1.jpg"]
+    files = ["train/0.jpg", "val/0.jpg", "rejected/1.jpg"]
+    matches = _match(tmp_path, files, listed)
+    assert matches.found == {"/data/train/0.jpg": "train/0.jpg", "/data/val/0.jpg": "val/0.jpg"}
+    assert list(matches.missing) == ["/data/val/1.jpg"]
+    listed[1] = str(tmp_path / "val/0.jpg")  # an absolute path on this machine
+    assert _match(tmp_path, files, listed).found == {}
+    (tmp_path / "flat").mkdir()
+    assert _match(tmp_path / "flat", ["0.jpg", "1.jpg"], listed).found == {}
 
 
 @pytest.mark.parametrize(

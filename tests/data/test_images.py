@@ -87,9 +87,25 @@ def test_exif_orientation_is_applied(format: str) -> None:
     ("content", "reason"),
     [
         (b"", "an empty file"),
-        (b"text", "not a JPEG, PNG, WebP or BMP image"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "a pointer of Git LFS"),
-        (_encode(Image.new("RGB", (8, 8)), "GIF"), "not a JPEG, PNG, WebP or BMP image"),
+        (b"404 Not Found", "not a JPEG, PNG, WebP or BMP image, but text$"),
+        (b"<html>404", "not a JPEG, .*, but an HTML or XML document$"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n",
+            r"^a pointer of Git LFS\. Run git lfs pull$",
+        ),
+        (
+            _encode(Image.new("RGB", (8, 8)), "GIF"),
+            r"not a JPEG, PNG, WebP or BMP image, but a GIF image\. Convert it$",
+        ),
+        (_encode(Image.new("RGB", (8, 8)), "TIFF"), r", but a TIFF image\. Convert it$"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", r", but an HEIC image\. Convert it$"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0", r", but an AVIF image\. Convert it$"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", ", but a video$"),
+        (b'<?xml version="1.0"?>\n<svg>', r", but an SVG drawing\. Convert it$"),
+        (bytes(128) + b"DICM\2\0", r", but a DICOM image\. Convert it$"),
+        (b"\x89PNG\n\x1a\n", ", but a damaged PNG image$"),
+        (b"RIFF\0\0\0\0AVI LIST", ", but audio or video$"),
+        (bytes(5000), "not a JPEG, PNG, WebP or BMP image$"),
         (WHOLE[: len(WHOLE) // 2], "truncated"),
         (WHOLE[:-40], "truncated"),
         (_encode(Image.new("RGB", (1200, 1000)), "PNG"), "1200 x 1000 pixels, more than 1 million"),
@@ -98,7 +114,10 @@ def test_exif_orientation_is_applied(format: str) -> None:
             "pixels, more than 1 million",
         ),
     ],
-    ids=["empty", "text", "pointer", "gif", "half", "last bytes", "large", "bomb"],
+    ids=[
+        *("empty", "text", "page", "pointer", "gif", "tiff", "heic", "avif", "video", "svg"),
+        *("dicom", "png", "riff", "zeros", "half", "last bytes", "large", "bomb"),
+    ],
 )
 def test_an_invalid_image_is_refused_with_a_reason(content: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):

@@ -239,6 +239,60 @@ def test_quotes_may_follow_a_blank(folder: Path, params: Params, delimiter: str)
     assert table.columns == {"file": ["1"], "label": ["red, dark; plain"]}
 
 
+@pytest.mark.parametrize(
+    ("row", "advice"),
+    [
+        ('1.jpg,"the "best" one"', "write a quotation mark inside a value twice"),
+        (r'1.jpg,"the \"best\" one"', "write a quotation mark inside a value twice"),
+        ('1.jpg,"the best one', "Look for an unclosed quotation mark"),
+    ],
+)
+def test_advice_on_quotation_marks_fits_the_cause(
+    folder: Path, params: Params, row: str, advice: str
+) -> None:
+    with pytest.raises(AnnotationsError, match=rf"a\.csv:2: not a CSV file: .*{advice}"):
+        _read(folder / "a.csv", f"file,label\n{row}\n", params)
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("file^label\n1.jpg^a\n", "separate them by a comma, semicolon, tab, bar or blank"),
+        ('"file,label"\n"1.jpg,a"\n', "The whole line is in quotation marks"),
+    ],
+)
+def test_a_table_with_one_column_is_explained(
+    folder: Path, params: Params, text: str, advice: str
+) -> None:
+    with pytest.raises(AnnotationsError, match=rf"a\.csv:1: no column 'file'\..*{advice}"):
+        _read(folder / "a.csv", text, params)
+
+
+def test_characters_without_width_around_names_and_cells_are_removed(
+    folder: Path, params: Params
+) -> None:
+    text = "\u200bfile,\u00a0label\u200b\n\u202a1.jpg,\u200ered\n2.jpg\ufeff,red\u200b \n\x1a"
+    table = _read(folder / "a.csv", text, params)
+    assert table.columns == {"file": ["1.jpg", "2.jpg"], "label": ["red", "red"]}
+    assert not table.malformed
+
+
+def test_a_formula_that_no_program_computed_is_not_a_missing_label(
+    folder: Path, params: Params
+) -> None:
+    frame = pd.DataFrame([["1.jpg", "a", "=1+1"], ["2.jpg", "=B2", ""]])
+    content = _to_bytes(frame.set_axis(["file", "label", "note"], axis=1), ".xlsx")
+    with pytest.raises(AnnotationsError, match=r"a\.xlsx:3: column 'label' has a formula without"):
+        _read(folder / "a.xlsx", content, params)
+    assert _read(folder / "a.xlsx", content, params, ["file"]).columns["file"] == ["1.jpg", "2.jpg"]
+
+
+def test_rows_of_a_workbook_with_blanks_only_are_ignored(folder: Path, params: Params) -> None:
+    frame = pd.DataFrame({"file": ["1.jpg", " "], "label": ["a", "\u00a0"]})
+    table = _read(folder / "a.xlsx", _to_bytes(frame, ".xlsx"), params)
+    assert table.lines == [2]
+
+
 def test_a_repeated_byte_order_mark_is_no_part_of_a_name(folder: Path, params: Params) -> None:
     content = b"\xef\xbb\xbf\xef\xbb\xbffile,label\n1,red\n"
     assert _read(folder / "a.csv", content, params).columns["file"] == ["1"]
@@ -361,6 +415,7 @@ def test_other_formats_are_named(folder: Path, params: Params) -> None:
         (zlib.compress(b"file,label"), r"Received: binary data in an unknown .* Export the table"),
         ("file,label\n1.jpg,grün\n".encode("latin-1"), r"^a\.csv:2: not UTF-8 .* as UTF-8\.$"),
         ("file,label\n1.jpg,a\n".encode("utf-16-le"), r"^a\.csv:1: contains a null .* as UTF-8\.$"),
+        (b"file,label\n1.jpg,a\n\0\0", r"^a\.csv:3: contains a null .* Delete these characters\.$"),
     ],
 )
 def test_only_text_is_to_be_saved_as_utf_8(
@@ -403,6 +458,10 @@ def test_a_damaged_workbook_is_not_called_an_archive(folder: Path, params: Param
         ("outs:\n- md5: 4d\n  path: a.csv\n",
          "a file of DVC. Name the file that it tracks, without .dvc."),
         ("/annex/objects/MD5E-s3--4d.csv\n", "a pointer of git-annex. Run git annex get."),
+        ("-- MySQL dump\n\n/*!40101 SET x */;\nDROP TABLE IF EXISTS `a`;\n",
+         "SQL. Export the table as CSV."),
+        ("INSERT INTO a (file, label) VALUES ('1.jpg', 'a');\n", "SQL. Export the table as CSV."),
+        ("@RELATION shop\n@ATTRIBUTE file string\n", "an ARFF file. Export the table as CSV."),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n",
          "a pointer of Git LFS. Run git lfs pull."),
     ],

@@ -30,12 +30,13 @@ from person_attributes.config.fields import (
 from person_attributes.errors import suggest
 from person_attributes.framing import BlackBars
 from person_attributes.image_path import ImagePath
+from person_attributes.invisible import strip_invisible
 
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 def _check_label(label: str) -> str:
-    if not label or label != label.strip():
+    if not label or label != strip_invisible(label):
         raise ValueError(f"{label!r} is empty or has blanks around it; rename it")
     return unicodedata.normalize("NFC", label)
 

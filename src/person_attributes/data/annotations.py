@@ -88,18 +88,26 @@ def _find_image_path(data: DataParams) -> ImagePath:
 
 def _find_file(source: Source, data: DataParams) -> str:
     """Returns the name of the annotations file in the source; its form may differ."""
-    if data.annotations in source:
-        return data.annotations
+    if file := find_table(source, data.annotations):
+        return file
     if link := source.describe_link(data.annotations):
         raise AnnotationsError(f"{data.source}: {data.annotations} is {link}.")
     names = [name for name in source.names() if not is_image_name(name)]
-    same = [name for name in names if fold_name(name) == fold_name(data.annotations)]
-    if len(same) == 1 and same[0] in source:
-        return same[0]
     raise AnnotationsError(
         f"{data.source}: contains no file {data.annotations!r}.{suggest(data.annotations, names)} "
         "Expected the annotations. Correct data.annotations in params.yaml."
     )
+
+
+def find_table(source: Source, name: str) -> str:
+    """Returns the name of a table in a source, whose form may differ; empty if there is none."""
+    if name in source:
+        return name
+    if source.describe_link(name):
+        return ""
+    key = fold_name(name)
+    same = [file for file in source.names() if fold_name(file) == key]
+    return same[0] if len(same) == 1 and same[0] in source else ""
 
 
 def make_faults(table: pd.DataFrame, kind: str, reasons: Mapping[int, str]) -> pd.DataFrame:

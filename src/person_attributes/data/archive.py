@@ -11,10 +11,12 @@ import unicodedata
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from person_attributes.config import LimitsParams
+from person_attributes.data.file_formats import HEAD, identify
 from person_attributes.errors import SourceError, suggest
 
 _BROKEN_ARCHIVE = (
@@ -37,8 +39,29 @@ _ENCRYPTED = 0x1
 _UTF8 = 0x800
 """Bit of a member's flags: its name is UTF-8, and not code page 437."""
 
+_CODE_PAGES = (
+    *("cp932", "gb18030", "cp950", "cp949"),  # Japanese, Chinese and Korean
+    *("cp1252", "cp850", "cp1250", "cp852", "cp1251", "cp866"),  # European
+    *("cp1253", "cp737", "cp1254", "cp857", "cp1255", "cp862", "cp1256", "cp720"),
+    *("cp874", "cp1258"),  # Thai and Vietnamese
+)
+"""Encodings of names in archives that programs on Windows write, beside code page 437."""
+
 _SURROGATES = re.compile("[\ud800-\udfff]")
 """How Python reads the names of files that are not UTF-8; no table can contain such a name."""
+
+_PACKED = frozenset({".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zst"})
+"""Endings of archives in other formats."""
+
+_PART = re.compile(r"\.(\d{3}|[rz]\d\d)$", re.IGNORECASE)
+"""Endings of the parts of an archive."""
+
+_ELSEWHERE = (
+    (re.compile(r"[A-Za-z][\w+.-]+:"), "a URL. Download the data."),
+    (re.compile(r"[A-Za-z]:(\\.*)?"), "a path of Windows. Write the path on this machine."),
+    (re.compile("~"), "a path with ~. Write the whole path."),
+)
+"""Parts of paths that do not name a file on this machine, with advice."""
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
@@ -149,7 +172,7 @@ def _find_dvc_cache(folder: Path) -> Path | None:
 class ZipSource:
     """The members of a zip archive; a single top folder is removed from their names.
 
-    A name with that folder is accepted, too.
+    A name with that folder is accepted, too. So is a name that the archive has in an old code page.
 
     Members are decompressed in memory, one at a time. Nothing is written to the disk.
     """
@@ -166,16 +189,14 @@ class ZipSource:
         try:
             self._archive = zipfile.ZipFile(path)
         except _BROKEN_ARCHIVE as error:
-            reason = f"{error}. Create the archive again."
-            if _is_lfs_pointer(path):
-                reason = "a pointer of Git LFS. Run git lfs pull."
-            raise SourceError(f"{path}: not a readable zip archive: {reason}") from None
+            raise SourceError(f"{path}: {_describe_broken(path, error)}") from None
         members = [info for info in self._archive.infolist() if not _is_ignored(info)]
         _check_members(path, members, limits)
         names = [PurePosixPath(_name(info)) for info in members]
         has_top = len(names) > 1 and len({name.parts[0] for name in names}) == 1
         start = 1 if has_top and all(len(name.parts) > 1 for name in names) else 0
         self._top = f"{names[0].parts[0]}/" if start else ""
+        self._has_code_page = any(map(_has_code_page, members))
         self._members = {
             "/".join(name.parts[start:]): info for name, info in zip(names, members, strict=True)
         }
@@ -202,12 +223,33 @@ class ZipSource:
                 # Bounded, because a malicious archive may declare too small a size.
                 return file.read(info.file_size + 1)
         except _BROKEN_ARCHIVE as error:
-            raise SourceError(f"{name}: cannot be decompressed: {error}") from None
+            raise SourceError(
+                f"{name}: cannot be decompressed: {error}. Create the archive again"
+            ) from None
 
     def _find(self, name: str) -> str:
         """Returns the name of a member, which may be given with the top folder."""
         name = _normalize(name)
-        return name if name in self._members else name.removeprefix(self._top)
+        spellings = (name, *_spell_in_code_pages(name)) if self._has_code_page else (name,)
+        for spelling in spellings:
+            for member in (spelling, spelling.removeprefix(self._top)):
+                if member in self._members:
+                    return member
+        return name
+
+
+def _spell_in_code_pages(name: str) -> Iterator[str]:
+    """Yields a name as `_name` reads it if the archive has it in one of the code pages."""
+    if not name.isascii():
+        for code_page in _CODE_PAGES:
+            with contextlib.suppress(UnicodeError):
+                encoded = unicodedata.normalize("NFC", name).encode(code_page)
+                yield _normalize(encoded.decode("cp437").replace("\\", "/"))
+
+
+def _has_code_page(info: zipfile.ZipInfo) -> bool:
+    """Whether the name of a member is in an unknown code page."""
+    return not (info.flag_bits & _UTF8 or info.filename.isascii())
 
 
 def _normalize(name: str) -> str:
@@ -235,11 +277,26 @@ def _is_ignored(info: zipfile.ZipInfo) -> bool:
     return is_folder or not parts or parts[0] == "__MACOSX" or parts[-1] == ".DS_Store"
 
 
-def _is_lfs_pointer(path: Path) -> bool:
-    pointer = b"version https://git-lfs"
+def _describe_broken(path: Path, error: Exception) -> str:
+    """Says why a file cannot be read as a zip archive, with advice."""
+    head = b""
     with contextlib.suppress(OSError), path.open("rb") as file:
-        return file.read(len(pointer)) == pointer
-    return False
+        head = file.read(HEAD)
+    if head.startswith(b"PK\3\4") and not zipfile.is_zipfile(path):
+        return (
+            "the end of the archive is missing. Copy or download it again, or join its parts if it "
+            "was split."
+        )
+    found = None if head.startswith(b"PK") else identify(head)
+    if found is None:
+        return f"not a readable zip archive: {error}. Create the archive again."
+    if found.kind == "pointer":
+        advice = found.advice
+    elif found.kind == "archive":
+        advice = "Unpack it, and name its folder."
+    else:
+        advice = "Copy or download the archive again, or name another file."
+    return f"expected a zip archive. Received: {found.name}. {advice}"
 
 
 def _check_members(path: Path, members: list[zipfile.ZipInfo], limits: LimitsParams) -> None:
@@ -255,12 +312,18 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo], limits: LimitsPar
             f"{limits.unpacked_gigabytes}. "
             "Raise data.limits.unpacked_gigabytes in params.yaml if the archive is correct."
         )
+    if any(info.header_offset < 0 for info in members):
+        raise SourceError(
+            f"{path}: the beginning of the archive is missing. Join its parts if it was split, or "
+            "copy or download it again."
+        )
     counts = Counter(_normalize(_name(info)) for info in members)
     for info in members:
         name = _normalize(_name(info))
         if fault := _find_fault(info) or ("appears twice" if counts[name] > 1 else ""):
+            without = "a password" if info.flag_bits & _ENCRYPTED else "it"
             raise SourceError(
-                f"{path}: member {name!r} {fault}. Create the archive again without it."
+                f"{path}: member {name!r} {fault}. Create the archive again without {without}."
             )
 
 
@@ -295,23 +358,28 @@ def open_source(path: Path, limits: LimitsParams) -> Source:
         return FolderSource(path)
     if path.is_file() and path.suffix.lower() == ".zip":
         return ZipSource(path, limits)
-    received = _describe_other(path) if path.exists() else _describe_missing(path)
     raise SourceError(
-        f"{path}: expected a folder or a .zip file. Received: {received} "
+        f"{path}: expected a folder or a .zip file. Received: {describe_other(path)} "
         "Correct data.source in params.yaml."
     )
 
 
-def _describe_other(path: Path) -> str:
-    """Describes a file that is no `.zip`, by its ending."""
-    packed = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zst"}
-    if path.suffix.lower() in packed:
+def describe_other(path: Path) -> str:
+    """Describes a path that is neither a folder nor a `.zip`, with advice, by its ending."""
+    if not path.exists():
+        return _describe_missing(path)
+    if path.suffix.lower() in _PACKED:
         return f"an archive that ends in {path.suffix}. Unpack it."
+    if _PART.search(path.name):
+        return "a part of an archive that was split. Join its parts, or unpack them."
     return "another type of file."
 
 
 def _describe_missing(path: Path) -> str:
-    """Describes a path that does not exist, with a similar name in its folder."""
+    """Describes a path that does not exist, with advice or a similar name in its folder."""
+    for pattern, received in _ELSEWHERE:
+        if any(map(pattern.fullmatch, path.parts)):
+            return received
     names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
     composed = {unicodedata.normalize("NFC", name) for name in names}
     if unicodedata.normalize("NFC", path.name) in composed:

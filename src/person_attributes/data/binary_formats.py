@@ -1,6 +1,8 @@
-"""Reads tables in Parquet and Excel, and names other formats."""
+"""Reads tables in Parquet and Excel, and refuses other formats."""
 
+import contextlib
 import io
+import itertools
 import re
 import warnings
 import zipfile
@@ -8,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from person_attributes.data.file_formats import Format, identify, identify_text
 from person_attributes.errors import AnnotationsError, one_line
 
 if TYPE_CHECKING:
@@ -17,138 +20,52 @@ if TYPE_CHECKING:
 _MAX_REASON_LENGTH = 200
 """Characters of a library's reason in a message."""
 
-_UNPACK = "Unpack it, or export the table as CSV."
+_ADVICE = {
+    "archive": "Unpack it, or export the table as CSV.",
+    "image": "Name another file.",
+}
+"""How to get a table, by the kind of a format."""
+
 _EXPORT = "Export the table as CSV."
 
-_SIGNATURES = (
-    (b"PAR1", "a Parquet file", "Rename it to .parquet."),
-    (b"\x1f\x8b", "a gzip archive", _UNPACK),
-    (b"BZh", "a bzip2 archive", _UNPACK),
-    (b"\xfd7zXZ\0", "an xz archive", _UNPACK),
-    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", _UNPACK),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", _UNPACK),
-    (b"Rar!", "a RAR archive", _UNPACK),
-    (b"MATLAB", "a MATLAB file", _EXPORT),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", _EXPORT),
-    (b"\x93NUMPY", "a NumPy array", _EXPORT),
-    (b"SQLite format 3\0", "an SQLite database", _EXPORT),
-    (b"ARROW1", "an Arrow file", _EXPORT),
-    (b"FEA1", "a Feather file", _EXPORT),
-    (b"Obj\x01", "an Avro file", _EXPORT),
-    (b"$FL2", "an SPSS file", _EXPORT),
-    (b"$FL3", "an SPSS file", _EXPORT),
-    (b"<stata_dta>", "a Stata file", _EXPORT),
-    (bytes(12) + b"\xc2\xea\x81\x60", "a SAS file", _EXPORT),
-    (b"RDX2\n", "an R file", _EXPORT),
-    (b"RDX3\n", "an R file", _EXPORT),
-    (b"X\n\0\0", "an R file", _EXPORT),
-    (b"\xd0\xcf\x11\xe0", "an encrypted Excel workbook or an .xls file", "Save it as .xlsx."),
-    (b"%PDF", "a PDF file", _EXPORT),
-    (b"\xff\xd8\xff", "a JPEG image", ""),
-    (b"\x89PNG", "a PNG image", ""),
-    (b"GIF8", "a GIF image", ""),
-    (b"RIFF", "a WebP image", ""),
-    (b"II*\0", "a TIFF image", ""),
-    (b"MM\0*", "a TIFF image", ""),
-)
+FORMULA = "(formula without a value)"
+"""Stands for a cell of a workbook whose formula was not computed."""
 
-_MEMBERS_OF_ZIP = (
-    (b"xl/workbook.bin", "a binary Excel workbook (.xlsb)", "Save it as .xlsx."),
-    (b"xl/workbook", "an Excel workbook", "Rename it to .xlsx."),
-    (b"opendocument.spreadsheet", "an OpenDocument spreadsheet", "Save it as .xlsx."),
-    (b".npy", "a NumPy archive", _EXPORT),
-    (b"/data.pkl", "a PyTorch file", _EXPORT),
-    (b"word/document", "a Word document", _EXPORT),
-    (b".iwa", "an Apple Numbers document", _EXPORT),
+_MERGED = re.compile(rb"<(mergeCell) ")
+_UNCOMPUTED = re.compile(
+    rb'<c r="([A-Z]+\d+)"(?![^>]*t="str")[^>]*><f[^>]*>[^<]*</f>(?:<v ?/>|<v></v>)?</c>'
 )
-"""Parts of the names of members, or of the first one's content."""
-
-_TEXT_FORMATS = (
-    (re.compile("version https://git-lfs"), "a pointer of Git LFS", "Run git lfs pull."),
-    (re.compile(r"outs:\s*- "), "a file of DVC", "Name the file that it tracks, without .dvc."),
-    (re.compile("/annex/objects/"), "a pointer of git-annex", "Run git annex get."),
-    (re.compile(r"\{\\rtf"), "an RTF document", _EXPORT),
-    (re.compile(r"ccopy_reg\n|c__builtin__\n|\([dl]p\d"), "a Python pickle", _EXPORT),
-    (re.compile(r'\s*(\{\s*"|\[\s*[{\["])'), "JSON", _EXPORT),
-    (
-        re.compile(
-            r"\s*<(!--|!doctype|\?xml|(annotation|body|div|head|html|meta|style|table)\b)",
-            re.IGNORECASE,
-        ),
-        "an HTML or XML document",
-        _EXPORT,
-    ),
-)
-"""Formats of text that is no table, by their first characters."""
+"""Cells of a sheet with a formula but no value; `str` marks an empty text."""
 
 _CONTROL_CHARACTERS = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f]")
 """Characters that text does not contain, in any encoding of one byte or in UTF-16."""
 
 
-def _identify(content: bytes) -> tuple[str, str]:
-    """Identifies a format that is not text.
-
-    Args:
-        content: The whole file. A CSV file must not be passed: it may begin with the same bytes.
-
-    Returns:
-        The name of the format with its article, and advice; empty if the format is unknown.
-    """
-    if content.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        for part, name, advice in _MEMBERS_OF_ZIP:
-            if part in content:
-                return name, advice
-        return "a zip archive or an Excel workbook", "Unpack it, or rename a workbook to .xlsx."
-    for signature, name, advice in _SIGNATURES:
-        if content.startswith(signature):
-            return name, advice
-    if content[:1] == b"\x80" and content[1:2] <= b"\x05" and content.endswith(b"."):
-        return "a Python pickle", _EXPORT
-    if content[257:262] == b"ustar":
-        return "a tar archive", _UNPACK
-    if not content:
-        return "an empty file", "Create it again."
-    if _is_text(content):
-        return "text", "Rename it to .csv."
-    return "", ""
-
-
-def _is_text(content: bytes) -> bool:
-    try:
-        return "\0" not in content.decode()
-    except UnicodeDecodeError:
-        return False
-
-
 def refuse_format(content: bytes, file: str) -> AnnotationsError | None:
     """Describes a file that is not in the format of its ending; None if its format is unknown."""
-    received, advice = _identify(content)
-    if not received or f"to {PurePosixPath(file).suffix.lower()}." in advice:
-        return None
-    return _refuse(file, received, advice)
+    return _refuse(file, identify(content))
 
 
 def refuse_binary(content: bytes, file: str) -> AnnotationsError | None:
     """Describes content that cannot be decoded and is not text; None for text."""
-    if refused := refuse_format(content, file):
-        return refused
-    if _CONTROL_CHARACTERS.search(content):
-        return _refuse(file, "binary data in an unknown format", _EXPORT)
-    return None
+    found = identify(content)
+    if found is None and _CONTROL_CHARACTERS.search(content):
+        found = Format("binary data in an unknown format")
+    return None if found and found.kind == "text" else _refuse(file, found)
 
 
 def refuse_text(text: str, file: str) -> AnnotationsError | None:
     """Describes text in a known format that is no table; None for other text."""
-    for pattern, received, advice in _TEXT_FORMATS:
-        if pattern.match(text):
-            return _refuse(file, received, advice)
-    return None
+    return _refuse(file, identify_text(text))
 
 
-def _refuse(file: str, received: str, advice: str) -> AnnotationsError:
+def _refuse(file: str, found: Format | None) -> AnnotationsError | None:
+    """Describes a file in another format than its ending says; None for that of its ending."""
+    if found is None or f"to {PurePosixPath(file).suffix.lower()}." in found.advice:
+        return None
     return AnnotationsError(
-        f"{file}: expected a table: text (CSV), Parquet (.parquet) or Excel (.xlsx). "
-        f"Received: {received}. {advice or 'Name another file.'}"
+        f"{file}: expected a table: text (CSV), Parquet (.parquet) or Excel (.xlsx). Received: "
+        f"{found.name}. {found.advice or _ADVICE.get(found.kind, _EXPORT)}"
     )
 
 
@@ -213,24 +130,26 @@ def read_excel(content: bytes, file: str) -> Iterator[tuple[int, Sequence[str]]]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl warns about styles that it cannot read
             # Merged cells are only known if the whole workbook is loaded, which needs more memory.
-            options = {"read_only": not _has_merged_cells(content)}
+            options = {"read_only": not _find_in_sheets(_MERGED, content)}
             with pd.ExcelFile(io.BytesIO(content), "openpyxl", engine_kwargs=options) as workbook:
                 sheet = pd.read_excel(workbook, header=None, dtype=object, na_filter=False)
                 _fill_merged_cells(sheet, workbook.book.worksheets[0])
+            _mark_formulas(sheet, content)
     except Exception as error:  # openpyxl has no base class for its errors
         raise refuse_format(content, file) or AnnotationsError(
             f"{file}: not a readable Excel workbook: {_shorten(error)}. Save it again as .xlsx."
         ) from None
     for number, row in enumerate(sheet.itertuples(index=False), 1):
         cells = [_to_text(value) for value in row]
-        if any(cells):
+        if any(map(str.strip, cells)):
             yield number, cells
 
 
-def _has_merged_cells(content: bytes) -> bool:
+def _find_in_sheets(pattern: re.Pattern[bytes], content: bytes) -> set[str]:
+    """Returns what a pattern captures in the sheets of a workbook."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
-        return any(b"<mergeCell " in archive.read(name) for name in sheets)
+        return {found.decode() for name in sheets for found in pattern.findall(archive.read(name))}
 
 
 def _fill_merged_cells(sheet: "pd.DataFrame", worksheet: Any) -> None:
@@ -239,6 +158,19 @@ def _fill_merged_cells(sheet: "pd.DataFrame", worksheet: Any) -> None:
         rows, column = slice(cells.min_row - 1, cells.max_row), cells.min_col - 1
         if cells.min_row <= len(sheet) and column < len(sheet.columns):
             sheet.iloc[rows, column] = sheet.iloc[rows.start, column]
+
+
+def _mark_formulas(sheet: "pd.DataFrame", content: bytes) -> None:
+    """Marks cells with a formula that no program computed: they have no value."""
+    import pandas as pd
+
+    if uncomputed := _find_in_sheets(_UNCOMPUTED, content):
+        options = {"data_only": False}
+        with pd.ExcelFile(io.BytesIO(content), "openpyxl", engine_kwargs=options) as workbook:
+            rows = list(workbook.book.worksheets[0].iter_rows())
+        for cell in itertools.chain.from_iterable(rows):
+            if cell.data_type == "f" and cell.coordinate in uncomputed:
+                sheet.iloc[cell.row - 1, cell.column - 1] = FORMULA
 
 
 def _shorten(error: Exception) -> str:
@@ -251,8 +183,15 @@ def _to_text(value: Any) -> str:
     Some programs write text to Parquet without the annotation that it is text, others images.
     """
     if isinstance(value, bytes):
-        return value.decode() if _is_text(value) else "(binary data)"
+        return _decode(value)
     if isinstance(value, dict):
         return "(nested data)"
     is_missing = value is None or value != value
     return "" if is_missing else str(value)
+
+
+def _decode(value: bytes) -> str:
+    with contextlib.suppress(UnicodeDecodeError):
+        if "\0" not in (text := value.decode()):
+            return text
+    return "(binary data)"

@@ -17,6 +17,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from person_attributes.data.file_formats import HEAD, identify
 from person_attributes.data.metadata import find_format, split_metadata
 from person_attributes.errors import ImageError
 from person_attributes.framing import BlackBars, height_and_width
@@ -111,13 +112,9 @@ def open_image(content: bytes, max_megapixels: float) -> EncodedImage:
     Raises:
         ImageError: If the content is not an image, or is animated or too large. Replace the file.
     """
-    if not content:
-        raise ImageError("an empty file")
     kind = find_format(content)
-    if content.startswith(b"version https://git-lfs"):
-        raise ImageError("a pointer of Git LFS; run git lfs pull")
     if kind is None:
-        raise ImageError("not a JPEG, PNG, WebP or BMP image")
+        raise _refuse(content)
     pixels, orientation = split_metadata(content)
     with _translate_decoder_errors():
         file = _READERS[kind](io.BytesIO(pixels))
@@ -130,6 +127,18 @@ def open_image(content: bytes, max_megapixels: float) -> EncodedImage:
     if is_animated:
         raise ImageError("animated")
     return image
+
+
+def _refuse(content: bytes) -> ImageError:
+    """Names the format of a file that does not begin like an image in an accepted format."""
+    if not content:
+        return ImageError("an empty file")
+    found = identify(content[:HEAD])
+    if found and found.kind == "pointer":
+        return ImageError(f"{found.name}. {found.advice.rstrip('.')}")
+    received = f", but {found.name}" if found else ""
+    advice = ". Convert it" if found and found.kind == "image" else ""
+    return ImageError(f"not a JPEG, PNG, WebP or BMP image{received}{advice}")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from person_attributes.config import LimitsParams
 from person_attributes.data.archive import Source
 from person_attributes.data.binary_formats import (
+    FORMULA,
     read_excel,
     read_parquet,
     refuse_binary,
@@ -22,6 +23,7 @@ from person_attributes.data.binary_formats import (
 )
 from person_attributes.data.image_names import is_image_name
 from person_attributes.errors import AnnotationsError, one_line, suggest
+from person_attributes.invisible import strip_invisible
 
 if TYPE_CHECKING:
     import _csv
@@ -115,6 +117,15 @@ def describe_sheet(file: str) -> str:
     return " Of a workbook, the first sheet is read." if file.lower().endswith(".xlsx") else ""
 
 
+def describe_single_column(file: str, name: str) -> str:
+    """Says why a table may have one column only, by the name of the column."""
+    if PurePosixPath(file).suffix.lower() in (".parquet", ".xlsx"):
+        return describe_sheet(file)
+    if any(delimiter in name for delimiter in _DELIMITERS.strip()):
+        return " The whole line is in quotation marks: remove them from all lines."
+    return " Add the other columns, or separate them by a comma, semicolon, tab, bar or blank."
+
+
 def _read_rows(source: Source, file: str, columns: Sequence[str], limits: LimitsParams) -> _Rows:
     megabytes = source.size(file) / 1e6
     if megabytes > limits.annotations_megabytes:
@@ -175,7 +186,17 @@ def _collect(rows: _Rows, file: str, columns: Sequence[str], named_in: str) -> T
         table.lines.append(line)
         for column, index in indices.items():
             table.columns[column].append(sys.intern(_clean(cells[index])))
+    _refuse_formulas(table, file)
     return table
+
+
+def _refuse_formulas(table: Table, file: str) -> None:
+    for column, cells in table.columns.items():
+        if FORMULA in cells:
+            raise AnnotationsError(
+                f"{file}:{table.lines[cells.index(FORMULA)]}: column {column!r} has a formula "
+                "without a value. Open the file in a spreadsheet program, and save it."
+            )
 
 
 def _find_columns(
@@ -203,6 +224,8 @@ def _explain_header(
     columns: Iterable[str],
 ) -> str:
     """Says what may be wrong with a header that lacks columns."""
+    if len(header) == 1:
+        return describe_single_column(file, header[0])
     needed = set(map(_normalize, columns))
     for line, cells in below:
         if needed.issubset(map(_normalize, cells)):
@@ -223,12 +246,12 @@ def _normalize(name: str) -> str:
 
     Systems write accents differently, and cells of spreadsheets contain line breaks.
     """
-    return unicodedata.normalize("NFC", " ".join(name.split()))
+    return unicodedata.normalize("NFC", " ".join(strip_invisible(name).split()))
 
 
 def _clean(cell: str) -> str:
     """Removes surrounding whitespace, and normalizes line breaks to the form that pandas keeps."""
-    return cell.strip().replace("\r\n", "\n").replace("\r", "\n")
+    return strip_invisible(cell).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _find_column(column: str, header: Sequence[str], columns: Sequence[str]) -> int:
@@ -284,11 +307,14 @@ def _decode(content: bytes, file: str) -> str:
         ) from None
     if "\0" in text:
         line = text.partition("\0")[0].count("\n") + 1
+        is_wide = text.count("\0") > len(text) / 4  # UTF-16 and UTF-32
+        advice = "Save the file as UTF-8" if is_wide else "Delete these characters"
         raise refuse_binary(content, file) or AnnotationsError(
             f"{file}:{line}: contains a null character. Expected UTF-8 text, or UTF-16 "
-            "with a byte order mark. Save the file as UTF-8."
+            f"with a byte order mark. {advice}."
         )
-    return text.lstrip("\ufeff")  # some programs write a second byte order mark
+    # Some programs write a second byte order mark, or Ctrl-Z as the end of the file.
+    return text.lstrip("\ufeff").rstrip("\x1a")
 
 
 def _find_delimiter(text: str, columns: Sequence[str]) -> str:
@@ -342,6 +368,14 @@ def _read_csv(reader: "_csv.Reader", file: str) -> _Rows:
             line = reader.line_num + 1
     except csv.Error as error:
         raise AnnotationsError(
-            f"{file}:{line}: not a CSV file: {error}. Look for an unclosed quotation mark in the "
-            "row that begins on this line."
+            f"{file}:{line}: not a CSV file: {error}. {_advise(error)}"
         ) from None
+
+
+def _advise(error: csv.Error) -> str:
+    if "expected after" in str(error):
+        return (
+            "In the row that begins on this line, write a quotation mark inside a value twice, as "
+            'in "a ""good"" one", or close the quotation marks around a value.'
+        )
+    return "Look for an unclosed quotation mark in the row that begins on this line."

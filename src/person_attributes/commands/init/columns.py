@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from person_attributes.config import is_reserved_head
+from person_attributes.errors import one_line
 
 _MISSING = frozenset(
     {"#n/a", "#null!", "(null)", "-", "--", ".", "<na>", "?", "\\n", "missing", "n.a.", "n/a", "na"}
@@ -30,6 +31,9 @@ _MAX_NAME = 80
 
 _MAX_LISTED = 6
 """Number of classes in a description."""
+
+_MAX_LABEL = 60
+"""Characters of a class in a description."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,31 @@ def describe_column(name: str, cells: Iterable[str]) -> Column:
     head = {"column": name, "classes": sorted(labels, key=_natural_order)}
     if missing:
         head["missing"] = missing
-    listed = [f"{label} {count:,}" for label, count in labels.most_common(_MAX_LISTED)]
+    listed = [
+        f"{one_line(label, _MAX_LABEL)} {count:,}"
+        for label, count in labels.most_common(_MAX_LISTED)
+    ]
     if len(labels) > _MAX_LISTED:
         listed.append(f"and {len(labels) - _MAX_LISTED} more")
     listed += [f"{cell} {counts[cell]:,} (missing label)" for cell in missing]
-    return Column(name, head, ", ".join(listed))
+    return Column(name, head, ", ".join(listed) + _describe_variants(head["classes"]))
+
+
+def _describe_variants(labels: Iterable[str]) -> str:
+    """Names the first labels that differ in form only; empty if there are none."""
+    groups: dict[str | float, str] = {}
+    for label in labels:
+        other = groups.setdefault(_fold_label(label), label)
+        if other != label:
+            return f"; {other!r} and {label!r} may be one class: see aliases in docs/data.md"
+    return ""
+
+
+def _fold_label(label: str) -> str | float:
+    """Returns the value of a number, or other text without differences in form."""
+    if _is_number(label):
+        return float(label)
+    return " ".join(unicodedata.normalize("NFKC", label).casefold().split())
 
 
 def name_heads(columns: Sequence[Column]) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from person_attributes.data.archive import Source
-from person_attributes.data.image_names import is_image_name, match_names
+from person_attributes.data.image_names import is_image_name, is_unreadable_name, match_names
 from person_attributes.image_path import ImagePath
 
 _TRIED_ROWS = 200
@@ -67,6 +67,18 @@ def locate_images(
     if best is None or len(best.found) <= _MIN_IMAGES * tried:
         return None
     return replace(best, others=_list_others(best, locations))
+
+
+def describe_images(source: Source) -> str:
+    """Describes the images of a source, with advice for a table that names none of them."""
+    names = sorted(source.names())
+    if images := list(filter(is_image_name, names)):
+        found = f"{len(images):,} images, such as {images[0]!r}"
+        return f"It contains {found}. Correct the paths in the table."
+    if others := list(filter(is_unreadable_name, names)):
+        found = f"{len(others):,} images in other formats, such as {others[0]!r}"
+        return f"It contains {found}. Convert them to JPEG, PNG, WebP or BMP."
+    return "Name the folder that contains the table and the images."
 
 
 def _list_others(best: Location, locations: Iterable[Location]) -> list[str]:

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from person_attributes.commands.init.columns import Column, describe_column, name_heads
-from person_attributes.commands.init.images import Location, locate_images
+from person_attributes.commands.init.images import Location, describe_images, locate_images
 from person_attributes.commands.init.sizes import fit_image_size, measure_images
 from person_attributes.commands.init.source import open_data
 from person_attributes.config import SMALLEST_SIZES, LimitsParams, Params
 from person_attributes.data.archive import Source
-from person_attributes.data.tables import describe_sheet, read_header, read_table
+from person_attributes.data.tables import (
+    describe_sheet,
+    describe_single_column,
+    read_header,
+    read_table,
+)
 from person_attributes.errors import AnnotationsError, SourceError, one_line
 
 _VALUES: Mapping[tuple[str, ...], Any] = {
@@ -121,7 +126,7 @@ def propose(data: str, annotations: str, limits: LimitsParams) -> Proposal:
         raise SourceError(
             f"{path}: contains no images of {table}. Expected a column with their paths relative "
             f"to {path}, or parts of the paths. Received: {_list(first_cells)}."
-            f"{describe_sheet(table)} Name the folder that contains the table and the images."
+            f"{describe_sheet(table)} {describe_images(source)}"
         )
     described = [
         Column(name, {}, "names the image")
@@ -151,6 +156,12 @@ def _read_columns(
         The columns, and the names of the others.
     """
     header = read_header(source, table, limits)
+    if len(header) == 1:
+        raise AnnotationsError(
+            f"{table}: expected a column for the images and one for labels. Received: only the "
+            f"column {one_line(header[0], _MAX_LISTED)}.{describe_single_column(table, header[0])} "
+            "Correct the table."
+        )
     names = [name for name in header if header.count(name) == 1]
     read = read_table(source, table, names, limits, "the table")
     good = [row for row in range(len(read.lines)) if row not in read.malformed]
