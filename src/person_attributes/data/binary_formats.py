@@ -169,8 +169,11 @@ def _mark_formulas(sheet: "pd.DataFrame", content: bytes) -> None:
         with pd.ExcelFile(io.BytesIO(content), "openpyxl", engine_kwargs=options) as workbook:
             rows = list(workbook.book.worksheets[0].iter_rows())
         for cell in itertools.chain.from_iterable(rows):
-            if cell.data_type == "f" and cell.coordinate in uncomputed:
-                sheet.iloc[cell.row - 1, cell.column - 1] = FORMULA
+            place = cell.row - 1, cell.column - 1
+            is_uncomputed = cell.data_type == "f" and cell.coordinate in uncomputed
+            # The same cell of another sheet may be the one that was not computed.
+            if is_uncomputed and sheet.iloc[place] == "":
+                sheet.iloc[place] = FORMULA
 
 
 def _shorten(error: Exception) -> str:
