@@ -9,7 +9,7 @@ from pathlib import Path
 from person_attributes.config import INITIAL, Params, StartingWeightsParams
 from person_attributes.data.archive import open_source
 from person_attributes.errors import ParamsError, ProjectError, one_line
-from person_attributes.git import describe_fault
+from person_attributes.git import find_revision
 from person_attributes.workspace import Workspace
 
 
@@ -32,7 +32,7 @@ def check(workspace: Workspace, params: Params) -> None:
     source = workspace.root / params.data.source
     if source != workspace.sample:
         check_columns(open_source(source, params.data.limits), params.data, params.heads)
-        if _uses_git(workspace.root) and not describe_fault(workspace.root):
+        if _uses_git(workspace.root) and not find_revision(workspace.root, "HEAD").fault:
             _describe_copies(workspace, params.data.source)
 
 
