@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import mlflow
 from alembic.util.exc import CommandError
-from mlflow import environment_variables
 from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
+from mlflow.store.db import utils as databases
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
 from mlflow.utils.uri import get_uri_scheme
@@ -36,6 +36,8 @@ from person_attributes.tracking.projects import (
     leave_default_store,
 )
 from person_attributes.workspace import Workspace
+
+databases.MAX_RETRY_COUNT = 5  # report an unreachable database after 3 seconds, not 100
 
 NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 """Error codes for an unknown run, alias or version."""
@@ -83,10 +85,8 @@ def connect(workspace: Workspace) -> MlflowClient:
         A client of the store.
 
     Raises:
-        TrackingError: If the store cannot be reached or created, or a variable of MLflow has an
-            invalid value. The message contains advice.
+        TrackingError: If the store cannot be reached or created. The message contains advice.
     """
-    _refuse_invalid_variables()
     # Opening a store can raise errors of its database.
     errors = (SQLAlchemyError, CommandError, ModuleNotFoundError)
     otherwise = f"Correct {ADDRESS}" if ADDRESS in os.environ else ""
@@ -104,21 +104,6 @@ def connect(workspace: Workspace) -> MlflowClient:
         if experiment:
             end_abandoned_runs(client, experiment)
     return client
-
-
-def _refuse_invalid_variables() -> None:
-    """Refuses values that MLflow cannot read: it would read many of them only during training.
-
-    Raises:
-        TrackingError: If a variable has such a value: correct or unset it.
-    """
-    for variable in vars(environment_variables).values():
-        if isinstance(variable, environment_variables._EnvironmentVariable):
-            try:
-                variable.get()  # type: ignore[no-untyped-call]
-            except ValueError as error:
-                reason = one_line(error, 200)
-                raise TrackingError(f"{reason}. Correct or unset {variable.name}.") from None
 
 
 def choose_experiment(client: MlflowClient, workspace: Workspace) -> str:
