@@ -312,6 +312,8 @@ def _describe_other(path: Path) -> str:
 
 def _describe_missing(path: Path) -> str:
     """Describes a path that does not exist, with a similar name in its folder."""
+    if path.is_symlink():
+        return f"a link to {path.readlink()}, which does not exist."
     names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
     composed = {unicodedata.normalize("NFC", name) for name in names}
     if unicodedata.normalize("NFC", path.name) in composed:
