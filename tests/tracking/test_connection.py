@@ -1,6 +1,8 @@
 """Errors of the store are one line with advice that fits the cause."""
 
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -28,6 +30,39 @@ def test_an_unreachable_server_gives_the_advice_to_start_it(
         connect(workspace)
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (
+            500,
+            b"",
+            r": ResponseError\('too many 500 .*\. The server has failed: read its log",
+        ),
+        (200, b'{"experiment": 5}', r"Failed to parse experiment .*\. Correct MLFLOW_TRACKING_URI"),
+    ],
+)
+def test_a_server_that_fails_or_is_not_mlflow_gives_other_advice(
+    workspace: Workspace,
+    impatient: None,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    body: bytes,
+    message: str,
+) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(TrackingError, match=message):
+            connect(workspace)
+        server.shutdown()
+
+
 def test_another_error_does_not_give_the_advice_to_start_a_server(workspace: Workspace) -> None:
     client = connect(workspace)
     refused = pytest.raises(TrackingError, match=r"shop/colours.*'/' or ':'\.$")
@@ -45,7 +80,17 @@ def test_another_error_does_not_give_the_advice_to_start_a_server(workspace: Wor
             r"id=999 exists\. Correct or unset MLFLOW_EXPERIMENT_ID, and",
         ),
         ("MLFLOW_TRACKING_URI", "foo://x", r"unsupported URI .*Correct MLFLOW_TRACKING_URI, and"),
-        ("MLFLOW_TRACKING_URI", "./mlruns", r"^MLflow at \./mlruns: .*Correct MLFLOW_TRACKING_URI"),
+        (
+            "MLFLOW_TRACKING_URI",
+            "./mlruns",
+            r"^MLflow at \./mlruns: .*such as sqlite:///mlflow\.db",
+        ),
+        (
+            "MLFLOW_TRACKING_URI",
+            "127.0.0.1:9",
+            r"Set MLFLOW_TRACKING_URI to a server, such as http:/",
+        ),
+        ("MLFLOW_TRACKING_URI", "http://[::1", r"Invalid IPv6 URL\. Correct MLFLOW_TRACKING_URI"),
         (
             "MLFLOW_TRACKING_URI",
             "mysql://u@h/x",

@@ -11,6 +11,8 @@ from person_attributes.tracking.variables import refuse_invalid_variables
     [
         ("MLFLOW_CONFIGURE_LOGGING", "abc"),
         ("MLFLOW_HTTP_REQUEST_TIMEOUT", "abc"),
+        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "100"),
+        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "-1"),
         ("MLFLOW_LOGGING_LEVEL", "loud"),
         ("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "many"),
         ("MLFLOW_TRACKING_INSECURE_TLS", "maybe"),

@@ -92,7 +92,8 @@ def _require_place_of_store(workspace: Workspace) -> None:
 def _refuse_own_files(workspace: Workspace, params: Params) -> None:
     """Refuses a source that stages would change, as DVC does."""
     source = params.data.source
-    if reason := _describe_overlap(workspace, params, Path(os.path.realpath(workspace.root / source))):
+    folder = Path(os.path.realpath(workspace.root / source))  # accepts a link to itself
+    if reason := _describe_overlap(workspace, params, folder):
         raise ParamsError(
             "params.yaml: data.source: expected a folder or a .zip without outputs of stages. "
             f"Received: {source!r}, {reason}. Move the data, and set data.source to its path."

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import mlflow
 from alembic.util.exc import CommandError
+from google.protobuf.json_format import ParseError
 from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.store.db import utils as databases
@@ -57,6 +58,7 @@ _SQLITE_ADVICE = {
 _REGISTRY_ADDRESS = "MLFLOW_REGISTRY_URI"
 
 _SERVER_ADVICE = "Start the server, or correct MLFLOW_TRACKING_URI"
+_LOG_ADVICE = "The server has failed: read its log, or correct MLFLOW_TRACKING_URI"
 _ACCOUNT_ADVICE = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a valid account"
 
 _ADVICE = {
@@ -68,6 +70,9 @@ _ADVICE = {
     "PERMISSION_DENIED": _ACCOUNT_ADVICE,
 }
 """Advice by MLflow's error code."""
+
+_CAUSE = re.compile(r"\(Caused by (.*)\)", re.DOTALL)
+"""The cause in a message about a request that failed."""
 
 _ACCOUNT = re.compile(r"(?<=://)[^/\s]*(?=@)")
 """The user and password in a URL."""
@@ -87,8 +92,8 @@ def connect(workspace: Workspace) -> MlflowClient:
     Raises:
         TrackingError: If the store cannot be reached or created. The message contains advice.
     """
-    # Opening a store can raise errors of its database.
-    errors = (SQLAlchemyError, CommandError, ModuleNotFoundError)
+    # Opening a store can raise errors of its database, its URL, or the answer of another server.
+    errors = (SQLAlchemyError, CommandError, ModuleNotFoundError, ParseError, ValueError)
     otherwise = f"Correct {ADDRESS}" if ADDRESS in os.environ else ""
     with translate_mlflow_errors(*errors, otherwise=otherwise):
         database = workspace.tracking_database.resolve()
@@ -175,7 +180,8 @@ def translate_mlflow_errors(*more: type[Exception], otherwise: str = "") -> Iter
         yield
     except translated as error:
         message = hide_account(str(error).partition("[SQL:")[0])
-        reason = one_line(message, 300).rstrip(".")
+        cause = _CAUSE.search(message)
+        reason = one_line(cause[1] if cause else message, 300).rstrip(".")
         advice = advise(error) or otherwise
         if _REGISTRY_ADDRESS in os.environ:
             advice = advice.replace(ADDRESS, f"{ADDRESS} and {_REGISTRY_ADDRESS}")
@@ -235,7 +241,12 @@ def advise(error: BaseException) -> str:
         matching = [advice for text, advice in _SQLITE_ADVICE.items() if text in str(error)]
         return next(iter(matching), "")
     if is_unreachable(error):
-        return _SERVER_ADVICE
+        return _LOG_ADVICE if "error responses" in str(error) else _SERVER_ADVICE
+    if "filesystem tracking backend" in str(error):  # or an address without http://
+        return (
+            f"Set {ADDRESS} to a server, such as http://127.0.0.1:5000, or to a database, such as "
+            "sqlite:///mlflow.db"
+        )
     if isinstance(error, ModuleNotFoundError):
         return "Install the driver of this database, or correct MLFLOW_TRACKING_URI"
     number = os.environ.get(EXPERIMENT_ID)
