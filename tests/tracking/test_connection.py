@@ -30,35 +30,17 @@ def test_an_unreachable_server_gives_the_advice_to_start_it(
         connect(workspace)
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "message"),
-    [
-        (
-            500,
-            b"",
-            r": ResponseError\('too many 500 .*\. The server has failed: read its log",
-        ),
-        (200, b'{"experiment": 5}', r"Failed to parse experiment .*\. Correct MLFLOW_TRACKING_URI"),
-    ],
-)
-def test_a_server_that_fails_or_is_not_mlflow_gives_other_advice(
-    workspace: Workspace,
-    impatient: None,
-    monkeypatch: pytest.MonkeyPatch,
-    status: int,
-    body: bytes,
-    message: str,
+def test_a_server_that_fails_gives_the_advice_to_read_its_log(
+    workspace: Workspace, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Handler(BaseHTTPRequestHandler):
+    class Failing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
+            self.send_error(500)
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
-        with pytest.raises(TrackingError, match=message):
+        with pytest.raises(TrackingError, match=r": ResponseError\('too many 500 .* read its log"):
             connect(workspace)
         server.shutdown()
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import mlflow
 from alembic.util.exc import CommandError
-from google.protobuf.json_format import ParseError
 from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.store.db import utils as databases
@@ -92,8 +91,8 @@ def connect(workspace: Workspace) -> MlflowClient:
     Raises:
         TrackingError: If the store cannot be reached or created. The message contains advice.
     """
-    # Opening a store can raise errors of its database, its URL, or the answer of another server.
-    errors = (SQLAlchemyError, CommandError, ModuleNotFoundError, ParseError, ValueError)
+    # Opening a store can raise errors of its database or its URL.
+    errors = (SQLAlchemyError, CommandError, ModuleNotFoundError, ValueError)
     otherwise = f"Correct {ADDRESS}" if ADDRESS in os.environ else ""
     with translate_mlflow_errors(*errors, otherwise=otherwise):
         database = workspace.tracking_database.resolve()

@@ -15,7 +15,7 @@ import mlflow
 import pandas as pd
 import psutil
 from mlflow.data.pandas_dataset import from_pandas
-from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
