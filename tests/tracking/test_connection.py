@@ -110,12 +110,23 @@ def test_the_advice_fits_the_variable(
     assert "secret" not in str(error.value)
 
 
-def test_an_unreachable_registry_gives_the_advice_to_correct_its_address(
-    workspace: Workspace, impatient: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("http://127.0.0.1:9", "TRACKING_URI and MLFLOW_REGISTRY_URI, and run"),
+        ("foo://x", "'foo://x'.* Correct or unset MLFLOW_REGISTRY_URI, and run"),
+    ],
+)
+def test_an_unusable_registry_gives_the_advice_to_correct_its_address(
+    workspace: Workspace,
+    impatient: None,
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+    message: str,
 ) -> None:
-    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", address)
     client = connect(workspace)
-    refused = pytest.raises(TrackingError, match="TRACKING_URI and MLFLOW_REGISTRY_URI, and run")
+    refused = pytest.raises(TrackingError, match=message)
     with refused, translate_mlflow_errors():
         client.search_registered_models()
 

@@ -248,6 +248,9 @@ def advise(error: BaseException) -> str:
         )
     if isinstance(error, ModuleNotFoundError):
         return "Install the driver of this database, or correct MLFLOW_TRACKING_URI"
+    registry = os.environ.get(_REGISTRY_ADDRESS)
+    if registry and f"'{registry}'" in str(error):
+        return f"Correct or unset {_REGISTRY_ADDRESS}"
     number = os.environ.get(EXPERIMENT_ID)
     if f"id={number} " in str(error) or f"ID '{number}'" in str(error):
         return f"Correct or unset {EXPERIMENT_ID}"
