@@ -61,3 +61,26 @@ def test_a_backend_that_is_not_installed_is_refused_in_one_line(project: Project
     output, _ = process.communicate()
     assert (process.returncode, output.count("\n")) == (2, 1), output
     assert "expected a backend that is installed" in output
+
+
+def test_a_variable_that_mlflow_reads_when_imported_is_refused_in_one_line(
+    project: Project,
+) -> None:
+    process = project.start(*OURS, "models", MLFLOW_CONFIGURE_LOGGING="abc")
+    output, _ = process.communicate()
+    assert (process.returncode, output.count("\n")) == (2, 1), output
+    assert "Correct or unset MLFLOW_CONFIGURE_LOGGING" in output
+
+
+def test_ctrl_c_during_imports_ends_a_command_in_one_line(project: Project) -> None:
+    """A package that sends the signal replaces one that the command imports."""
+    package = project.root / "packages" / "pydantic.py"
+    package.parent.mkdir()
+    package.write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)"
+    )
+    paths = os.pathsep.join([str(package.parent), str(ROOT / "src")])
+    process = project.start(*OURS, "check", PYTHONPATH=paths)
+    output, _ = process.communicate()
+    message = "interrupted: no output was changed. Run the command again.\n"
+    assert (process.returncode, output) == (130, message)

@@ -7,6 +7,7 @@ several clones share an environment.
 
 import gc
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -22,13 +23,17 @@ def main() -> int:
     """Runs the command line with the code of the project in this folder.
 
     Returns:
-        The exit code.
+        The exit code; 128 plus the number of a signal that interrupted it, also during imports.
     """
-    _switch_to_project()
-    gc.set_threshold(_GC_THRESHOLD)
-    from person_attributes.cli import main
+    try:
+        _switch_to_project()
+        gc.set_threshold(_GC_THRESHOLD)
+        from person_attributes.cli import main
 
-    return main()
+        return main()
+    except KeyboardInterrupt as error:
+        print("interrupted: no output was changed. Run the command again.", file=sys.stderr)
+        return 128 + int(error.args[0] if error.args else signal.SIGINT)
 
 
 def _switch_to_project() -> None:

@@ -20,9 +20,10 @@ from types import FrameType
 from typing import Any
 
 from person_attributes.config import Params, read_params
-from person_attributes.errors import ParamsError, PersonAttributesError, TrackingError
+from person_attributes.errors import ParamsError, PersonAttributesError
 from person_attributes.runtime.keras_import import import_keras
 from person_attributes.server.settings import list_options
+from person_attributes.tracking.variables import refuse_invalid_variables
 from person_attributes.workspace import Workspace
 
 _SIGPIPE = 13
@@ -176,6 +177,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 on success, 2 for an error that the user can fix, or 128 plus the number of a signal.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C, or with the number of the signal after SIGTERM.
     """
     _replace_unprintable()
     options = vars(_make_parser().parse_args(arguments))
@@ -183,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         _quieten_libraries()
+        refuse_invalid_variables()
         _run(options.pop("command"), options, workspace)
         print(end="", flush=True)
     except PersonAttributesError as error:
@@ -196,9 +201,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         advice = _advise(error, workspace)
         print(f"{where}{error.strerror or error}. {advice}".rstrip(), file=sys.stderr)
         return 2
-    except KeyboardInterrupt as error:
-        print("interrupted: no output was changed. Run the command again.", file=sys.stderr)
-        return 128 + (error.args[0] if error.args else signal.SIGINT)
     return 0
 
 
@@ -303,16 +305,12 @@ def _quieten_libraries() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    level = os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
-    if level not in logging.getLevelNamesMapping():
-        raise TrackingError(
-            "MLFLOW_LOGGING_LEVEL: expected a level such as DEBUG or CRITICAL. Received: "
-            f"{level!r}. Correct or unset it."
-        )
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # Report an unreachable server after seconds, not minutes. Training does not wait for it.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
     # tf2onnx and MLflow access names that NumPy has removed, which warns.
     warnings.filterwarnings("ignore", category=FutureWarning)
     # JAX warns about forked processes. The workers use NumPy and OpenCV only, never JAX.

@@ -10,7 +10,13 @@ from conftest import Project
 
 from person_attributes.commands.check import check
 from person_attributes.config import Params
-from person_attributes.errors import AnnotationsError, ParamsError, ProjectError, TrackingError
+from person_attributes.errors import (
+    AnnotationsError,
+    ParamsError,
+    ProjectError,
+    SourceError,
+    TrackingError,
+)
 from person_attributes.workspace import Workspace
 
 
@@ -108,6 +114,12 @@ def test_a_source_that_stages_or_dvc_would_change_is_refused(
     (project.root / source).mkdir(parents=True)
     with pytest.raises(ParamsError, match=f"{reason}. Move the data, and set data.source"):
         _check(project, params, source)
+
+
+def test_a_source_that_is_a_link_to_itself_is_refused(project: Project, params: Params) -> None:
+    (project.root / "loop").symlink_to("loop")
+    with pytest.raises(SourceError, match="a link to loop, which does not exist"):
+        _check(project, params, "loop")
 
 
 def test_missing_starting_weights_are_refused(project: Project, params: Params) -> None:

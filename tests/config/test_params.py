@@ -254,6 +254,8 @@ def test_every_key_is_required() -> None:
             },
             r"sweep\.search\.seed\.low: expected a finite number",
         ),
+        ({"data.source": "~/photos"}, r"data\.source: expected a path .*'~/photos'; write out ~"),
+        ({"data.source": "s3://b/photos"}, r"data\.source: .*'s3://b/photos'.* dvc import-url"),
         ({"report.colour": "blue"}, r"report\.colour: .*'blue'"),
         (
             {"evaluation.bootstrap_samples": 39},

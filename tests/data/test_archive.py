@@ -247,6 +247,9 @@ def test_a_missing_or_broken_source_is_reported(tmp_path: Path, limits: LimitsPa
         SourceError, match=r"expected a folder or a \.zip file\. Received: no such path"
     ):
         open_source(tmp_path / "nowhere", limits)
+    (tmp_path / "photos").symlink_to("unmounted")
+    with pytest.raises(SourceError, match="Received: a link to unmounted, which does not exist"):
+        open_source(tmp_path / "photos", limits)
     (tmp_path / "broken.zip").write_bytes(b"PK no")
     with pytest.raises(SourceError, match=r"not a readable zip archive: .* Create the archive"):
         open_source(tmp_path / "broken.zip", limits)

@@ -17,7 +17,7 @@ TABLE = pd.DataFrame({"image": ["1.jpg", "2.jpg"]})
 
 
 def _log_dataset(client: MlflowClient, run_id: str) -> None:
-    Run(client, run_id, run_id).log_dataset(TABLE, "records", "labels.csv", "training")
+    Run(client, run_id, run_id).log_dataset(TABLE, "records", "C:labels", "training")
 
 
 @pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # of MLflow's digest
@@ -43,6 +43,8 @@ def test_a_dataset_that_another_process_logs_at_the_same_time_is_logged(
         assert inputs is not None
         (used,) = inputs.dataset_inputs
         assert used.dataset.name == "records"
+        assert used.dataset.source == '{"uri": "C:labels"}'
+        assert used.dataset.source_type == "local"
         assert [tag.value for tag in used.tags] == ["training"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from person_attributes.config import INITIAL, Params, StartingWeightsParams
 from person_attributes.data.archive import open_source
 from person_attributes.errors import ParamsError, ProjectError, one_line
-from person_attributes.git import describe_fault
+from person_attributes.git import find_revision
 from person_attributes.workspace import Workspace
 
 
@@ -32,7 +32,7 @@ def check(workspace: Workspace, params: Params) -> None:
     source = workspace.root / params.data.source
     if source != workspace.sample:
         check_columns(open_source(source, params.data.limits), params.data, params.heads)
-        if _uses_git(workspace.root) and not describe_fault(workspace.root):
+        if _uses_git(workspace.root) and not find_revision(workspace.root, "HEAD").fault:
             _describe_copies(workspace, params.data.source)
 
 
@@ -92,7 +92,8 @@ def _require_place_of_store(workspace: Workspace) -> None:
 def _refuse_own_files(workspace: Workspace, params: Params) -> None:
     """Refuses a source that stages would change, as DVC does."""
     source = params.data.source
-    if reason := _describe_overlap(workspace, params, (workspace.root / source).resolve()):
+    folder = Path(os.path.realpath(workspace.root / source))  # accepts a link to itself
+    if reason := _describe_overlap(workspace, params, folder):
         raise ParamsError(
             "params.yaml: data.source: expected a folder or a .zip without outputs of stages. "
             f"Received: {source!r}, {reason}. Move the data, and set data.source to its path."

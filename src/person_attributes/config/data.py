@@ -82,6 +82,16 @@ class DataParams(Section):
     image_sizes: Annotated[tuple[ImageSize, ...], FROM_LIST, Field(min_length=1), UNIQUE]
     max_quarantined_share: Share
 
+    @field_validator("source")
+    @classmethod
+    def _is_path(cls, source: str) -> str:
+        if re.match(r"~/|[a-zA-Z][\w+.-]+:/", source):
+            raise ValueError(
+                f"expected a path to a folder or a .zip. Received: {source!r}; write out ~, and "
+                "download a URL first, for example with dvc import-url"
+            )
+        return source
+
     @field_validator("image_path")
     @classmethod
     def _names_columns(cls, image_path: str) -> str:

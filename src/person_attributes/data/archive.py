@@ -380,6 +380,8 @@ def _describe_missing(path: Path) -> str:
     for pattern, received in _ELSEWHERE:
         if any(map(pattern.fullmatch, path.parts)):
             return received
+    if path.is_symlink():
+        return f"a link to {path.readlink()}, which does not exist."
     names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
     composed = {unicodedata.normalize("NFC", name) for name in names}
     if unicodedata.normalize("NFC", path.name) in composed:

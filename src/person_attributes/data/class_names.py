@@ -53,14 +53,18 @@ def _name_class(cell: str, head: HeadParams) -> str:
 
 def _find_bin(label: str, head: HeadParams) -> str:
     """Returns the class of a number; other text and numbers outside of the bins are kept."""
-    try:
-        number = float(label)
-    except ValueError:
-        return label
-    is_range = "_" in label  # Python reads 20_29 as 2029
-    if is_range or not head.bins[0] <= number <= head.bins[-1]:
+    number = parse_number(label)
+    if number is None or not head.bins[0] <= number <= head.bins[-1]:
         return label
     return head.classes[bisect_right(head.bins[:-1], number) - 1]
+
+
+def parse_number(label: str) -> float | None:
+    """Returns the number that a label is; None for other text, and for ranges such as 20_29."""
+    try:
+        return None if "_" in label else float(label)  # Python reads 20_29 as 2029
+    except ValueError:
+        return None
 
 
 def describe_unknown(label: str, head: HeadParams) -> str:

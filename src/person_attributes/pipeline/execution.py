@@ -1,15 +1,12 @@
 """Runs a stage, or restores its outputs from DVC's run cache; one process per stage and folder."""
 
-import contextlib
 import importlib
-from collections.abc import Iterator
-
-import filelock
+from contextlib import AbstractContextManager
 
 from person_attributes.config import Params
-from person_attributes.errors import BusyError
 from person_attributes.pipeline.run_cache import RunCache
 from person_attributes.runtime.keras_import import import_keras
+from person_attributes.runtime.locks import lock_or_refuse
 from person_attributes.workspace import Workspace
 
 _NEED_KERAS = ("initialize", "train", "evaluate")
@@ -52,8 +49,7 @@ def _check_policies(params: Params) -> None:
     check_policies(params.augmentation, params.data.image_sizes)
 
 
-@contextlib.contextmanager
-def _lock_stage(workspace: Workspace, stage: str) -> Iterator[None]:
+def _lock_stage(workspace: Workspace, stage: str) -> AbstractContextManager[None]:
     """Locks a stage in this folder.
 
     Raises:
@@ -62,15 +58,8 @@ def _lock_stage(workspace: Workspace, stage: str) -> Iterator[None]:
     """
     path = workspace.stage_lock(stage)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise BusyError(
-            f"{stage}: another process runs this stage in {workspace.root}. Expected one process "
-            "at a time. Wait for it or end it, then run dvc repro."
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+    return lock_or_refuse(
+        path,
+        f"{stage}: another process runs this stage in {workspace.root}. Expected one process at a "
+        "time. Wait for it or end it, then run dvc repro.",
+    )

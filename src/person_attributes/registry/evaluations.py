@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from person_attributes.config import read_yaml
 from person_attributes.errors import ComparisonError
 from person_attributes.evaluation.predictions import Predictions
-from person_attributes.git import describe_fault, find_commit, find_prefix
+from person_attributes.git import find_revision
 from person_attributes.tracking.connection import NOT_THERE, connect, is_unreachable
 from person_attributes.tracking.executions import STAGE, find_stage, flatten
 from person_attributes.workspace import Workspace
@@ -121,25 +121,25 @@ def _download(client: MlflowClient, name: str, run: Run) -> Evaluated:
 
 
 def _find_revision(workspace: Workspace, reference: str) -> Evaluated:
-    commit = find_commit(workspace.root, reference)
-    if not commit:
-        fault = describe_fault(workspace.root)
-        reason = f"no such run or model, and git revisions cannot be read: {fault}"
+    revision = find_revision(workspace.root, reference)
+    if not revision.commit:
+        reason = "no such run, model or git revision"
+        if revision.fault:
+            reason = f"no such run or model, and git revisions cannot be read: {revision.fault}"
         raise ComparisonError(
-            f"{reference}: {reason if fault else 'no such run, model or git revision'}. Expected "
-            "the id of a run, models:/NAME@ALIAS, a git branch, tag or commit, or workspace."
+            f"{reference}: {reason}. Expected the id of a run, models:/NAME@ALIAS, a git branch, "
+            "tag or commit, or workspace."
         )
     with tempfile.TemporaryDirectory() as folder:
         from dvc.api import DVCFileSystem  # imports slowly, and few commands read a revision
 
         # Its root is that of the repository, and the project may be in a folder of it.
-        files = DVCFileSystem(str(workspace.root), rev=commit, subrepos=True)
-        prefix = find_prefix(workspace.root)
+        files = DVCFileSystem(str(workspace.root), rev=revision.commit, subrepos=True)
         found = []
         for path in (workspace.predictions, workspace.params):
             target = Path(folder) / path.name
             try:
-                files.get_file(f"{prefix}{workspace.relative(path)}", str(target))
+                files.get_file(f"{revision.prefix}{workspace.relative(path)}", str(target))
             except Exception:  # DVC, its storage and git raise many types
                 raise ComparisonError(
                     f"{reference}: {workspace.relative(path)} of that revision is neither in git "
@@ -147,7 +147,7 @@ def _find_revision(workspace: Workspace, reference: str) -> Evaluated:
                     "check it out and run dvc repro."
                 ) from None
             found.append(target)
-        return _read(f"{reference} ({commit[:7]})", *found)
+        return _read(f"{reference} ({revision.commit[:7]})", *found)
 
 
 def _read(name: str, predictions: Path, params: Path) -> Evaluated:

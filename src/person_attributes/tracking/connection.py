@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import mlflow
 from alembic.util.exc import CommandError
-from mlflow import environment_variables
 from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
+from mlflow.store.db import utils as databases
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
 from mlflow.utils.uri import get_uri_scheme
@@ -37,6 +37,8 @@ from person_attributes.tracking.projects import (
 )
 from person_attributes.workspace import Workspace
 
+databases.MAX_RETRY_COUNT = 5  # report an unreachable database after 3 seconds, not 100
+
 NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 """Error codes for an unknown run, alias or version."""
 
@@ -55,6 +57,7 @@ _SQLITE_ADVICE = {
 _REGISTRY_ADDRESS = "MLFLOW_REGISTRY_URI"
 
 _SERVER_ADVICE = "Start the server, or correct MLFLOW_TRACKING_URI"
+_LOG_ADVICE = "The server has failed: read its log, or correct MLFLOW_TRACKING_URI"
 _ACCOUNT_ADVICE = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a valid account"
 
 _ADVICE = {
@@ -66,6 +69,9 @@ _ADVICE = {
     "PERMISSION_DENIED": _ACCOUNT_ADVICE,
 }
 """Advice by MLflow's error code."""
+
+_CAUSE = re.compile(r"\(Caused by (.*)\)", re.DOTALL)
+"""The cause in a message about a request that failed."""
 
 _ACCOUNT = re.compile(r"(?<=://)[^/\s]*(?=@)")
 """The user and password in a URL."""
@@ -83,12 +89,10 @@ def connect(workspace: Workspace) -> MlflowClient:
         A client of the store.
 
     Raises:
-        TrackingError: If the store cannot be reached or created, or a variable of MLflow has an
-            invalid value. The message contains advice.
+        TrackingError: If the store cannot be reached or created. The message contains advice.
     """
-    _refuse_invalid_variables()
-    # Opening a store can raise errors of its database.
-    errors = (SQLAlchemyError, CommandError, ModuleNotFoundError)
+    # Opening a store can raise errors of its database or its URL.
+    errors = (SQLAlchemyError, CommandError, ModuleNotFoundError, ValueError)
     otherwise = f"Correct {ADDRESS}" if ADDRESS in os.environ else ""
     with translate_mlflow_errors(*errors, otherwise=otherwise):
         database = workspace.tracking_database.resolve()
@@ -104,21 +108,6 @@ def connect(workspace: Workspace) -> MlflowClient:
         if experiment:
             end_abandoned_runs(client, experiment)
     return client
-
-
-def _refuse_invalid_variables() -> None:
-    """Refuses values that MLflow cannot read: it would read many of them only during training.
-
-    Raises:
-        TrackingError: If a variable has such a value: correct or unset it.
-    """
-    for variable in vars(environment_variables).values():
-        if isinstance(variable, environment_variables._EnvironmentVariable):
-            try:
-                variable.get()  # type: ignore[no-untyped-call]
-            except ValueError as error:
-                reason = one_line(error, 200)
-                raise TrackingError(f"{reason}. Correct or unset {variable.name}.") from None
 
 
 def choose_experiment(client: MlflowClient, workspace: Workspace) -> str:
@@ -190,7 +179,8 @@ def translate_mlflow_errors(*more: type[Exception], otherwise: str = "") -> Iter
         yield
     except translated as error:
         message = hide_account(str(error).partition("[SQL:")[0])
-        reason = one_line(message, 300).rstrip(".")
+        cause = _CAUSE.search(message)
+        reason = one_line(cause[1] if cause else message, 300).rstrip(".")
         advice = advise(error) or otherwise
         if _REGISTRY_ADDRESS in os.environ:
             advice = advice.replace(ADDRESS, f"{ADDRESS} and {_REGISTRY_ADDRESS}")
@@ -250,9 +240,17 @@ def advise(error: BaseException) -> str:
         matching = [advice for text, advice in _SQLITE_ADVICE.items() if text in str(error)]
         return next(iter(matching), "")
     if is_unreachable(error):
-        return _SERVER_ADVICE
+        return _LOG_ADVICE if "error responses" in str(error) else _SERVER_ADVICE
+    if "filesystem tracking backend" in str(error):  # or an address without http://
+        return (
+            f"Set {ADDRESS} to a server, such as http://127.0.0.1:5000, or to a database, such as "
+            "sqlite:///mlflow.db"
+        )
     if isinstance(error, ModuleNotFoundError):
         return "Install the driver of this database, or correct MLFLOW_TRACKING_URI"
+    registry = os.environ.get(_REGISTRY_ADDRESS)
+    if registry and f"'{registry}'" in str(error):
+        return f"Correct or unset {_REGISTRY_ADDRESS}"
     number = os.environ.get(EXPERIMENT_ID)
     if f"id={number} " in str(error) or f"ID '{number}'" in str(error):
         return f"Correct or unset {EXPERIMENT_ID}"

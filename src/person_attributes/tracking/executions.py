@@ -26,7 +26,7 @@ from mlflow.utils.mlflow_tags import (
 
 from person_attributes.digests import combine, read_lock, recorded_outputs
 from person_attributes.errors import StoppedError, SurpassedError
-from person_attributes.git import find_commit
+from person_attributes.git import find_revision
 from person_attributes.tracking.connection import NOT_THERE
 from person_attributes.tracking.experiments import CHANGES, EXECUTION, KIND, describe_changes
 from person_attributes.tracking.filters import quote_value
@@ -237,7 +237,7 @@ def end_status(error: BaseException) -> str:
 
 def git_tags(workspace: Workspace) -> dict[str, str]:
     """Returns a tag with the commit, if the project is a git repository."""
-    commit = find_commit(workspace.root, "HEAD")
+    commit = find_revision(workspace.root, "HEAD").commit
     return {MLFLOW_GIT_COMMIT: commit} if commit else {}
 
 

@@ -15,6 +15,7 @@ import mlflow
 import pandas as pd
 import psutil
 from mlflow.data.pandas_dataset import from_pandas
+from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -106,13 +107,15 @@ class Run:
         Args:
             table: The rows.
             name: Name of the dataset.
-            source: Path or URL of the data.
+            source: Path of the data.
             context: What the stage uses it for, such as `training`.
         """
         with warnings.catch_warnings():
-            # Warnings about the kind of source and about integer columns are irrelevant.
+            # The warning about integer columns is irrelevant.
             warnings.simplefilter("ignore", UserWarning)
-            dataset = Dataset(**from_pandas(table, source=source, name=name).to_dict())
+            # MLflow would take a path such as C:x for a URL.
+            place = LocalArtifactDatasetSource(source)
+            dataset = Dataset(**from_pandas(table, source=place, name=name).to_dict())
         used = DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
         self._client.log_inputs(self.run_id, [used])
 

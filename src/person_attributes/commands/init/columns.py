@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from person_attributes.config import is_reserved_head
+from person_attributes.data.class_names import parse_number
 from person_attributes.errors import one_line
 
 _MISSING = frozenset(
@@ -86,8 +87,9 @@ def _describe_variants(labels: Iterable[str]) -> str:
 
 def _fold_label(label: str) -> str | float:
     """Returns the value of a number, or other text without differences in form."""
-    if _is_number(label):
-        return float(label)
+    number = parse_number(label)
+    if number is not None:
+        return number
     return " ".join(unicodedata.normalize("NFKC", label).casefold().split())
 
 
@@ -128,7 +130,7 @@ def _find_obstacle(name: str, labels: Mapping[str, int]) -> str:
         return "part of a split"
     if _has_several_labels(labels):
         return "several labels in a cell; a head has one"
-    if count > _MAX_NUMBERS and all(map(_is_number, labels)):
+    if count > _MAX_NUMBERS and None not in map(parse_number, labels):
         return f"{count:,} numbers; `bins` of a head make classes of them"
     if count > _MAX_CLASSES or rows < _MIN_ROWS_PER_CLASS * count:
         groups = "; split.method grouped keeps equal ones together" if count < rows else ""
@@ -146,18 +148,11 @@ def _has_several_labels(labels: Mapping[str, int]) -> bool:
     return 2 * len(known) > len(composed)
 
 
-def _is_number(label: str) -> bool:
-    try:
-        float(label)
-    except ValueError:
-        return False
-    return "_" not in label  # Python reads 20_29 as 2029
-
-
 def _natural_order(label: str) -> tuple[bool, float, list[tuple[int, str]]]:
     """Orders numbers by value, and text with the numbers in it by value, as in 2-9, 10-19."""
-    if _is_number(label):
-        return False, float(label), []
+    number = parse_number(label)
+    if number is not None:
+        return False, number, []
     parts = re.split(r"(\d+)", label.casefold())
     return True, 0.0, [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
 

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import filelock
 import pandas as pd
 import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 
 from person_attributes.commands.predict.columns import ERROR, PATH, Column
-from person_attributes.errors import BusyError
 from person_attributes.files import writing
+from person_attributes.runtime.locks import lock_or_refuse
 
 _ROWS = 100_000
 """Rows that are counted at a time."""
@@ -32,20 +31,17 @@ def lock_output(output: Path) -> Iterator[None]:
     Raises:
         BusyError: If another process writes it. Wait for it, or name another one.
     """
-    lock = filelock.FileLock(output.with_name(f"{output.name}.part.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise BusyError(
-            f"{output}: another process writes this file. Expected one process at a time. Wait for "
-            "it, or name another output."
-        ) from None
-    try:
-        yield
-    finally:
-        # Before the release: afterwards, another process may have locked this file.
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+    path = output.with_name(f"{output.name}.part.lock")
+    refusal = (
+        f"{output}: another process writes this file. Expected one process at a time. Wait for it, "
+        "or name another output."
+    )
+    with lock_or_refuse(path, refusal):
+        try:
+            yield
+        finally:
+            # Before the release: afterwards, another process may have locked this file.
+            path.unlink(missing_ok=True)
 
 
 class PartialOutput:
