@@ -17,6 +17,7 @@ train a phase that keeps it: one epoch, `trainable: heads`, no augmentation, a r
 """
 
 import argparse
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,10 +147,8 @@ def distill(workspace: Workspace, params: Params, plan: Mapping[str, Any], outpu
     distillation = Distillation(workspace, params, plan)
     output.mkdir(parents=True, exist_ok=True)
     generations: dict[str, dict[str, Trained]] = {}
-    networks: dict[str, Trained] = {}
     for name in plan["generations"]:
-        generations[name] = distillation.train_generation(name, networks)
-        networks |= generations[name]
+        generations[name] = distillation.train_generation(name, ChainMap(*generations.values()))
         for network, trained in generations[name].items():
             with writing(output / f"{network}.weights.h5") as path:
                 trained.trainer.assign(trained.best.weights).save_weights(path)

@@ -6,7 +6,7 @@ import itertools
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -130,11 +130,13 @@ def read_excel(content: bytes, file: str) -> Iterator[tuple[int, Sequence[str]]]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl warns about styles that it cannot read
             # Merged cells are only known if the whole workbook is loaded, which needs more memory.
-            options = {"read_only": not _find_in_sheets(_MERGED, content)}
+            merged, uncomputed = _find_in_sheets(content, _MERGED, _UNCOMPUTED)
+            options = {"read_only": not merged}
             with pd.ExcelFile(io.BytesIO(content), "openpyxl", engine_kwargs=options) as workbook:
                 sheet = pd.read_excel(workbook, header=None, dtype=object, na_filter=False)
                 _fill_merged_cells(sheet, workbook.book.worksheets[0])
-            _mark_formulas(sheet, content)
+            if uncomputed:
+                _mark_formulas(sheet, content, uncomputed)
     except Exception as error:  # openpyxl has no base class for its errors
         raise refuse_format(content, file) or AnnotationsError(
             f"{file}: not a readable Excel workbook: {_shorten(error)}. Save it again as .xlsx."
@@ -145,11 +147,16 @@ def read_excel(content: bytes, file: str) -> Iterator[tuple[int, Sequence[str]]]
             yield number, cells
 
 
-def _find_in_sheets(pattern: re.Pattern[bytes], content: bytes) -> set[str]:
-    """Returns what a pattern captures in the sheets of a workbook."""
+def _find_in_sheets(content: bytes, *patterns: re.Pattern[bytes]) -> list[set[str]]:
+    """Returns what each pattern captures in the sheets of a workbook."""
+    found: list[set[str]] = [set() for _ in patterns]
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
-        return {found.decode() for name in sheets for found in pattern.findall(archive.read(name))}
+        for name in archive.namelist():
+            if name.startswith("xl/worksheets/"):
+                sheet = archive.read(name)
+                for captured, pattern in zip(found, patterns, strict=True):
+                    captured.update(map(bytes.decode, pattern.findall(sheet)))
+    return found
 
 
 def _fill_merged_cells(sheet: "pd.DataFrame", worksheet: Any) -> None:
@@ -160,15 +167,13 @@ def _fill_merged_cells(sheet: "pd.DataFrame", worksheet: Any) -> None:
             sheet.iloc[rows, column] = sheet.iloc[rows.start, column]
 
 
-def _mark_formulas(sheet: "pd.DataFrame", content: bytes) -> None:
+def _mark_formulas(sheet: "pd.DataFrame", content: bytes, uncomputed: Collection[str]) -> None:
     """Marks cells with a formula that no program computed: they have no value."""
     import pandas as pd
 
-    if uncomputed := _find_in_sheets(_UNCOMPUTED, content):
-        options = {"data_only": False}
-        with pd.ExcelFile(io.BytesIO(content), "openpyxl", engine_kwargs=options) as workbook:
-            rows = list(workbook.book.worksheets[0].iter_rows())
-        for cell in itertools.chain.from_iterable(rows):
+    options = {"data_only": False}
+    with pd.ExcelFile(io.BytesIO(content), "openpyxl", engine_kwargs=options) as workbook:
+        for cell in itertools.chain.from_iterable(workbook.book.worksheets[0].iter_rows()):
             place = cell.row - 1, cell.column - 1
             is_uncomputed = cell.data_type == "f" and cell.coordinate in uncomputed
             # The same cell of another sheet may be the one that was not computed.
