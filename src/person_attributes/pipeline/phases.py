@@ -17,7 +17,7 @@ from person_attributes.digests import combine, digest_code, digest_paths
 from person_attributes.errors import UntrainableError
 from person_attributes.pipeline.networks import build_network
 from person_attributes.pipeline.provenance import refuse_other_split
-from person_attributes.training.precision import configure_runtime
+from person_attributes.training.precision import configure_runtime, has_slow_kernels
 from person_attributes.workspace import Workspace
 
 
@@ -87,6 +87,11 @@ def prepare_phase(
     """
     section = params.phases[phase]
     configure_runtime(params.training)
+    if has_slow_kernels(params.training):
+        print(
+            f"{phase}: training.precision: this CPU computes {params.training.precision} several "
+            "times slower than float32. Set it to float32, or use a GPU."
+        )
     keras.utils.set_random_seed(_phase_seed(params.seed, phase))
     workspace = dataset.workspace
     refuse_other_split(workspace, workspace.provenance(section.starts_from), dataset.split)

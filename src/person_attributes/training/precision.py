@@ -1,6 +1,8 @@
 """Precision and determinism, which a process sets before it builds a network."""
 
 import os
+import re
+from pathlib import Path
 
 import keras
 
@@ -13,6 +15,13 @@ _POLICIES = {
     "bfloat16": "mixed_bfloat16",
     "float16": "mixed_float16",  # Keras scales the loss by itself under this one
 }
+
+_CPU_INFO = Path("/proc/cpuinfo")
+_CPU_FLAGS = {
+    "bfloat16": {"avx512f", "avx_ne_convert"},
+    "float16": {"avx512_fp16", "avx_ne_convert"},
+}
+"""TensorFlow uses oneDNN's kernels of a precision on CPUs with one of its flags."""
 
 
 def configure_runtime(training: TrainingParams) -> None:
@@ -48,3 +57,24 @@ def configure_runtime(training: TrainingParams) -> None:
         # JAX reads the flags at its first computation, which is later.
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+
+
+def has_slow_kernels(training: TrainingParams) -> bool:
+    """Returns whether TensorFlow lacks fast kernels of the precision on this machine.
+
+    TensorFlow then uses kernels of Eigen instead of oneDNN's. They take several times as long as
+    float32. Only Linux on x86 lists the flags of its CPU.
+    """
+    flags = _CPU_FLAGS.get(training.precision)
+    if flags is None or keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow
+
+    if any(device.device_type != "CPU" for device in tensorflow.config.list_physical_devices()):
+        return False
+    try:
+        content = _CPU_INFO.read_text(encoding="utf-8")
+    except OSError:
+        return False
+    line = re.search(r"^flags\s*:(.*)$", content, re.MULTILINE)
+    return line is not None and flags.isdisjoint(line[1].split())
