@@ -256,6 +256,7 @@ def test_every_key_is_required() -> None:
         ),
         ({"data.source": "~/photos"}, r"data\.source: expected a path .*'~/photos'; write out ~"),
         ({"data.source": "s3://b/photos"}, r"data\.source: .*'s3://b/photos'.* dvc import-url"),
+        ({"data.source": "data\0sample"}, r"data\.source: expected text without null characters"),
         ({"report.colour": "blue"}, r"report\.colour: .*'blue'"),
         (
             {"evaluation.bootstrap_samples": 39},
@@ -413,6 +414,9 @@ def test_a_missing_or_malformed_file_is_reported(tmp_path: Path) -> None:
         read_params(tmp_path / "params.yaml")
     (tmp_path / "params.yaml").write_text('data: {source: "D:\\shop"}')
     with pytest.raises(ParamsError, match=r"unknown escape character .* in single quotes\.$"):
+        read_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("seed: " + "[" * 3000)
+    with pytest.raises(ParamsError, match=r"not valid YAML: too deeply nested\."):
         read_params(tmp_path / "params.yaml")
     (tmp_path / "params.yaml").write_bytes(b"seed: 42\nname: caf\xe9\n")
     with pytest.raises(

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from person_attributes.framing import height_and_width
 
@@ -56,10 +56,17 @@ Column = Annotated[str, Field(min_length=1)]
 class Section(BaseModel):
     """A section of `params.yaml`: frozen, all fields required, unknown keys refused.
 
-    Numbers are finite.
+    Numbers are finite. Text has no null characters, which paths do not support.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _has_no_null(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(f"expected text without null characters. Received: {value!r}")
+        return value
 
 
 def require_known(where: str, received: Any, known: Any) -> None:

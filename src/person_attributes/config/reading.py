@@ -65,5 +65,9 @@ def _parse(path: Path, parse: Callable[[str], Any]) -> Any:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ParamsError(f"{path}:{line}: not UTF-8 text. Save the file as UTF-8.") from None
+    except RecursionError:
+        raise ParamsError(
+            f"{path}: not valid YAML: too deeply nested. Correct brackets and indentation."
+        ) from None
     except YAMLError as error:
         raise ParamsError(f"{path}: not valid YAML: {one_line(error, 200)}.") from None

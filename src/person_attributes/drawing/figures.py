@@ -47,6 +47,11 @@ def add_panels(figure: "Figure", count: int, columns: int) -> list[Any]:
     return list(axes[:count])
 
 
+def shorten(name: str, length: int = 14) -> str:
+    """Shortens the name of a class, so that a plot has space for it."""
+    return name if len(name) <= length else f"{name[: length - 1].rstrip()}…"
+
+
 def to_png(figure: "Figure") -> bytes:
     """Encodes a figure as PNG; the same figure gives the same bytes."""
     return _save(figure, format="png", metadata={"Software": None})

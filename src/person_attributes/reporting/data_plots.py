@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from person_attributes.drawing.figures import GREY, INK, add_panels, new_figure, to_svg
+from person_attributes.drawing.figures import GREY, INK, add_panels, new_figure, shorten, to_svg
 
 _PART_COLOURS = {"validation": GREY, "test": "#e09f3e"}
 """Training rows have the accent colour of the report."""
@@ -17,6 +17,9 @@ _LARGEST_MAP = 24.0
 
 _NUMBERED_CLASSES = 60
 """Maximum number of classes for which counts are printed; smaller cells are illegible."""
+
+_LONGEST_NAME = 24
+"""Characters of the name of a class; longer ones are shortened."""
 
 _LIFT_LIMIT = 3.0
 """Absolute base-2 logarithm of the lift at which the colour scale saturates."""
@@ -35,7 +38,7 @@ def draw_part_shares(shares: Mapping[str, Mapping[str, Mapping[str, float]]], co
     height = 0.8 / len(shares)
     for axis, head in zip(axes, heads, strict=True):
         for number, (part, by_head) in enumerate(shares.items()):
-            names = list(by_head[head])
+            names = [shorten(name, _LONGEST_NAME) for name in by_head[head]]
             places = np.arange(len(names)) + number * height
             bars = axis.barh(
                 places,
@@ -82,7 +85,7 @@ def draw_associations(
             axis.text(
                 column, row, f"{count:.0f}", ha="center", va="center", fontsize=5.5, color=ink
             )
-    labels = [f"{head}: {name}" for head, name in names]
+    labels = [shorten(f"{head}: {name}", 2 * _LONGEST_NAME) for head, name in names]
     axis.set_xticks(range(len(names)), labels, rotation=60, ha="right", fontsize=7)
     axis.set_yticks(range(len(names)), labels, fontsize=7)
     for place in range(1, len(names)):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
-from person_attributes.drawing.figures import GREY, INK, add_panels, new_figure, to_svg
+from person_attributes.drawing.figures import GREY, INK, add_panels, new_figure, shorten, to_svg
 from person_attributes.evaluation.calibration_error import bin_rows
 from person_attributes.evaluation.metrics import OneHot
 
@@ -52,7 +52,7 @@ def draw_head_accuracies(heads: pd.DataFrame, colour: str) -> str:
     figure = new_figure(12, 0.8 + 0.42 * len(heads))
     axis = figure.subplots()
     _draw_bars(axis, list(heads.index), heads, "accuracy", colour)
-    axis.plot(heads["majority"], list(heads.index), "|", color=_RED, ms=20, mew=2.5)
+    axis.plot(heads["majority"], range(len(heads)), "|", color=_RED, ms=20, mew=2.5)
     axis.set_xlabel("accuracy with interval; red: majority-class baseline")
     return to_svg(figure)
 
@@ -66,11 +66,11 @@ def draw_class_recalls(classes: pd.DataFrame, colour: str) -> str:
     for axis, head in zip(add_panels(figure, len(heads), columns), heads, strict=True):
         rows = classes[classes["head"] == head]
         names = [
-            f"{_shorten(name)} ({count})"
+            f"{shorten(name)} ({count})"
             for name, count in zip(rows["class"], rows["rows"], strict=True)
         ]
         _draw_bars(axis, names, rows, "recall", colour)
-        axis.plot(rows["precision"], names, "|", color=_RED, ms=12, mew=2)
+        axis.plot(rows["precision"], range(len(rows)), "|", color=_RED, ms=12, mew=2)
         axis.set_title(head, fontsize=10)
         axis.tick_params(labelsize=7)
     figure.supxlabel(
@@ -84,10 +84,12 @@ def _draw_bars(
 ) -> None:
     values = table[metric].to_numpy(float)
     bounds = [values - table[f"{metric}_low"], table[f"{metric}_high"] - values]
-    axis.barh(names, np.nan_to_num(values), color=colour, height=0.6)
+    places = range(len(names))  # shortened names may be equal
+    axis.barh(places, np.nan_to_num(values), color=colour, height=0.6)
     axis.errorbar(
-        values, names, xerr=np.maximum(np.nan_to_num(bounds), 0), fmt="none", ecolor=INK, capsize=3
+        values, places, xerr=np.maximum(np.nan_to_num(bounds), 0), fmt="none", ecolor=INK, capsize=3
     )
+    axis.set_yticks(places, names)
     axis.invert_yaxis()
     axis.set_xlim(0, 1)
     axis.spines[["top", "right"]].set_visible(False)
@@ -160,17 +162,13 @@ def draw_confusions(
             axis.text(
                 predicted, true, f"{count:.0f}", ha="center", va="center", fontsize=8, color=ink
             )
-        short = [_shorten(name) for name in classes[head]]
+        short = [shorten(name) for name in classes[head]]
         axis.set_xticks(range(len(short)), short, rotation=40, ha="right", fontsize=7)
         axis.set_yticks(range(len(short)), short, fontsize=7)
         axis.set_title(head, fontsize=10)
     axes[0].set_ylabel("true")
     axes[0].set_xlabel("predicted")
     return to_svg(figure)
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= 14 else f"{name[:13]}…"
 
 
 def overlay_heatmap(
