@@ -177,8 +177,8 @@ def _prepare_images(people: Path, source: Path, count: int) -> None:
 def _read(workspace: Workspace, params: Params) -> None:
     """Reads and checks annotations: the part of `ingest` without images."""
     from person_attributes.data.annotations import read_annotations
-    from person_attributes.data.archive import open_source
     from person_attributes.data.records import write_records
+    from person_attributes.data.source import open_source
 
     source = open_source(workspace.root / params.data.source, params.data.limits)
     annotations = read_annotations(source, params.data, params.heads)

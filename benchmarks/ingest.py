@@ -35,9 +35,9 @@ def measure() -> Iterator[Comparison]:
 def _measure_decoding() -> Comparison:
     from benchmarks.people import draw_people
     from person_attributes.data.appearance import describe_image
-    from person_attributes.data.archive import open_source
     from person_attributes.data.decoding import map_images
     from person_attributes.data.images import decode_image
+    from person_attributes.data.source import open_source
 
     people, limits = draw_people(_IMAGES), _RECIPE.data.limits
     source, names = open_source(people.folder, limits), list(people.table["image_path"])
@@ -69,8 +69,8 @@ def write_annotations(path: Path, rows: int) -> None:
 def _run(method: str, folder: Path) -> None:
     """Reads, checks, encodes and splits annotations; writes the files of the stages."""
     from person_attributes.data.annotations import read_annotations
-    from person_attributes.data.archive import open_source
     from person_attributes.data.records import read_records, write_records
+    from person_attributes.data.source import open_source
     from person_attributes.data.split import draw_split
     from person_attributes.labels import LabelMap
 

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from person_attributes.config import Params, read_params
-from person_attributes.data.archive import open_source
 from person_attributes.data.packing import pack_images
 from person_attributes.data.packs import open_pack
 from person_attributes.data.sample import draw_sample
+from person_attributes.data.source import open_source
 from person_attributes.labels import LabelMap
 from person_attributes.modeling.classifier import Normalization, build_classifier
 

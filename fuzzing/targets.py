@@ -9,10 +9,10 @@ from typing import Any
 
 from person_attributes.config import DataParams, HeadParams, LimitsParams
 from person_attributes.data.annotations import FAULT_COLUMNS, read_annotations
-from person_attributes.data.archive import open_source
 from person_attributes.data.image_list import find_images, read_image_list
 from person_attributes.data.images import decode_image
 from person_attributes.data.ingest import ingest
+from person_attributes.data.source import open_source
 from person_attributes.errors import PersonAttributesError
 
 CORPUS = Path(__file__).parent / "corpus"

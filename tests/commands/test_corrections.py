@@ -8,7 +8,7 @@ from PIL import Image
 
 from person_attributes.commands.demo.corrections import Corrections
 from person_attributes.config import HeadParams, Params
-from person_attributes.data.archive import FolderSource
+from person_attributes.data.folder import FolderSource
 from person_attributes.data.ingest import ingest
 from person_attributes.errors import ParamsError
 

@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, sync_pla
 from tiny_model import CHAMPION, Registered
 
 from person_attributes.config import read_params
-from person_attributes.data.archive import FolderSource
+from person_attributes.data.folder import FolderSource
 from person_attributes.data.ingest import ingest
 
 PRETRAINED = "models:/person-attributes@pretrained"

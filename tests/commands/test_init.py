@@ -17,7 +17,7 @@ from person_attributes.commands.init.columns import describe_column, name_heads
 from person_attributes.commands.init.sizes import fit_image_size
 from person_attributes.config import Params, read_params
 from person_attributes.data.annotations import read_annotations
-from person_attributes.data.archive import open_source
+from person_attributes.data.source import open_source
 
 ROWS = 12
 

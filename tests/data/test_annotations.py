@@ -10,8 +10,8 @@ import pytest
 
 from person_attributes.config import DataParams, HeadParams, Params
 from person_attributes.data.annotations import Annotations, read_annotations
-from person_attributes.data.archive import open_source
 from person_attributes.data.records import read_records, write_records
+from person_attributes.data.source import open_source
 from person_attributes.errors import AnnotationsError, ParamsError
 
 HEADS = {

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from person_attributes.config import Params
-from person_attributes.data.archive import open_source
+from person_attributes.data.source import open_source
 from person_attributes.errors import SourceError
 
 EXAMPLES = {"annotations": 150, "archives": 150, "images": 1500, "lists": 150}

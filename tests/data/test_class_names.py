@@ -10,8 +10,8 @@ import pytest
 
 from person_attributes.config import HeadParams, Params
 from person_attributes.data.annotations import read_annotations
-from person_attributes.data.archive import open_source
 from person_attributes.data.class_names import describe_unknown, name_classes
+from person_attributes.data.source import open_source
 
 _Form = Literal["NFC", "NFD"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from person_attributes.data.archive import FolderSource
+from person_attributes.data.folder import FolderSource
 from person_attributes.data.image_names import Matches, match_names
 
 

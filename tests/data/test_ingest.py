@@ -18,7 +18,6 @@ from PIL import Image
 from person_attributes.config import DataParams, HeadParams, Params
 from person_attributes.data import decoding
 from person_attributes.data.appearance import describe_image
-from person_attributes.data.archive import open_source
 from person_attributes.data.ingest import (
     Ingested,
     allocate_on_disk,
@@ -27,6 +26,7 @@ from person_attributes.data.ingest import (
     describe_quarantine,
     ingest,
 )
+from person_attributes.data.source import open_source
 from person_attributes.errors import AnnotationsError, ImageError, SourceError
 
 

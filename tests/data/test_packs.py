@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from person_attributes.config import Params
-from person_attributes.data.archive import open_source
 from person_attributes.data.images import decode_image, resize_image
 from person_attributes.data.packing import pack_images
 from person_attributes.data.packs import channel_statistics, open_pack
+from person_attributes.data.source import open_source
 from person_attributes.errors import ImageError
 
 

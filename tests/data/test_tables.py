@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from person_attributes.config import Params
-from person_attributes.data.archive import FolderSource
+from person_attributes.data.folder import FolderSource
 from person_attributes.data.tables import Table, read_header, read_table
 from person_attributes.errors import AnnotationsError
 

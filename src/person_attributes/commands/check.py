@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from person_attributes.config import INITIAL, Params, StartingWeightsParams
-from person_attributes.data.archive import open_source
+from person_attributes.data.source import open_source
 from person_attributes.errors import ParamsError, ProjectError, one_line
 from person_attributes.git import find_revision
 from person_attributes.workspace import Workspace

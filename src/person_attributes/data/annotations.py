@@ -7,9 +7,9 @@ from itertools import compress
 import pandas as pd
 
 from person_attributes.config import DataParams, HeadParams
-from person_attributes.data.archive import Source
 from person_attributes.data.class_names import describe_unknown, name_classes
 from person_attributes.data.image_names import fold_name, is_image_name
+from person_attributes.data.source import Source
 from person_attributes.data.tables import read_table, require_columns
 from person_attributes.errors import AnnotationsError, suggest
 from person_attributes.image_path import ImagePath

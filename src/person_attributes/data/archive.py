@@ -1,9 +1,7 @@
-"""Read-only access to the user's files in a folder or a `.zip` archive."""
+"""Read-only access to the members of a `.zip` archive."""
 
 import contextlib
-import functools
 import lzma
-import os
 import re
 import stat
 import struct
@@ -13,11 +11,11 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 from person_attributes.config import LimitsParams
 from person_attributes.data.file_formats import HEAD, identify
-from person_attributes.errors import SourceError, suggest
+from person_attributes.errors import SourceError
 
 _BROKEN_ARCHIVE = (
     zipfile.BadZipFile,
@@ -47,126 +45,7 @@ _CODE_PAGES = (
 )
 """Encodings of names in archives that programs on Windows write, beside code page 437."""
 
-_SURROGATES = re.compile("[\ud800-\udfff]")
-"""How Python reads the names of files that are not UTF-8; no table can contain such a name."""
-
-_PACKED = frozenset({".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zst"})
-"""Endings of archives in other formats."""
-
-_PART = re.compile(r"\.(\d{3}|[rz]\d\d)$", re.IGNORECASE)
-"""Endings of the parts of an archive."""
-
-_ELSEWHERE = (
-    (re.compile(r"[A-Za-z][\w+.-]+:"), "a URL. Download the data."),
-    (re.compile(r"[A-Za-z]:(\\.*)?"), "a path of Windows. Write the path on this machine."),
-    (re.compile("~"), "a path with ~. Write the whole path."),
-)
-"""Parts of paths that do not name a file on this machine, with advice."""
-
 _DRIVE = re.compile(r"^[A-Za-z]:")
-
-
-class Source(Protocol):
-    """A read-only collection of named files; it can be pickled for another process."""
-
-    def __contains__(self, name: object) -> bool:
-        """Whether a file with this name exists."""
-
-    def names(self) -> list[str]:
-        """Lists the names of all files."""
-
-    def describe_link(self, name: str) -> str:
-        """Describes a link that cannot be followed, with advice; empty for other names."""
-
-    def size(self, name: str) -> int:
-        """Returns the number of bytes of a file.
-
-        Raises:
-            SourceError: If it does not exist.
-        """
-
-    def read(self, name: str) -> bytes:
-        """Returns the bytes of a file.
-
-        Raises:
-            SourceError: If it cannot be read.
-        """
-
-
-class FolderSource:
-    """The files in a folder and its subfolders.
-
-    Links to files outside are ignored, except those that DVC makes into its cache.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root.resolve()
-
-    def __contains__(self, name: object) -> bool:
-        try:
-            path = (self._root / str(name)).resolve()
-            is_inside = path.is_relative_to(self._root) or self._is_from_cache(str(name), path)
-            return is_inside and path.is_file()
-        except (OSError, ValueError, RuntimeError):  # too long, a null byte, circular links
-            return False
-
-    def names(self) -> list[str]:
-        names = []
-        for folder, _, files in os.walk(self._root):
-            prefix = Path(folder).relative_to(self._root)
-            names += [(prefix / file).as_posix() for file in files]
-        return [name for name in names if not _SURROGATES.search(name)]
-
-    def describe_link(self, name: str) -> str:
-        try:
-            path = (self._root / name).resolve()
-            if name in self or not self._is_name_inside(name):
-                return ""
-            if self._is_from_cache(name, path):
-                return f"a link to {path}, which is missing. Run dvc pull"
-            if path.is_relative_to(self._root):
-                is_link = (self._root / name).is_symlink()
-                return f"a link to {path}, which is not a file. Correct the link" if is_link else ""
-        except (OSError, ValueError, RuntimeError):
-            return ""
-        return (
-            f"a link that leads out of the source, to {path}. Copy the file into the source, or "
-            "set data.source to a folder that contains both"
-        )
-
-    def _is_from_cache(self, name: str, path: Path) -> bool:
-        """Whether a name in the folder is a link into DVC's cache, as with its type symlink."""
-        cache = _find_dvc_cache(Path.cwd()) if self._is_name_inside(name) else None
-        return cache is not None and path.is_relative_to(cache)
-
-    def _is_name_inside(self, name: str) -> bool:
-        """Whether a path is in the folder before links are followed."""
-        return Path(os.path.normpath(self._root / name)).is_relative_to(self._root)
-
-    def size(self, name: str) -> int:
-        try:
-            return (self._root / name).stat().st_size
-        except OSError as error:
-            raise SourceError(f"{name}: cannot be read: {error.strerror}") from None
-
-    def read(self, name: str) -> bytes:
-        try:
-            return (self._root / name).read_bytes()
-        except OSError as error:
-            raise SourceError(f"{name}: cannot be read: {error.strerror}") from None
-
-
-@functools.cache
-def _find_dvc_cache(folder: Path) -> Path | None:
-    """Returns the cache of the DVC repository in a folder; None if there is none."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo(str(folder)) as repo:
-            return Path(repo.cache.local_cache_dir).resolve()
-    except DvcException:
-        return None
 
 
 class ZipSource:
@@ -338,52 +217,3 @@ def _find_fault(info: zipfile.ZipInfo) -> str:
     if info.flag_bits & _ENCRYPTED:
         return "is encrypted"
     return ""
-
-
-def open_source(path: Path, limits: LimitsParams) -> Source:
-    """Opens a folder or a `.zip`.
-
-    Args:
-        path: A folder, or a file that ends in `.zip`.
-        limits: Limits on the number and the size of an archive's members.
-
-    Returns:
-        The files, named by their path relative to the folder or to the archive's top folder.
-
-    Raises:
-        SourceError: If the path does not exist or is neither a folder nor a `.zip`; correct
-            `data.source`. Also if the archive is unsafe; the message names the member.
-    """
-    if path.is_dir():
-        return FolderSource(path)
-    if path.is_file() and path.suffix.lower() == ".zip":
-        return ZipSource(path, limits)
-    raise SourceError(
-        f"{path}: expected a folder or a .zip file. Received: {describe_other(path)} "
-        "Correct data.source in params.yaml."
-    )
-
-
-def describe_other(path: Path) -> str:
-    """Describes a path that is neither a folder nor a `.zip`, with advice, by its ending."""
-    if not path.exists():
-        return _describe_missing(path)
-    if path.suffix.lower() in _PACKED:
-        return f"an archive that ends in {path.suffix}. Unpack it."
-    if _PART.search(path.name):
-        return "a part of an archive that was split. Join its parts, or unpack them."
-    return "another type of file."
-
-
-def _describe_missing(path: Path) -> str:
-    """Describes a path that does not exist, with advice or a similar name in its folder."""
-    for pattern, received in _ELSEWHERE:
-        if any(map(pattern.fullmatch, path.parts)):
-            return received
-    if path.is_symlink():
-        return f"a link to {path.readlink()}, which does not exist."
-    names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-    composed = {unicodedata.normalize("NFC", name) for name in names}
-    if unicodedata.normalize("NFC", path.name) in composed:
-        return "no such path. Its folder has a name that differs in its Unicode form only."
-    return f"no such path.{suggest(path.name, names)}"

@@ -17,8 +17,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from person_attributes.config import LimitsParams
-from person_attributes.data.archive import Source
 from person_attributes.data.images import decode_image
+from person_attributes.data.source import Source
 from person_attributes.errors import ImageError, SourceError
 from person_attributes.runtime.cores import count_cores
 

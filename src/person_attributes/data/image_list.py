@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from person_attributes.config import LimitsParams
-from person_attributes.data.archive import FolderSource
+from person_attributes.data.folder import FolderSource
 from person_attributes.data.image_names import match_names
 from person_attributes.data.tables import read_table
 from person_attributes.errors import AnnotationsError, SourceError

@@ -10,7 +10,7 @@ from itertools import islice, takewhile
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
-from person_attributes.data.archive import Source
+from person_attributes.data.source import Source
 from person_attributes.invisible import remove_invisible
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".webp"})

@@ -17,10 +17,10 @@ from person_attributes.data.annotations import (
     read_annotations,
 )
 from person_attributes.data.appearance import THUMBNAIL_SIZE, Appearance, describe_image
-from person_attributes.data.archive import Source
 from person_attributes.data.decoding import map_images
 from person_attributes.data.image_names import match_names
 from person_attributes.data.packs import create_array
+from person_attributes.data.source import Source
 from person_attributes.errors import AnnotationsError, ImageError
 
 _EXAMPLES = 5

@@ -9,10 +9,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from person_attributes.config import LimitsParams
-from person_attributes.data.archive import Source
 from person_attributes.data.decoding import map_images
 from person_attributes.data.images import resize_image
 from person_attributes.data.packs import create_array
+from person_attributes.data.source import Source
 from person_attributes.errors import ImageError
 from person_attributes.framing import BlackBars, height_and_width
 

@@ -13,7 +13,6 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from person_attributes.config import LimitsParams
-from person_attributes.data.archive import Source
 from person_attributes.data.binary_formats import (
     FORMULA,
     read_excel,
@@ -22,6 +21,7 @@ from person_attributes.data.binary_formats import (
     refuse_text,
 )
 from person_attributes.data.image_names import is_image_name
+from person_attributes.data.source import Source
 from person_attributes.errors import AnnotationsError, one_line, suggest
 from person_attributes.invisible import strip_invisible
 

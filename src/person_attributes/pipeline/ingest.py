@@ -3,7 +3,6 @@
 import numpy as np
 
 from person_attributes.config import Params
-from person_attributes.data.archive import open_source
 from person_attributes.data.image_names import describe_renamed
 from person_attributes.data.ingest import (
     Ingested,
@@ -14,6 +13,7 @@ from person_attributes.data.ingest import (
 )
 from person_attributes.data.ingest import ingest as ingest_source
 from person_attributes.data.records import write_records
+from person_attributes.data.source import open_source
 from person_attributes.errors import AnnotationsError
 from person_attributes.files import writing
 from person_attributes.labels import LabelMap

@@ -1,10 +1,10 @@
 """The stage `pack`: decodes and resizes all images into one array."""
 
 from person_attributes.config import Params
-from person_attributes.data.archive import open_source
 from person_attributes.data.packing import pack_images
 from person_attributes.data.packs import open_pack
 from person_attributes.data.records import read_records
+from person_attributes.data.source import open_source
 from person_attributes.files import writing
 from person_attributes.reporting.run_plots import draw_sample_grid
 from person_attributes.tracking.stages import open_stage_run

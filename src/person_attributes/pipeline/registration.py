@@ -9,8 +9,8 @@ from pathlib import Path
 import keras
 
 from person_attributes.config import Params
-from person_attributes.data.archive import open_source
 from person_attributes.data.dataset import Dataset
+from person_attributes.data.source import open_source
 from person_attributes.digests import digest_path
 from person_attributes.evaluation.calibration import scale_heads
 from person_attributes.evaluation.gate import Condition, check_claims

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from person_attributes.data.archive import Source
 from person_attributes.data.image_names import is_image_name, is_unreadable_name, match_names
+from person_attributes.data.source import Source
 from person_attributes.image_path import ImagePath
 
 _TRIED_ROWS = 200

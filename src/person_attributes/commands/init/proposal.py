@@ -11,7 +11,7 @@ from person_attributes.commands.init.images import Location, describe_images, lo
 from person_attributes.commands.init.sizes import fit_image_size, measure_images
 from person_attributes.commands.init.source import open_data
 from person_attributes.config import SMALLEST_SIZES, LimitsParams, Params
-from person_attributes.data.archive import Source
+from person_attributes.data.source import Source
 from person_attributes.data.tables import (
     describe_sheet,
     describe_single_column,

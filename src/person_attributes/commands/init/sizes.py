@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from PIL import Image
 
 from person_attributes.config import LimitsParams
-from person_attributes.data.archive import Source
 from person_attributes.data.decoding import map_images
+from person_attributes.data.source import Source
 from person_attributes.errors import ImageError, SourceError
 from person_attributes.framing import height_and_width
 

@@ -4,8 +4,8 @@ from pathlib import Path, PurePosixPath
 
 from person_attributes.config import LimitsParams
 from person_attributes.data.annotations import find_table
-from person_attributes.data.archive import Source, describe_other, open_source
 from person_attributes.data.image_names import is_image_name, is_unreadable_name
+from person_attributes.data.source import Source, describe_other, open_source
 from person_attributes.data.tables import TABLE_SUFFIXES
 from person_attributes.errors import AnnotationsError, SourceError, suggest
 

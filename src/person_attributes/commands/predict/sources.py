@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from person_attributes.config import LimitsParams
-from person_attributes.data.archive import FolderSource, Source, ZipSource
+from person_attributes.data.archive import ZipSource
+from person_attributes.data.folder import FolderSource
 from person_attributes.data.image_list import find_images, read_image_list
 from person_attributes.data.image_names import IMAGE_SUFFIXES, is_image_name
+from person_attributes.data.source import Source
 from person_attributes.data.tables import TABLE_SUFFIXES
 from person_attributes.errors import SourceError
 

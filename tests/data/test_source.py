@@ -15,7 +15,7 @@ import pytest
 from conftest import Project
 
 from person_attributes.config import LimitsParams, Params
-from person_attributes.data.archive import Source, open_source
+from person_attributes.data.source import Source, open_source
 from person_attributes.errors import SourceError
 
 
