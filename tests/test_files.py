@@ -54,12 +54,13 @@ def test_files_of_killed_processes_are_removed_and_of_running_ones_kept(
 ) -> None:
     abandoned = tmp_path / f".writing-{dead_pid}-a.json"
     running = tmp_path / f".writing-{os.getppid()}-a.json"
-    for path in (abandoned, running):
+    others = [tmp_path / f".writing-{name}" for name in ("backup-a.json", f"{dead_pid}-b-a.json")]
+    for path in (abandoned, running, *others):
         path.write_text("half")
     with writing(tmp_path / "a.json") as temporary:
         temporary.write_text("new")
     assert not abandoned.exists()
-    assert running.exists()
+    assert all(path.exists() for path in (running, *others))
 
 
 def test_a_folder_that_a_killed_process_moved_away_is_restored(

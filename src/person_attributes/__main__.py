@@ -32,7 +32,7 @@ def main() -> int:
 
         return main()
     except KeyboardInterrupt as error:
-        print("interrupted: no output was changed. Run the command again.", file=sys.stderr)
+        print("interrupted. Run the command again.", file=sys.stderr)
         return 128 + int(error.args[0] if error.args else signal.SIGINT)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,11 +52,15 @@ def writing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 def _clear_abandoned(path: Path) -> None:
     """Removes temporary files of killed processes, and restores a folder that one moved away."""
-    for abandoned in path.parent.glob(f".writing-*-{path.name}"):
-        pid = int(abandoned.name.split("-")[1])
+    pattern = re.compile(rf"\.writing-(\d+)-(earlier-)?{re.escape(path.name)}")
+    for abandoned in list(path.parent.glob(".writing-*")):
+        match = pattern.fullmatch(abandoned.name)
+        if match is None:
+            continue
+        pid = int(match[1])
         if pid != os.getpid() and _is_running(pid):
             continue
-        if "-earlier-" in abandoned.name and not path.exists():
+        if match[2] and not path.exists():
             abandoned.rename(path)
         else:
             remove(abandoned)

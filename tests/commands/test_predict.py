@@ -247,8 +247,11 @@ def test_an_output_that_another_process_writes_is_refused(registered: Registered
             ["photos", "out.csv", "--model", "a@champion"],
             "No such artifact: 'a@champion'. Expected",
         ),
-        (["photos", "out.csv", "--heads", "shoe"], "predict: heads: expected some of gender, "),
-        (["photos", "out.csv", "--top-k", "-1"], "predict: top_k: expected an integer of 0"),
+        (["photos", "out.csv", "--heads", "pos"], "Received: 'pos'. Did you mean 'pose'? Correct"),
+        (
+            ["photos", "out.csv", "--top-k", "-1"],
+            "predict: --top-k: expected 0 or more. Received: -1.",
+        ),
         (["photos", "no/such/out.csv"], "no/such: no such folder. Create it, or name another"),
     ],
 )

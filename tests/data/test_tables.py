@@ -107,6 +107,14 @@ def test_tables_of_spreadsheets_may_name_the_delimiter_and_have_blank_rows(
     assert table.lines == [3, 5]
 
 
+def test_a_parquet_file_without_columns_is_refused(folder: Path, params: Params) -> None:
+    for frame in (pd.DataFrame(), pd.DataFrame(index=range(3))):
+        with pytest.raises(
+            AnnotationsError, match=r"a\.parquet: empty\. Expected a header and rows"
+        ):
+            _read(folder / "a.parquet", _to_bytes(frame, ".parquet"), params)
+
+
 def test_text_in_parquet_may_lack_its_annotation(folder: Path, params: Params) -> None:
     frame = pd.DataFrame({"file": [b"1.jpg", b"2.jpg"], "label": ["röd".encode(), None]})
     table = _read(folder / "a.parquet", _to_bytes(frame, ".parquet"), params)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import mlflow
 import pytest
@@ -135,6 +136,16 @@ def test_another_content_type_is_refused(client: TestClient, photograph: bytes) 
 def test_routes_without_a_body_also_answer_head(client: TestClient, path: str) -> None:
     _wait_until_ready(client)
     assert client.get(path).status_code == client.head(path).status_code == 200
+
+
+def test_any_name_of_a_model_is_in_the_headers(registered: Registered) -> None:
+    with registered.store():
+        classifier = mlflow.pyfunc.load_model(CHAMPION).unwrap_python_model()
+    named = Identity("照片 1%", "1", "m-1")
+    with TestClient(build_application(classifier, named, ServerSettings()), HOST) as client:
+        answer = client.get("/version")
+    assert answer.json()["name"] == named.name
+    assert unquote(answer.headers["X-Model-Name"]) == named.name
 
 
 def _wait_until_ready(client: TestClient) -> None:

@@ -125,7 +125,7 @@ def test_parameters_select_heads_and_classes(served: Endpoint, image: str, param
         ({"heads": ["shoe"]}, "heads: expected some of gender, "),
         ({"on_error": "explode"}, "on_error: expected fail or answer"),
         ({"top_k": -1}, "top_k: expected an integer of 0 or more"),
-        ({"top_k": 1.5}, "top_k: expected an integer of 0 or more"),
+        ({"top_k": 1.5}, "top_k: expected an integer of 0 or more. Received: another number. E"),
         ({"top_k": "many"}, "params.top_k: expected an integer. Received: str."),
         ({"heads": "age"}, "params.heads: expected array. Received: str."),
         ({"SECRET": 1}, "params: expected some of top_k, heads, all_probabilities, on_error."),

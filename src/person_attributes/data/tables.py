@@ -149,9 +149,9 @@ def _read_first_rows(
 ) -> tuple[int, list[str], list[tuple[int, Sequence[str]]]]:
     """Returns the line of the header, the names in it, and the first rows below it."""
     first = next(rows, None)
-    if first and _is_preamble(first[1], columns):
+    if first and first[1] and _is_preamble(first[1], columns):
         first = next(rows, None)
-    if first is None:
+    if first is None or not first[1]:
         raise AnnotationsError(
             f"{file}: empty. Expected a header and rows.{describe_sheet(file)} Add rows."
         )

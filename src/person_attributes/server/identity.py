@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 from mlflow.utils.yaml_utils import read_yaml
@@ -38,5 +39,5 @@ class Identity:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that name this version."""
-        return {MODEL_NAME: self.name, MODEL_VERSION: self.version}
+        """The headers that name this version; the name is percent-encoded."""
+        return {MODEL_NAME: quote(self.name), MODEL_VERSION: self.version}

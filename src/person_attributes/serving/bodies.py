@@ -149,7 +149,7 @@ def _describe(message: str) -> str:
         expected, received, place = match.groups()
         expected = expected.replace("int | float", "an integer")
         return f"{place or 'the request'}: expected {expected}. Received: {received}."
-    return f"{message.partition(' - at ')[0]}."
+    return f"{message.partition(' - at ')[0].removesuffix('.')}."
 
 
 def _list_images(form: Any) -> list[Any]:

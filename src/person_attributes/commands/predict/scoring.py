@@ -15,7 +15,7 @@ from person_attributes.commands.predict.sources import Images, identify_source, 
 from person_attributes.config import LimitsParams, Params
 from person_attributes.data.decoding import apply_to_image
 from person_attributes.data.image_names import describe_renamed
-from person_attributes.errors import ImageError, ParamsError, RegistryError, SourceError
+from person_attributes.errors import ImageError, ParamsError, RegistryError, SourceError, suggest
 from person_attributes.registry.model import load_model
 from person_attributes.registry.promotion import require_champion
 from person_attributes.serving.classifier import Answer, ServedClassifier
@@ -120,13 +120,20 @@ def _load_classifier(model: str, workspace: Workspace) -> tuple[ServedClassifier
 def _read_options(
     classifier: ServedClassifier, heads: str, top_k: int, probabilities: bool
 ) -> RequestOptions:
+    """Checks the options here: messages of the server do not contain values of a request."""
+    known = classifier.label_map.heads
     selected = tuple(head.strip() for head in heads.split(",") if head.strip())
-    try:
-        options = RequestOptions(top_k, selected, probabilities)
-        options.select(classifier.label_map.heads)
-    except (ValueError, RefusedRequest) as error:
-        raise ParamsError(f"predict: {error} Correct the option.") from None
-    return options
+    for head in selected:
+        if head not in known:
+            raise ParamsError(
+                f"predict: --heads: expected some of {', '.join(known)}. Received: {head!r}."
+                f"{suggest(head, known)} Correct the option."
+            )
+    if top_k < 0:
+        raise ParamsError(
+            f"predict: --top-k: expected 0 or more. Received: {top_k}. Correct the option."
+        )
+    return RequestOptions(top_k, selected, probabilities)
 
 
 def _label(
@@ -138,7 +145,10 @@ def _label(
     all_cores: bool,
 ) -> Answer | ImageError:
     def answer(_: bytes, image: Image.Image) -> Answer:
-        y_prob = classifier.score(classifier.resize(image), all_cores)
+        try:
+            y_prob = classifier.score(classifier.resize(image), all_cores)
+        except RefusedRequest as error:
+            raise RegistryError(f"predict: {error.message}") from None
         return classifier.describe(y_prob, options)
 
     if not name:
