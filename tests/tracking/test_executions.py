@@ -62,6 +62,15 @@ def test_a_complete_execution_or_one_with_other_parameters_is_not_resumed(
     assert again.info.run_id != complete.info.run_id
 
 
+def test_an_execution_with_a_very_long_parameter_is_resumed(workspace: Workspace) -> None:
+    """MLflow's stores truncate long values."""
+    params = PARAMS | {"classes": [f"class {number}" for number in range(1000)]}
+    first = _run_stage(workspace, "ingest", params)
+    _end_process(connect(workspace), first)
+    second = _run_stage(workspace, "split", params)
+    assert second.info.run_id == first.info.run_id
+
+
 @pytest.mark.parametrize("left_over", ["0" * 32, "not an id", "deleted"])
 def test_the_id_of_a_run_that_is_not_in_the_store_is_ignored(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, left_over: str

@@ -16,6 +16,7 @@ from person_attributes.config.data import (
     SplitParams,
 )
 from person_attributes.config.evaluation import EvaluationParams, ReportParams
+from person_attributes.config.flattening import flatten
 from person_attributes.config.model import (
     SMALLEST_SIZES,
     ModelParams,
@@ -82,6 +83,7 @@ __all__ = [
     "SweepParams",
     "TrainingParams",
     "check_params",
+    "flatten",
     "is_reserved_head",
     "read_params",
     "read_yaml",

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from person_attributes.config import Params
+from person_attributes.config import Params, flatten
 from person_attributes.digests import combine, digest_code, digest_paths, read_stage
-from person_attributes.tracking.executions import flatten
 from person_attributes.workspace import Workspace
 
 

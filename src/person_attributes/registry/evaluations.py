@@ -12,12 +12,12 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from person_attributes.config import read_yaml
+from person_attributes.config import flatten, read_yaml
 from person_attributes.errors import ComparisonError
 from person_attributes.evaluation.predictions import Predictions
 from person_attributes.git import find_revision
 from person_attributes.tracking.connection import NOT_THERE, connect, is_unreachable
-from person_attributes.tracking.executions import STAGE, find_stage, flatten
+from person_attributes.tracking.executions import STAGE, find_stage
 from person_attributes.workspace import Workspace
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")

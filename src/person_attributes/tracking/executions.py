@@ -8,7 +8,6 @@ outputs, which are found by digest.
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +22,9 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_RUN_NAME,
     MLFLOW_RUN_NOTE,
 )
+from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
+from person_attributes.config import flatten
 from person_attributes.digests import combine, read_lock, recorded_outputs
 from person_attributes.errors import StoppedError, SurpassedError
 from person_attributes.git import find_revision
@@ -50,8 +51,6 @@ _EXECUTION, _COMPLETE = "pipeline.execution", "pipeline.complete"
 _PROJECT_RUN = "pipeline.project_run"
 """Tag of an execution: the run of `mlflow run`, if it is in another experiment or store."""
 
-_PARAMS_PER_BATCH = 100
-_PARAM_NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
 _REUSED = "reused."
 
 
@@ -129,8 +128,8 @@ def _find_stopped(
     if not last or _COMPLETE in last[0].data.tags:
         return None
     has_stopped = last[0].info.status in {"KILLED", "FAILED"}
-    same = {key: str(value) for key, value in flatten(all_params)}
-    if last[0].data.params == same and (has_stopped or is_gone(last[0].data.tags[PROCESS])):
+    is_same = last[0].data.params == _to_logged(all_params)
+    if is_same and (has_stopped or is_gone(last[0].data.tags[PROCESS])):
         return str(last[0].info.run_id)
     return None
 
@@ -198,7 +197,7 @@ def _make_change_tags(
         order_by=["attributes.start_time DESC"],
         max_results=1,
     )
-    params = {key: str(value) for key, value in flatten(all_params)}
+    params = _to_logged(all_params)
     before = earlier[0].data.params if earlier else None
     if before:
         # `mlflow run` logs its own parameters, such as `target`.
@@ -243,21 +242,13 @@ def git_tags(workspace: Workspace) -> dict[str, str]:
 
 def log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
     """Logs nested parameters under dotted names."""
-    flat = [Param(key, str(value)) for key, value in flatten(params)]
-    for begin in range(0, len(flat), _PARAMS_PER_BATCH):
-        client.log_batch(run_id, params=flat[begin : begin + _PARAMS_PER_BATCH])
+    logged = [Param(key, value) for key, value in _to_logged(params).items()]
+    client.log_batch(run_id, params=logged)
 
 
-def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields nested parameters under dotted names.
-
-    A mapping whose keys MLflow may refuse in a name, such as the alias `?`, stays one parameter.
-    """
-    for key, value in params.items():
-        if isinstance(value, Mapping) and all(map(_PARAM_NAME.fullmatch, value)):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _to_logged(params: Mapping[str, Any]) -> dict[str, str]:
+    """Returns nested parameters as MLflow's stores keep them: long values are truncated."""
+    return {key: str(value)[:MAX_PARAM_VAL_LENGTH] for key, value in flatten(params)}
 
 
 def tag_reused_runs(
