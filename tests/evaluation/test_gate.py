@@ -8,6 +8,7 @@ from person_attributes.evaluation import metrics
 from person_attributes.evaluation.gate import (
     Condition,
     check_claims,
+    check_compressed,
     check_progress,
     format_conditions,
 )
@@ -104,6 +105,16 @@ def test_a_regression_fails(predictions: Predictions, gate: GateParams, params: 
     assert {"gain in mean accuracy", "largest drop of a head"} <= set(_failed(regression))
     same = check_progress(predictions, predictions, gate, params.evaluation, seed=0)
     assert _failed(same) == []
+
+
+def test_a_compressed_network_may_lose_accuracy_by_chance_only(
+    predictions: Predictions, gate: GateParams, params: Params
+) -> None:
+    strict = gate.model_copy(update={"min_gain": 0.01, "require_significance": True})
+    slightly, much = (_worsen(predictions, "a", rows) for rows in (1, 20))
+    assert _failed(check_compressed(predictions, slightly, strict, params.evaluation, seed=0)) == []
+    failed = _failed(check_compressed(predictions, much, strict, params.evaluation, seed=0))
+    assert {"loss in mean accuracy", "largest drop of a head"} <= set(failed)
 
 
 def test_a_gain_of_one_head_does_not_offset_a_drop_of_another(

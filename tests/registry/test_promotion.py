@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -13,7 +14,8 @@ from person_attributes.commands.promote import promote
 from person_attributes.config import Params
 from person_attributes.errors import RegistryError
 from person_attributes.evaluation.gate import Condition
-from person_attributes.registry.promotion import Registered, Registry
+from person_attributes.evaluation.predictions import Predictions
+from person_attributes.registry.promotion import Registered, Registry, check_against_champion
 from person_attributes.tracking.database import sqlite_address
 from person_attributes.workspace import Workspace
 
@@ -83,9 +85,20 @@ def test_a_champion_without_files_is_not_servable(registry: Registry, tmp_path: 
     assert registry.require_champion().version == registry.find("1").version
     for number in ("1", "2", "3"):
         _model_file(tmp_path, number).unlink()
-    assert registry.find_servable_champion() is None
     with pytest.raises(RegistryError, match=r"files are missing in the store\. Run dvc repro"):
         registry.require_champion()
+
+
+def test_a_champion_without_files_is_replaced_without_a_comparison(
+    registry: Registry, tmp_path: Path, params: Params
+) -> None:
+    nothing, workspace = Predictions(np.array([], dtype=np.int64), {}, {}), Workspace(tmp_path)
+    assert check_against_champion(registry, nothing, workspace, params) == []
+    registry.settle("1", [HOLDS], [])
+    _model_file(tmp_path, "1").unlink()
+    (condition,) = check_against_champion(registry, nothing, workspace, params)
+    assert condition.holds
+    assert "files of version 1: expected in the store, or no comparison" in str(condition)
 
 
 def test_a_first_version_must_pass_its_own_conditions(registry: Registry) -> None:

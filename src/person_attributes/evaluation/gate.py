@@ -10,7 +10,7 @@ from person_attributes.config import EvaluationParams, GateParams
 from person_attributes.evaluation import metrics
 from person_attributes.evaluation.calibration import cross_fit
 from person_attributes.evaluation.calibration_error import calibration_error, simulate_calibrated
-from person_attributes.evaluation.comparison import compare_predictions
+from person_attributes.evaluation.comparison import Comparison, compare_predictions
 from person_attributes.evaluation.metrics import Estimate
 from person_attributes.evaluation.predictions import Predictions
 
@@ -119,18 +119,47 @@ def check_progress(
         OtherRowsError: If rows, labels or heads differ. Score both on the same split and data.
     """
     found = compare_predictions(champion, challenger, evaluation, seed)
-    worst = found.heads["gain"].idxmin()
-    drop = -float(found.heads["gain"].min())
     return [
         _check_gain(found.mean_accuracy, gate),
-        Condition(
-            "largest drop of a head",
-            f"at most {gate.max_head_drop:.3f}",
-            f"{drop:.4f} ({worst})" if drop > 0 else "none",
-            drop <= gate.max_head_drop + _TOLERANCE,
-        ),
+        _check_heads(found, gate),
         _check_calibration(champion, challenger, gate, evaluation, seed),
     ]
+
+
+def check_compressed(
+    original: Predictions,
+    compressed: Predictions,
+    gate: GateParams,
+    evaluation: EvaluationParams,
+    seed: int,
+) -> list[Condition]:
+    """Compares a compressed network with the original on the same rows.
+
+    It need not gain: its mean accuracy may be lower, if the difference is not significant.
+    """
+    found = compare_predictions(original, compressed, evaluation, seed)
+    gain, low, high = found.mean_accuracy
+    return [
+        Condition(
+            "loss in mean accuracy",
+            "not significant",
+            f"gain {gain:+.4f} ({low:+.4f} to {high:+.4f})",
+            high >= -_TOLERANCE,
+        ),
+        _check_heads(found, gate),
+        _check_calibration(original, compressed, gate, evaluation, seed),
+    ]
+
+
+def _check_heads(found: Comparison, gate: GateParams) -> Condition:
+    worst = found.heads["gain"].idxmin()
+    drop = -float(found.heads["gain"].min())
+    return Condition(
+        "largest drop of a head",
+        f"at most {gate.max_head_drop:.3f}",
+        f"{drop:.4f} ({worst})" if drop > 0 else "none",
+        drop <= gate.max_head_drop + _TOLERANCE,
+    )
 
 
 def _check_gain(estimate: Estimate, gate: GateParams) -> Condition:

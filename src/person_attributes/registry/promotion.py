@@ -88,19 +88,14 @@ class Registry:
                 return None
             raise
 
-    def find_servable_champion(self) -> ModelVersion | None:
-        """Returns the version with the alias, or None if its files are not in the store."""
-        champion = self.find_champion()
-        return champion if champion and self.has_files(champion) else None
-
     def require_champion(self) -> ModelVersion:
         """Returns the version with the alias, whose files are in the store.
 
         Raises:
             RegistryError: If there is none. Run `dvc repro` or promote a version.
         """
-        champion = self.find_servable_champion()
-        if champion is not None:
+        champion = self.find_champion()
+        if champion and self.has_files(champion):
             return champion
         listed = self.list_versions()
         versions = [version for version in listed if version.run_id and self.has_files(version)]
@@ -355,12 +350,21 @@ def check_against_champion(
     """Checks the conditions that compare predictions with the champion's.
 
     Returns:
-        The conditions; an empty list if there is no champion with files in the store.
+        The conditions; an empty list if there is no champion.
     """
-    champion = models.find_servable_champion()
+    champion = models.find_champion()
     if champion is None:
         return []
     section, number = params.registry, champion.version
+    if not models.has_files(champion):
+        return [
+            Condition(
+                f"files of version {number}",
+                "in the store, or no comparison",
+                "missing in the store",
+                holds=True,
+            )
+        ]
     try:
         before = find_evaluated(workspace, f"models:/{section.model_name}/{number}")
         return check_progress(

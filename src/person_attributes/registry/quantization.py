@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from person_attributes.config import Params
 from person_attributes.data.images import Images
-from person_attributes.evaluation.gate import Condition, check_progress
+from person_attributes.evaluation.gate import Condition, check_compressed
 from person_attributes.evaluation.predictions import Predictions
 from person_attributes.serving.network import Network
 
@@ -65,7 +65,7 @@ def check_quantized(
     predictions: Predictions,
     params: Params,
 ) -> tuple[list[Condition], Predictions]:
-    """Compares the 8-bit network with the exported one on the same rows, by the gate's conditions.
+    """Compares the 8-bit network with the exported one on the same rows.
 
     Args:
         quantized: The 8-bit `.onnx` file.
@@ -82,7 +82,7 @@ def check_quantized(
     answers = [network.predict(images[position : position + 1]) for position in rows]
     y_prob = {head: np.concatenate([answer[head] for answer in answers]) for head in answers[0]}
     after = replace(predictions, y_prob=y_prob)
-    conditions = check_progress(
+    conditions = check_compressed(
         predictions, after, params.registry.gate, params.evaluation, params.seed
     )
     return [replace(one, name=f"8 bits: {one.name}") for one in conditions], after

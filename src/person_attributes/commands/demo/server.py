@@ -14,7 +14,7 @@ from person_attributes.commands.demo.corrections import Corrections
 from person_attributes.commands.demo.served import Served
 from person_attributes.config import Params
 from person_attributes.data.sample import draw_sample
-from person_attributes.errors import PersonAttributesError, RegistryError
+from person_attributes.errors import RegistryError, ServingError
 from person_attributes.registry.promotion import require_champion
 from person_attributes.workspace import Workspace
 
@@ -47,7 +47,7 @@ def demo(
         RegistryError: If there is no such model, or more than two. Name other models.
         AnnotationsError: If the folder has corrections with other columns. Name another folder.
         ParamsError: If corrections cannot have the columns of `params.yaml`. Rename one.
-        PersonAttributesError: If the port cannot be opened. Name another port.
+        ServingError: If the port cannot be opened. Name another port.
     """
     names = model or [require_champion(workspace, params)]
     if len(names) > _MOST_MODELS:
@@ -79,7 +79,7 @@ def _listen(port: int | None) -> socket.socket:
             error = failure
     received = f"ports {_PORTS[0]} to {_PORTS[-1]}" if port is None else f"port {port}"
     reason = getattr(error, "strerror", None) or str(error).removesuffix(".")
-    raise PersonAttributesError(
+    raise ServingError(
         f"demo: {received}: cannot be opened: {reason}. Name another one with --port."
     )
 
