@@ -246,6 +246,10 @@ def test_every_key_is_required() -> None:
         ({"heads.age.classes": ["a", " b"]}, r"heads\.age\.classes\.1: ' b' is empty or has"),
         ({"data.keep_columns": ["age"]}, r"data\.keep_columns: the name 'age' is already"),
         ({"data.limits.image_megapixels": 500}, r"data\.limits\.image_megapixels: expected .* 89"),
+        (
+            {"registry.serving.max_image_megapixels": 90},
+            r"serving\.max_image_megapixels: expected .* 89\. Received: 90\. Change the value",
+        ),
         ({"split.stratify_by": ["shoes"]}, r"split\.stratify_by: expected one of gender.* shoes"),
         ({"split.method": "grouped"}, r"split\.group_by\.column: .* 'filename'; add it to data"),
         ({"split.group_by.pattern": "("}, r"split\.group_by\.pattern: not a regular expression"),
