@@ -169,9 +169,9 @@ def score_recipe(recipe: Recipe, params: EvaluationParams) -> _Scores:
         found: dict[tuple[str, str], metrics.Floats] = {}
         for head, truth in y_true.items():
             y_prob = [one.test.y_prob[head] for one in recipe.seeds]
-            confusions = [metrics.count_confusions(truth, each, weights) for each in y_prob]
+            accuracies = [metrics.accuracy(truth, each, weights) for each in y_prob]
             losses = [metrics.cross_entropy(truth, each, weights) for each in y_prob]
-            found[head, _ACCURACY] = np.mean([metrics.accuracy(each) for each in confusions], 0)
+            found[head, _ACCURACY] = np.mean(accuracies, 0)
             found[head, _LOSS] = np.mean(losses, 0)
         found[_MEAN, _ACCURACY] = np.mean([found[head, _ACCURACY] for head in y_true], 0)
         found[_MEAN, _LOSS] = np.sum([found[head, _LOSS] for head in y_true], 0)

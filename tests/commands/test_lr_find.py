@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from tiny_phase import build_tiny, make_batches, make_recipe
+from one_hot import one_hot
+from tiny_phase import CLASSES, ROWS, build_tiny, make_batches, make_recipe
 
 from person_attributes.commands.lr_find import (
     RangeTest,
@@ -10,6 +11,7 @@ from person_attributes.commands.lr_find import (
     suggest_rate,
 )
 from person_attributes.config import Params
+from person_attributes.data.batches import ImageBatches
 from person_attributes.errors import TrainingError
 from person_attributes.training.phase import make_network
 
@@ -50,6 +52,28 @@ def test_a_range_test_raises_the_rate_until_the_loss_diverges(
     assert test.rates[0] / 10 <= test.suggestion <= test.rates[-1]
     assert test.losses.max() <= 3 * test.losses.min()
     assert draw_range_test(test, "#2a6f97").startswith(b"\x89PNG")
+
+
+def test_a_range_test_goes_on_where_the_objective_is_negative(params: Params) -> None:
+    """With learned weights of heads, the objective contains logarithms."""
+    small = params.change(
+        {
+            "phases.p1.batch_size": 8,
+            "lr_finder.lowest": 1.0e-3,
+            "lr_finder.highest": 0.1,
+            "lr_finder.batches": 80,
+        }
+    )
+    images = np.random.default_rng(5).integers(0, 256, (ROWS, 32, 32, 3), dtype=np.uint8)
+    labels = {head: one_hot([0] * ROWS, classes) for head, classes in CLASSES.items()}
+    train = ImageBatches(images, labels, np.arange(ROWS), 8, augmenter=None, seed=1)
+    recipe = make_recipe(small, loss="learned")
+    network = make_network(build_tiny(small), train, recipe)
+    test = find_learning_rate(network, train, recipe, small.lr_finder)
+    network.reset_metrics()
+    assert network.train_on_batch(*train[0], return_dict=True)["objective"] < 0
+    assert len(test.rates) == 80
+    assert test.losses.min() > 0
 
 
 def test_a_first_rate_that_is_too_high_is_one_line(params: Params) -> None:

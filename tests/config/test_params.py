@@ -116,6 +116,12 @@ def test_every_key_is_required() -> None:
         ({"phases.p1.trainable": 1.5}, r"trainable: expected all, heads, or a share .* 1\.5"),
         ({"phases.p1.schedule": "slow"}, r"p1\.schedule: expected one of constant, .* slow"),
         ({"schedules.cosine.kind": "sine"}, r"schedules\.cosine\.kind: expected one of constant,"),
+        (
+            {"optimizers.adam.kind": "adamx"},
+            r"adam\.kind: .*adam, adamw, sgd\. Received: 'adamx'\. Did you mean 'adam'\? Change",
+        ),
+        ({"optimizers.adam.kind": None}, r"adam\.kind: .*sgd\. Received: no value\. Change the"),
+        ({"optimizers.adam": None}, r"optimizers\.adam: expected keys and values\. .* no value\."),
         ({"schedules.cosine.warmup": 1.0}, r"schedules\.cosine\.warmup: unknown .*'warmup_epochs'"),
         ({"schedules.cosine.final_share": 2.0}, r"schedules\.cosine\.final_share: .* Received: 2"),
         ({"losses.plain.head_weights": {"hat": 1.0}}, r"head_weights: expected one of gender"),
@@ -126,6 +132,14 @@ def test_every_key_is_required() -> None:
         ),
         ({"lr_finder.lowest": 2.0}, r"lr_finder: lowest must be below highest"),
         ({"sweep.metric": "val_hat_loss"}, r"sweep\.metric: expected one of val_loss"),
+        (
+            {"sweep.search": {5: {"kind": "choice", "choices": [0]}}},
+            r"sweep\.search\.5: expected text\. Received: 5\. Use a key of this file, with dots",
+        ),
+        (
+            {"augmentation.none.augmenters": [{5: {}}]},
+            r"augmenters\.0\.5: expected text\. Received: 5\. Use the name of an augmenter",
+        ),
         (
             {"sweep.search": {"model.drop": {"kind": "choice", "choices": [0]}}},
             r"sweep\.search: no such parameter 'model\.drop'\. Did you mean 'dropout'",
@@ -232,6 +246,10 @@ def test_every_key_is_required() -> None:
         ({"heads.age.classes": ["a", " b"]}, r"heads\.age\.classes\.1: ' b' is empty or has"),
         ({"data.keep_columns": ["age"]}, r"data\.keep_columns: the name 'age' is already"),
         ({"data.limits.image_megapixels": 500}, r"data\.limits\.image_megapixels: expected .* 89"),
+        (
+            {"registry.serving.max_image_megapixels": 90},
+            r"serving\.max_image_megapixels: expected .* 89\. Received: 90\. Change the value",
+        ),
         ({"split.stratify_by": ["shoes"]}, r"split\.stratify_by: expected one of gender.* shoes"),
         ({"split.method": "grouped"}, r"split\.group_by\.column: .* 'filename'; add it to data"),
         ({"split.group_by.pattern": "("}, r"split\.group_by\.pattern: not a regular expression"),

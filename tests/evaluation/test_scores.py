@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -91,3 +93,19 @@ def test_each_class_is_scored(section: EvaluationParams) -> None:
     assert table["recall"].tolist()[:2] == [pytest.approx(2 / 3), 1]
     assert table["precision"].tolist()[:2] == [1, 0.5]
     assert np.isnan(table["recall"][2])
+
+
+def test_a_head_may_have_hundreds_of_classes(
+    section: EvaluationParams, random: np.random.Generator
+) -> None:
+    """Memory for pairs of true and predicted classes would be tens of gigabytes."""
+    y_true = {"a": one_hot(random.integers(0, 300, 500), 300)}
+    y_prob = {"a": random.dirichlet(np.ones(300), 500).astype(np.float32)}
+    tracemalloc.start()
+    try:
+        scores = _score(section, y_true, y_prob)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 500e6
+    assert scores.heads["rows"].tolist() == [500]

@@ -1,4 +1,4 @@
-"""Plots of classes with long names."""
+"""Plots of classes with long names, and of many classes."""
 
 import numpy as np
 import pandas as pd
@@ -26,3 +26,22 @@ def test_plots_have_space_for_long_names() -> None:
         counts, counts, names
     )
     assert "<!-- a dress that… -->" in draw_confusions({"bag": counts}, {"bag": _LONG}, "#2a6f97")
+
+
+def test_confusions_of_many_classes_have_no_counts_and_no_overlapping_names() -> None:
+    matrices = {head: np.full((size, size), 77.0) for head, size in (("few", 3), ("many", 150))}
+    classes = {head: [f"c{n}" for n in range(len(matrix))] for head, matrix in matrices.items()}
+    few, many = draw_confusions(matrices, classes, "#2a6f97").split("\n<svg")
+    assert few.count("<!-- 77 -->") == 9
+    assert few.count("<!-- c2 -->") == 2
+    assert "<!-- 77 -->" not in many
+    assert 40 < many.count("<!-- c") <= 80, "names of some classes on both axes"
+
+
+def test_matrices_with_few_classes_share_a_row() -> None:
+    sizes = {"a": 2, "b": 16, "c": 3}
+    matrices = {head: np.eye(size) for head, size in sizes.items()}
+    classes = {head: list(map(str, range(size))) for head, size in sizes.items()}
+    few, more = draw_confusions(matrices, classes, "#2a6f97").split("\n<svg")
+    assert [f"<!-- {head} -->" in few for head in sizes] == [True, False, True]
+    assert "<!-- b -->" in more

@@ -19,7 +19,7 @@ from person_attributes.errors import TrainingError
 from person_attributes.files import writing
 from person_attributes.pipeline.phases import prepare_phase, select_phase_params
 from person_attributes.training.features import cache_features
-from person_attributes.training.objective import OBJECTIVE, PhaseNetwork, compile_network
+from person_attributes.training.objective import PhaseNetwork, compile_network
 from person_attributes.training.optimizer import make_optimizer
 from person_attributes.training.phase import (
     has_constant_features,
@@ -52,7 +52,7 @@ def lr_find(workspace: Workspace, params: Params, phase: str) -> None:
             path.write_bytes(draw_range_test(test, params.report.colour))
         run.log_file(picture)
         for step, (rate, loss) in enumerate(zip(test.rates, test.losses, strict=True)):
-            run.log_metrics({"learning_rate": rate, "objective": loss}, step=step)
+            run.log_metrics({"learning_rate": rate, "loss": loss}, step=step)
         run.log_metrics({"suggested_learning_rate": test.suggestion})
         print(draw_in_terminal(test))
         print(
@@ -68,7 +68,7 @@ class RangeTest:
 
     Attributes:
         rates: The learning rate of each batch that was trained, (n,).
-        losses: The smoothed objective after each batch, (n,).
+        losses: The smoothed `loss` after each batch, (n,), never negative.
         suggestion: The rate at which the loss falls fastest.
     """
 
@@ -81,6 +81,9 @@ def find_learning_rate(
     network: PhaseNetwork, train: ImageBatches, recipe: Recipe, finder: LearningRateFinderParams
 ) -> RangeTest:
     """Trains with a learning rate that rises geometrically per batch, until the loss diverges.
+
+    The loss is the plain sum of cross-entropies. The objective would not do: it may be negative if
+    the weights of heads are learned, and a multiple of a negative value is lower, not higher.
 
     Args:
         network: The network with the starting weights of the phase. They are overwritten.
@@ -105,7 +108,7 @@ def find_learning_rate(
         optimizer.learning_rate = rate
         network.reset_metrics()
         metrics = network.train_on_batch(*train[number % len(train)], return_dict=True)
-        average = finder.smoothing * average + (1 - finder.smoothing) * float(metrics[OBJECTIVE])
+        average = finder.smoothing * average + (1 - finder.smoothing) * float(metrics["loss"])
         loss = average / (1 - finder.smoothing ** (number + 1))
         if not np.isfinite(loss) or (smoothed and loss > finder.divergence * min(smoothed)):
             break
@@ -167,7 +170,7 @@ def draw_range_test(test: RangeTest, colour: str) -> bytes:
     axis.set_xscale("log")
     axis.set_ylim(top=_find_ceiling(test.losses))
     axis.set_xlabel("learning rate")
-    axis.set_ylabel("objective, smoothed")
+    axis.set_ylabel("loss, smoothed")
     axis.spines[["top", "right"]].set_visible(False)
     return to_png(figure)
 

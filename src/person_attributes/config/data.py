@@ -22,6 +22,7 @@ from person_attributes.config.fields import (
     Count,
     Identifier,
     ImageSize,
+    Megapixels,
     Positive,
     Section,
     Share,
@@ -60,7 +61,7 @@ class LimitsParams(Section):
     unpacked_gigabytes: Positive
     annotations_megabytes: Positive
     image_megabytes: Positive
-    image_megapixels: Annotated[float, Field(gt=0, le=89)]  # Pillow refuses larger images
+    image_megapixels: Megapixels
 
 
 class DataParams(Section):

@@ -47,6 +47,9 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Between = Annotated[float, Field(gt=0, lt=1)]
+Megapixels = Annotated[float, Field(gt=0, le=89)]
+"""Size of an image in 10^6 pixels. Pillow warns if it crops more than `Image.MAX_IMAGE_PIXELS`,
+89.5 x 10^6 pixels, and raises an error if it crops more than twice as many."""
 Side = Annotated[int, Field(ge=_SMALLEST, le=_LARGEST)]
 ImageSize = Annotated[int | str, BeforeValidator(_check_image_size)]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=_LONGEST_IDENTIFIER)]

@@ -10,6 +10,7 @@ from person_attributes.config.fields import (
     Column,
     Count,
     Identifier,
+    Megapixels,
     Positive,
     Section,
     Share,
@@ -49,7 +50,7 @@ class ServingParams(Section):
     max_rows: Count
     max_request_megabytes: Positive
     max_image_megabytes: Positive
-    max_image_megapixels: Positive
+    max_image_megapixels: Megapixels
 
 
 class RegistryParams(Section):

@@ -35,6 +35,7 @@ _EXPECTED = {
     "int_from_float": "an integer",
     "int_type": "an integer",
     "invalid_key": "keys that are text",
+    "model_attributes_type": "keys and values",
     "model_type": "keys and values",
     "string_pattern_mismatch": "text that matches {pattern}",
     "string_too_long": "at most {max_length} characters",
@@ -45,6 +46,13 @@ _EXPECTED = {
     "tuple_type": "a list",
 }
 """What is expected, by pydantic's type of fault; other types have a readable message."""
+
+_KEYS = {
+    "aliases": "Put it in quotes.",
+    "augmenters": "Use the name of an augmenter, such as Fliplr.",
+    "search": "Use a key of this file, with dots between sections.",
+}
+"""What to do about a key that is not text, by the section; other keys are identifiers."""
 
 _UNQUOTED = ("bool_type", "float_type", "int_type")
 """Pydantic's types of faults in values that are not text."""
@@ -86,7 +94,12 @@ def describe_fault(fault: Any, model: type[BaseModel]) -> str:
         return f"{where}.kind: missing. Add the key; see recipes/ for complete files."
     if fault["type"] == "union_tag_invalid":
         expected = fault["ctx"]["expected_tags"].replace("'", "")
-        return f"{where}.kind: expected one of {expected}. Received: {fault['ctx']['tag']}"
+        received = one_line(_show(fault["input"]["kind"]), _MAX_LENGTH)
+        hint = suggest(fault["ctx"]["tag"], expected.split(", "))
+        return (
+            f"{where}.kind: expected one of {expected}. Received: {received}.{hint} "
+            "Change the value."
+        )
     if fault["type"] == "value_error":
         return f"{where}: {fault['ctx']['error']}" if where else str(fault["ctx"]["error"])
     if fault["type"] in _EXPECTED:
@@ -107,7 +120,8 @@ def _show(value: Any) -> str:
 def _advise(fault: Any) -> str:
     value = fault["input"]
     if "[key]" in fault["loc"]:
-        return "Rename it: lower-case letters, digits and underscores, beginning with a letter."
+        advice = "Rename it: lower-case letters, digits and underscores, beginning with a letter."
+        return next((_KEYS[part] for part in fault["loc"] if part in _KEYS), advice)
     if fault["type"] == "string_type" and isinstance(value, int | float | date):
         return "Put it in quotes."
     if fault["type"] == "string_type" and value is None:

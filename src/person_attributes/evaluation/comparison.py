@@ -85,7 +85,7 @@ def _compute_gains(
     for head, y_true in first.y_true.items():
         before, after = (
             {
-                "accuracy": metrics.accuracy(metrics.count_confusions(y_true, y_prob, weights)),
+                "accuracy": metrics.accuracy(y_true, y_prob, weights),
                 "loss": metrics.cross_entropy(y_true, y_prob, weights),
             }
             for y_prob in (first.y_prob[head], second.y_prob[head])

@@ -5,6 +5,7 @@ counts of shape (samples, n) return one value per sample.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,53 +24,69 @@ OneHot = Mapping[str, npt.NDArray[np.float32]]
 ignored."""
 
 
-def count_confusions(
+@dataclass(frozen=True)
+class ClassCounts:
+    """Labelled rows of each class, (..., classes).
+
+    Attributes:
+        right: Number of rows whose true and predicted class is the class.
+        true: Number of rows whose true class is the class.
+        predicted: Number of rows whose predicted class is the class.
+    """
+
+    right: Floats
+    true: Floats
+    predicted: Floats
+
+
+def count_classes(
+    y_true: npt.NDArray[np.float32],
+    y_prob: npt.NDArray[np.float32],
+    weights: Floats | None = None,
+) -> ClassCounts:
+    """Counts the rows of each true and each predicted class."""
+    weights = np.ones(len(y_true)) if weights is None else weights
+    answers = _find_answers(y_true, y_prob)
+    return ClassCounts(*(weights @ each for each in (y_true * answers, y_true, answers)))
+
+
+def count_confusions(y_true: npt.NDArray[np.float32], y_prob: npt.NDArray[np.float32]) -> Floats:
+    """Counts (true class, predicted class) pairs: (classes, classes)."""
+    counts: Floats = y_true.T @ _find_answers(y_true, y_prob)
+    return counts
+
+
+def accuracy(
     y_true: npt.NDArray[np.float32],
     y_prob: npt.NDArray[np.float32],
     weights: Floats | None = None,
 ) -> Floats:
-    """Counts (true class, predicted class) pairs: (..., classes, classes)."""
-    weights = np.ones(len(y_true)) if weights is None else weights
-    classes = y_true.shape[1]
-    pairs = y_true.argmax(axis=1) * classes + y_prob.argmax(axis=1)
-    cells = np.eye(classes**2)[pairs] * (y_true.max(axis=1) > 0)[:, None]
-    counts: Floats = (weights @ cells).reshape(*weights.shape[:-1], classes, classes)
-    return counts
+    """Fraction of labelled rows whose predicted class is correct; NaN if no row has a label."""
+    is_right = y_true.argmax(axis=1) == y_prob.argmax(axis=1)
+    return _mean_over_rows(np.where(y_true.any(axis=1), is_right, np.nan), weights)
 
 
-def accuracy(confusions: Floats) -> Floats:
-    """Fraction of correct rows; NaN if no row has a label."""
-    right = np.trace(confusions, axis1=-2, axis2=-1)
-    return _divide(right, confusions.sum(axis=(-2, -1)))
-
-
-def recalls(confusions: Floats) -> Floats:
+def recalls(counts: ClassCounts) -> Floats:
     """Recall of each class, (..., classes); NaN for a class without rows."""
-    return _divide(_diagonal(confusions), confusions.sum(axis=-1))
+    return _divide(counts.right, counts.true)
 
 
-def precisions(confusions: Floats) -> Floats:
-    """Precision of each class, (..., classes); NaN for a class that is never predicted."""
-    return _divide(_diagonal(confusions), confusions.sum(axis=-2))
-
-
-def f1_scores(confusions: Floats) -> Floats:
+def f1_scores(counts: ClassCounts) -> Floats:
     """F1 of each class, (..., classes); NaN for a class without rows or predictions."""
-    both = confusions.sum(axis=-1) + confusions.sum(axis=-2)
-    return _divide(2 * _diagonal(confusions), both)
+    return _divide(2 * counts.right, counts.true + counts.predicted)
 
 
-def balanced_accuracy(confusions: Floats) -> Floats:
+def balanced_accuracy(counts: ClassCounts) -> Floats:
     """Mean recall of the classes that have rows."""
-    return mean_of_known(recalls(confusions))
+    return mean_of_known(recalls(counts))
 
 
-def macro_f1(confusions: Floats) -> Floats:
+def macro_f1(counts: ClassCounts) -> Floats:
     """Mean F1 of the classes that have rows or predictions."""
-    return mean_of_known(f1_scores(confusions))
+    return mean_of_known(f1_scores(counts))
 
 
-def mean_attribute_accuracy(confusions: Mapping[str, Floats]) -> Floats:
+def mean_attribute_accuracy(counts: Mapping[str, ClassCounts]) -> Floats:
     """Computes the mA of the pedestrian attribute literature over all one-hot columns.
 
     mA is the mean over columns of (true positive rate + true negative rate) / 2: Deng et al.,
@@ -77,11 +94,10 @@ def mean_attribute_accuracy(confusions: Mapping[str, Floats]) -> Floats:
     for Pedestrian Attribute Recognition, 2016.
     """
     columns = []
-    for counts in confusions.values():
-        positives, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
-        negatives = counts.sum(axis=(-2, -1))[..., None] - positives
-        true_negatives = negatives - predicted + _diagonal(counts)
-        columns.append((recalls(counts) + _divide(true_negatives, negatives)) / 2)
+    for one in counts.values():
+        negatives = one.true.sum(axis=-1, keepdims=True) - one.true
+        true_negatives = negatives - one.predicted + one.right
+        columns.append((recalls(one) + _divide(true_negatives, negatives)) / 2)
     return mean_of_known(np.concatenate(columns, axis=-1))
 
 
@@ -98,11 +114,10 @@ def instance_scores(
     """
     predicted, true, right = (np.zeros(len(next(iter(y_true.values())))) for _ in range(3))
     for head, truth in y_true.items():
-        is_labelled = truth.max(axis=1) > 0
-        answer = np.eye(truth.shape[1])[y_prob[head].argmax(axis=1)] * is_labelled[:, None]
-        predicted += answer.sum(axis=1)
+        answers = _find_answers(truth, y_prob[head])
+        predicted += answers.sum(axis=1)
         true += truth.sum(axis=1)
-        right += (answer * truth).sum(axis=1)
+        right += (answers * truth).sum(axis=1)
     rows = {
         "instance_precision": _divide(right, predicted),
         "instance_recall": _divide(right, true),
@@ -124,7 +139,7 @@ def cross_entropy(
 
 def sum_up(y_true: OneHot, y_prob: OneHot) -> dict[str, float]:
     """Returns `loss`, the sum of the heads' cross-entropies, `mean_accuracy` and `rows`."""
-    accuracies = [accuracy(count_confusions(y_true[head], y_prob[head])) for head in y_true]
+    accuracies = [accuracy(y_true[head], y_prob[head]) for head in y_true]
     losses = [cross_entropy(y_true[head], y_prob[head]) for head in y_true]
     return {
         "loss": float(np.nansum(losses)),
@@ -145,8 +160,10 @@ def majority_accuracy(y_true: npt.NDArray[np.float32], y_train: npt.NDArray[np.f
     return float(y_true[y_true.any(axis=1), majority].mean())
 
 
-def _diagonal(confusions: Floats) -> Floats:
-    return np.diagonal(confusions, axis1=-2, axis2=-1)
+def _find_answers(y_true: npt.NDArray[np.float32], y_prob: npt.NDArray[np.float32]) -> Floats:
+    """Returns the predicted classes as one-hot rows, (n, classes); zeros for unlabelled rows."""
+    answers: Floats = np.eye(y_true.shape[1])[y_prob.argmax(axis=1)]
+    return answers * y_true.any(axis=1, keepdims=True)
 
 
 def _divide(numerator: npt.NDArray[Any], denominator: npt.NDArray[Any]) -> Floats:

@@ -143,17 +143,17 @@ def _score_heads(
     """Computes metrics by `(head, metric)`; metrics over all heads have the head `""`."""
     y_true, y_prob = predictions.y_true, predictions.y_prob
     found: dict[tuple[str, str], Floats] = {}
-    accuracies, confusions = [], {}
+    accuracies, counts = [], {}
     for head, truth in y_true.items():
-        confusions[head] = metrics.count_confusions(truth, y_prob[head], weights)
-        accuracies.append(metrics.accuracy(confusions[head]))
+        counts[head] = metrics.count_classes(truth, y_prob[head], weights)
+        accuracies.append(metrics.accuracy(truth, y_prob[head], weights))
         values = score_head(truth, y_prob[head], weights)
         values["calibrated_loss"] = metrics.cross_entropy(truth, calibrated[head], weights)
         found |= {(head, name): value for name, value in values.items()}
     overall = {
         # A head without labels in a sample is ignored.
         "mean_accuracy": metrics.mean_of_known(np.stack(accuracies, axis=-1)),
-        "mA": metrics.mean_attribute_accuracy(confusions),
+        "mA": metrics.mean_attribute_accuracy(counts),
         **metrics.instance_scores(y_true, y_prob, weights),
     }
     for name in ("loss", "calibrated_loss"):
@@ -165,10 +165,10 @@ def score_head(
     y_true: npt.NDArray[np.float32], y_prob: npt.NDArray[np.float32], weights: Floats
 ) -> dict[str, Floats]:
     """Computes the metrics of a head whose intervals are bootstrapped."""
-    confusions = metrics.count_confusions(y_true, y_prob, weights)
+    counts = metrics.count_classes(y_true, y_prob, weights)
     return {
-        "balanced_accuracy": metrics.balanced_accuracy(confusions),
-        "macro_f1": metrics.macro_f1(confusions),
+        "balanced_accuracy": metrics.balanced_accuracy(counts),
+        "macro_f1": metrics.macro_f1(counts),
         "loss": metrics.cross_entropy(y_true, y_prob, weights),
     }
 
@@ -197,10 +197,10 @@ def score_classes(
     """
     estimates: dict[tuple[str, str], dict[str, Estimate]] = {}
     for head, names in classes.items():
-        confusions = metrics.count_confusions(y_true[head], y_prob[head]).astype(int)
+        counts = metrics.count_classes(y_true[head], y_prob[head])
         for number, name in enumerate(names):
-            right, rows = int(confusions[number, number]), int(confusions[number].sum())
-            predicted = int(confusions[:, number].sum())
+            right, rows = int(counts.right[number]), int(counts.true[number])
+            predicted = int(counts.predicted[number])
             either = estimate_proportion(right, rows + predicted - right, confidence)
             # F1 is a function of the share of right rows among those labelled or predicted so.
             share, low, high = (2 * end / (1 + end) for end in either)
@@ -211,8 +211,8 @@ def score_classes(
             }
     table = tabulate(estimates, ("recall", "precision", "f1"))
     table.index = pd.MultiIndex.from_tuples(list(estimates), names=["head", "class"])
-    counts = [y_true[head].sum(axis=0).astype(int) for head in classes]
-    table.insert(0, "rows", np.concatenate(counts))
+    rows_of_heads = [y_true[head].sum(axis=0).astype(int) for head in classes]
+    table.insert(0, "rows", np.concatenate(rows_of_heads))
     return table.reset_index()
 
 

@@ -14,6 +14,15 @@ from person_attributes.evaluation.calibration_error import bin_rows
 from person_attributes.evaluation.metrics import OneHot
 
 _RED = "#e5484d"
+_WIDTH = 13.2
+"""Width of the confusion matrices in inches."""
+
+_COLUMNS = {10: 4, 20: 2}
+"""Confusion matrices side by side, by their largest number of classes; larger ones have a row."""
+
+_NUMBERED_CLASSES = 40
+"""Maximum number of classes of a confusion matrix in which counts and all names are legible."""
+
 _HEAT = 0.55
 """Minimum opacity of the heat map over its image."""
 
@@ -147,28 +156,60 @@ def draw_confusions(
     classes: Mapping[str, Sequence[str]],
     colour: str,
 ) -> str:
-    """Draws a confusion matrix per head: counts, shaded by the fraction of the true class."""
+    """Draws a confusion matrix per head: counts, shaded by the fraction of the true class.
+
+    Returns:
+        One SVG for the heads with few classes, one for those with more, and one for each with many.
+    """
+    heads_of_columns: dict[int, list[str]] = {}
+    for head, names in classes.items():
+        heads_of_columns.setdefault(_count_columns(len(names)), []).append(head)
+    return "\n".join(
+        _draw_matrices({head: matrices[head] for head in heads}, classes, columns, colour)
+        for columns, heads in sorted(heads_of_columns.items(), reverse=True)
+    )
+
+
+def _count_columns(classes: int) -> int:
+    """Returns how many matrices of this size fit side by side."""
+    return next((columns for limit, columns in _COLUMNS.items() if classes <= limit), 1)
+
+
+def _draw_matrices(
+    matrices: Mapping[str, npt.NDArray[np.float64]],
+    classes: Mapping[str, Sequence[str]],
+    columns: int,
+    colour: str,
+) -> str:
     from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
     shades = LinearSegmentedColormap.from_list("report", [to_rgba(colour, 0), to_rgba(colour, 1)])
-    columns = min(4, len(matrices))
-    figure = new_figure(3.3 * columns, 3.3 * math.ceil(len(matrices) / columns))
+    side, columns = _WIDTH / columns, min(columns, len(matrices))
+    figure = new_figure(side * columns, side * math.ceil(len(matrices) / columns))
+    figure.set_layout_engine("compressed")  # the other one cuts off titles of square panels
     axes = add_panels(figure, len(matrices), columns)
     for axis, (head, matrix) in zip(axes, matrices.items(), strict=True):
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         axis.imshow(shares, cmap=shades, vmin=0, vmax=1)
-        for (true, predicted), count in np.ndenumerate(matrix):
-            ink = "white" if shares[true, predicted] > 0.55 else INK
-            axis.text(
-                predicted, true, f"{count:.0f}", ha="center", va="center", fontsize=8, color=ink
-            )
-        short = [shorten(name) for name in classes[head]]
-        axis.set_xticks(range(len(short)), short, rotation=40, ha="right", fontsize=7)
-        axis.set_yticks(range(len(short)), short, fontsize=7)
+        if len(matrix) <= _NUMBERED_CLASSES:
+            _write_counts(axis, matrix, shares)
+        # Names of neighbours would overlap.
+        places = range(0, len(matrix), math.ceil(len(matrix) / _NUMBERED_CLASSES))
+        short = [shorten(classes[head][place]) for place in places]
+        axis.set_xticks(places, short, rotation=40, ha="right", fontsize=7)
+        axis.set_yticks(places, short, fontsize=7)
         axis.set_title(head, fontsize=10)
     axes[0].set_ylabel("true")
     axes[0].set_xlabel("predicted")
     return to_svg(figure)
+
+
+def _write_counts(
+    axis: Any, matrix: npt.NDArray[np.float64], shares: npt.NDArray[np.float64]
+) -> None:
+    for (true, predicted), count in np.ndenumerate(matrix):
+        ink = "white" if shares[true, predicted] > 0.55 else INK
+        axis.text(predicted, true, f"{count:.0f}", ha="center", va="center", fontsize=8, color=ink)
 
 
 def overlay_heatmap(
