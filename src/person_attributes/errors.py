@@ -9,7 +9,7 @@ PersonAttributesError
 │   ├── ImageError         an image cannot be decoded
 │   └── SplitError         a split does not match its records, or rows would leak
 ├── TrainingError          a phase cannot start, or fails
-│   ├── UntrainableError   the parameters cannot be trained: the loss diverges or memory runs out
+│   ├── UntrainableError   the parameters do not work: the loss diverges or memory runs out
 │   ├── StoppedError       a signal ended a phase after a checkpoint
 │   └── SurpassedError     a sweep pruned a trial
 ├── BusyError              another process runs the same stage, or writes the same file

@@ -18,13 +18,13 @@ from person_attributes.drawing.figures import new_figure, to_png
 from person_attributes.errors import TrainingError
 from person_attributes.files import writing
 from person_attributes.pipeline.phases import prepare_phase, select_phase_params
+from person_attributes.runtime.memory import translate_out_of_memory
 from person_attributes.training.features import cache_features
 from person_attributes.training.objective import PhaseNetwork, compile_network
 from person_attributes.training.optimizer import make_optimizer
 from person_attributes.training.phase import (
     has_constant_features,
     make_network,
-    translate_out_of_memory,
 )
 from person_attributes.workspace import Workspace
 
@@ -35,13 +35,14 @@ def lr_find(workspace: Workspace, params: Params, phase: str) -> None:
     from person_attributes.tracking.runs import open_single_run
 
     recipe, picture = params.recipe(phase), workspace.range_test(phase)
+    section = recipe.phase
     used = select_phase_params(params, phase) | {"lr_finder": params.lr_finder.model_dump()}
     with (
         open_single_run(f"lr-find@{phase}", workspace, used) as run,
         tempfile.TemporaryDirectory() as folder,
-        translate_out_of_memory(phase, recipe),
+        translate_out_of_memory(phase, section.batch_size, section.image_size),
     ):
-        dataset = Dataset(workspace, recipe.phase.image_size)
+        dataset = Dataset(workspace, section.image_size)
         classifier, train_batches, _ = prepare_phase(dataset, params, phase)
         network = make_network(classifier, train_batches, recipe)
         if has_constant_features(recipe, train_batches):

@@ -16,6 +16,7 @@ from person_attributes.evaluation.metrics import OneHot
 from person_attributes.evaluation.predictions import Predictions, predict_batches
 from person_attributes.evaluation.scores import Scores
 from person_attributes.labels import LabelMap
+from person_attributes.runtime.memory import translate_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ def evaluate_network(dataset: Dataset, params: Params, network: keras.Model) -> 
         dataset: The dataset at the input size of the network.
         params: All parameters.
         network: Outputs probabilities for each head.
+
+    Raises:
+        UntrainableError: If memory runs out. Lower `evaluation.batch_size`.
     """
     section, seed = params.evaluation, params.seed
     y_train = dataset.part(TRAIN).targets
@@ -100,7 +104,10 @@ def _predict(
     batches = ImageBatches(
         dataset.images, dataset.targets, part.positions, batch_size, augmenter=None, seed=None
     )
-    return Predictions(np.array(rows), part.targets, predict_batches(network, batches))
+    with translate_out_of_memory(
+        "evaluate", batch_size, dataset.image_size, "evaluation.batch_size"
+    ):
+        return Predictions(np.array(rows), part.targets, predict_batches(network, batches))
 
 
 def _score_training_rows(

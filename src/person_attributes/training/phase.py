@@ -15,6 +15,7 @@ from person_attributes.errors import TrainingError, UntrainableError
 from person_attributes.modeling.classifier import freeze
 from person_attributes.runtime.checkpoint import Checkpoint
 from person_attributes.runtime.devices import count_devices, translate_lost_hosts
+from person_attributes.runtime.memory import translate_out_of_memory
 from person_attributes.runtime.progress_bar import ProgressBar
 from person_attributes.training.callbacks import BestWeights, EpochListener, Recorder
 from person_attributes.training.features import cache_features, split_off_towers
@@ -23,15 +24,6 @@ from person_attributes.training.optimizer import make_optimizer
 from person_attributes.training.replicas import share_batch_norms
 from person_attributes.training.resume import CheckpointCallback, TrackedCallbacks
 from person_attributes.training.schedules import make_plateau, make_schedule
-
-_OUT_OF_MEMORY = (
-    "RESOURCE_EXHAUSTED",
-    "ResourceExhausted",
-    "OutOfMemory",
-    "out of memory",
-    "allocate memory",
-)
-"""Texts in the errors of the backends; each backend has its own exception."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +77,16 @@ def train_phase(
     is_cached = has_constant_features(recipe, train)
     network = make_network(classifier, train, recipe)
     if not progress.is_complete:
-        name, epochs = checkpoint.phase, recipe.phase.epochs
-        with translate_out_of_memory(name, recipe), translate_lost_hosts(name):
+        name, section = checkpoint.phase, recipe.phase
+        with (
+            translate_out_of_memory(name, section.batch_size, section.image_size),
+            translate_lost_hosts(name),
+        ):
             if is_cached:
                 path = checkpoint.folder / "features.npy"
                 train, validation = cache_features(classifier, train, validation, path)
             tracked = _make_tracked_callbacks(recipe, train, listeners)
-            checkpointing = CheckpointCallback(train, tracked, checkpoint, progress, epochs)
+            checkpointing = CheckpointCallback(train, tracked, checkpoint, progress, section.epochs)
             _fit(network, train, validation, recipe, checkpointing)
             checkpointing.signals.raise_if_signalled(name, "at its end")
     assert progress.best_epoch is not None, "a complete phase has trained an epoch"
@@ -249,19 +244,3 @@ def _predict(network: keras.Model, images: npt.NDArray[np.uint8]) -> dict[str, n
         return compiled
     y_prob = network(images, training=False)
     return {head: keras.ops.convert_to_numpy(value) for head, value in y_prob.items()}
-
-
-@contextlib.contextmanager
-def translate_out_of_memory(name: str, recipe: Recipe) -> Iterator[None]:
-    """Translates errors of the backends in the block, which trains a phase, into one line."""
-    try:
-        yield
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        if not isinstance(error, MemoryError) and not any(word in text for word in _OUT_OF_MEMORY):
-            raise
-        raise UntrainableError(
-            f"{name}: out of memory with batches of {recipe.phase.batch_size} images of "
-            f"{recipe.phase.image_size} px. Lower the phase's batch_size or image_size, and run "
-            "the command again."
-        ) from None
