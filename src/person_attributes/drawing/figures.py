@@ -11,7 +11,7 @@ import numpy as np
 from person_attributes.drawing.fonts import set_fonts
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
 GREY = "#8d99ae"
 
@@ -39,7 +39,7 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 
-def add_panels(figure: "Figure", count: int, columns: int) -> list[Any]:
+def add_panels(figure: "FigureBase", count: int, columns: int) -> list[Any]:
     """Adds a grid of `count` axes; the rest of the last row stays empty."""
     axes = np.atleast_1d(figure.subplots(math.ceil(count / columns), columns)).ravel()
     for axis in axes[count:]:
@@ -71,5 +71,7 @@ def _save(figure: "Figure", **options: Any) -> bytes:
     with warnings.catch_warnings():
         # `set_fonts` has printed one line for all of them.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        if figure.subfigs:
+            figure.draw_without_rendering()  # their first layout cuts off titles
         figure.savefig(buffer, **options)
     return buffer.getvalue()

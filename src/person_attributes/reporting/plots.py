@@ -14,11 +14,14 @@ from person_attributes.evaluation.calibration_error import bin_rows
 from person_attributes.evaluation.metrics import OneHot
 
 _RED = "#e5484d"
-_WIDTH = 13.2
-"""Width of the confusion matrices in inches."""
+_SIDES = {10: 3.3, 20: 6.6}
+"""Side of a confusion matrix in inches, by its largest number of classes."""
 
-_COLUMNS = {10: 4, 20: 2}
-"""Confusion matrices side by side, by their largest number of classes; larger ones have a row."""
+_LARGEST_SIDE = 13.2
+"""Side of larger confusion matrices, and the width of all matrices side by side, in inches."""
+
+_TITLE = 0.3
+"""Additional height of a row of confusion matrices in inches."""
 
 _NUMBERED_CLASSES = 40
 """Maximum number of classes of a confusion matrix in which counts and all names are legible."""
@@ -158,58 +161,51 @@ def draw_confusions(
 ) -> str:
     """Draws a confusion matrix per head: counts, shaded by the fraction of the true class.
 
-    Returns:
-        One SVG for the heads with few classes, one for those with more, and one for each with many.
+    Heads with few classes come first, several side by side.
     """
-    heads_of_columns: dict[int, list[str]] = {}
-    for head, names in classes.items():
-        heads_of_columns.setdefault(_count_columns(len(names)), []).append(head)
-    return "\n".join(
-        _draw_matrices({head: matrices[head] for head in heads}, classes, columns, colour)
-        for columns, heads in sorted(heads_of_columns.items(), reverse=True)
-    )
-
-
-def _count_columns(classes: int) -> int:
-    """Returns how many matrices of this size fit side by side."""
-    return next((columns for limit, columns in _COLUMNS.items() if classes <= limit), 1)
-
-
-def _draw_matrices(
-    matrices: Mapping[str, npt.NDArray[np.float64]],
-    classes: Mapping[str, Sequence[str]],
-    columns: int,
-    colour: str,
-) -> str:
     from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
     shades = LinearSegmentedColormap.from_list("report", [to_rgba(colour, 0), to_rgba(colour, 1)])
-    side, columns = _WIDTH / columns, min(columns, len(matrices))
-    figure = new_figure(side * columns, side * math.ceil(len(matrices) / columns))
-    figure.set_layout_engine("compressed")  # the other one cuts off titles of square panels
-    axes = add_panels(figure, len(matrices), columns)
-    for axis, (head, matrix) in zip(axes, matrices.items(), strict=True):
-        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        axis.imshow(shares, cmap=shades, vmin=0, vmax=1)
-        if len(matrix) <= _NUMBERED_CLASSES:
-            _write_counts(axis, matrix, shares)
-        # Names of neighbours would overlap.
-        places = range(0, len(matrix), math.ceil(len(matrix) / _NUMBERED_CLASSES))
-        short = [shorten(classes[head][place]) for place in places]
-        axis.set_xticks(places, short, rotation=40, ha="right", fontsize=7)
-        axis.set_yticks(places, short, fontsize=7)
-        axis.set_title(head, fontsize=10)
-    axes[0].set_ylabel("true")
-    axes[0].set_xlabel("predicted")
+    blocks: dict[float, list[str]] = {}
+    for head, names in sorted(classes.items(), key=lambda item: _choose_side(len(item[1]))):
+        blocks.setdefault(_choose_side(len(names)), []).append(head)
+    width = max(min(side * len(heads), _LARGEST_SIDE) for side, heads in blocks.items())
+    columns = {side: round(width / side) for side in blocks}
+    heights = [
+        math.ceil(len(heads) / columns[side]) * (side + _TITLE) for side, heads in blocks.items()
+    ]
+    figure = new_figure(width, sum(heights))
+    parts = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, (side, heads) in zip(parts, blocks.items(), strict=True):
+        axes = add_panels(part, len(heads), columns[side])
+        for axis, head in zip(axes, heads, strict=True):
+            _draw_matrix(axis, matrices[head], classes[head], shades)
+            axis.set_title(head, fontsize=10)
+        axes[0].set_ylabel("true")
+        axes[0].set_xlabel("predicted")
     return to_svg(figure)
 
 
-def _write_counts(
-    axis: Any, matrix: npt.NDArray[np.float64], shares: npt.NDArray[np.float64]
+def _choose_side(classes: int) -> float:
+    return next((side for limit, side in _SIDES.items() if classes <= limit), _LARGEST_SIDE)
+
+
+def _draw_matrix(
+    axis: Any, matrix: npt.NDArray[np.float64], names: Sequence[str], shades: Any
 ) -> None:
-    for (true, predicted), count in np.ndenumerate(matrix):
-        ink = "white" if shares[true, predicted] > 0.55 else INK
-        axis.text(predicted, true, f"{count:.0f}", ha="center", va="center", fontsize=8, color=ink)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axis.imshow(shares, cmap=shades, vmin=0, vmax=1)
+    if len(names) <= _NUMBERED_CLASSES:
+        for (true, predicted), count in np.ndenumerate(matrix):
+            ink = "white" if shares[true, predicted] > 0.55 else INK
+            axis.text(
+                predicted, true, f"{count:.0f}", ha="center", va="center", fontsize=8, color=ink
+            )
+    # Names of neighbours would overlap.
+    places = range(0, len(names), math.ceil(len(names) / _NUMBERED_CLASSES))
+    short = [shorten(names[place]) for place in places]
+    axis.set_xticks(places, short, rotation=40, ha="right", fontsize=7)
+    axis.set_yticks(places, short, fontsize=7)
 
 
 def overlay_heatmap(
