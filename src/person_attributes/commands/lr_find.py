@@ -22,10 +22,7 @@ from person_attributes.runtime.memory import translate_out_of_memory
 from person_attributes.training.features import cache_features
 from person_attributes.training.objective import PhaseNetwork, compile_network
 from person_attributes.training.optimizer import make_optimizer
-from person_attributes.training.phase import (
-    has_constant_features,
-    make_network,
-)
+from person_attributes.training.phase import has_constant_features, make_network
 from person_attributes.workspace import Workspace
 
 
