@@ -15,7 +15,7 @@ help:
 	@echo "make image       build a container image that serves the champion: docs/operating.md"
 	@echo "make server      start MLflow for a team, on PostgreSQL and S3, in local containers"
 	@echo "make move-tracking  copy mlflow.db to that server, which must be empty"
-	@echo "make test        run ruff, import-linter, mypy and the tests; 18 minutes"
+	@echo "make test        run ruff, import-linter, mypy and the tests; 18 to 35 minutes"
 	@echo "make check       run ruff, import-linter, mypy and the fast tests; five minutes"
 	@echo "make env         install the environment; make gpu adds CUDA, make shared team tools"
 	@echo "make lock        update the lock files; make platforms checks them for all platforms"
