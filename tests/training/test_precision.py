@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import keras
 import pytest
 import tensorflow
 
 from person_attributes.config import Params
 from person_attributes.training import precision as settings
 from person_attributes.training.precision import has_slow_kernels
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("other backends have other kernels", allow_module_level=True)
 
 _AVX2 = (
     "processor\t: 0\nflags\t\t: fpu fma avx avx2\n\nprocessor\t: 1\nflags\t\t: fpu fma avx avx2\n"
